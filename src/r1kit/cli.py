@@ -1,0 +1,253 @@
+"""The `r1` command.
+
+What the user can mend is one sentence and exit code 2; a run that was stopped says how to go on and exits
+with 130. Anything else is a bug, and keeps its traceback. Torch and transformers are imported by the
+commands that need them: `r1 --help` answers at once.
+"""
+
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from r1kit.errors import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+# What the machine refuses, as opposed to a file that a bug of ours did not write.
+_MACHINE_ERRORS = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "no permission",
+    errno.EPERM: "not permitted",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk reports an error",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files on this machine",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.ENOMEM: "out of memory",
+}
+
+app = typer.Typer(
+    help="DeepSeek-R1's recipe, whole: from a base model to R1, with the evaluation and the report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+tinyworld_app = typer.Typer(help="The embedded small world.", no_args_is_help=True)
+app.add_typer(tinyworld_app, name="tinyworld")
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`tiny`).")]
+SeedOption = Annotated[int | None, typer.Option(help="In place of the recipe's run.seed.")]
+OutputOption = Annotated[Path | None, typer.Option(help="In place of the recipe's run.output_dir.")]
+StagesOption = Annotated[
+    str | None, typer.Option(help="Only these stages, and those they depend on: `zero,dev1`.")
+]
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    seed: SeedOption = None,
+    seeds: Annotated[str | None, typer.Option(help="Several runs: `0,1,2`, each in its own folder.")] = None,
+    output: OutputOption = None,
+    stages: StagesOption = None,
+) -> None:
+    """Run a recipe: stages, evaluation, report. What is done is skipped, a stopped run goes on."""
+    from r1kit import distributed, ui
+    from r1kit.pipeline.run import open_run, run_recipe
+    from r1kit.pipeline.shipped import find_recipe
+    from r1kit.report import combine_runs, stage_table_markdown
+
+    path, console = find_recipe(recipe), Console(highlight=False)
+    if seed is not None and seeds is not None:
+        raise UserError("give --seed or --seeds, not both.")
+    runs: list[tuple[int | None, Path | None]] = [(seed, output)]
+    if seeds is not None:
+        root = open_run(path, output_dir=output).folder.path
+        runs = [(number, root / f"seed-{number}") for number in _numbers(seeds)]
+    for run_seed, folder in runs:
+        if seeds is not None:
+            console.print(f"Seed {run_seed}, in {folder}", style="bold")
+        with ui.progress_on(console) as progress:
+            result = run_recipe(
+                path, seed=run_seed, output_dir=folder, stages=_names(stages), progress=progress
+            )
+        if not distributed.is_main():
+            continue
+        console.print(ui.status_table(result.rows))
+        if result.report is not None:
+            console.print(f"\n{stage_table_markdown(result.folder)}", markup=False, soft_wrap=True)
+            console.print(f"Report: {result.report}", soft_wrap=True)
+        console.print(f"Done in {ui.clock(result.seconds)}.")
+    folders = [folder for _, folder in runs if folder is not None]
+    if len(folders) > 1 and distributed.is_main() and result.report is not None:
+        console.print(f"\n{combine_runs(folders).markdown}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    recipe: RecipeArgument, seed: SeedOption = None, output: OutputOption = None, stages: StagesOption = None
+) -> None:
+    """What of a recipe is done, stale (and why), in progress, or to do."""
+    from r1kit import ui
+    from r1kit.pipeline.lock import lock_holder
+    from r1kit.pipeline.run import open_run
+    from r1kit.pipeline.shipped import find_recipe
+    from r1kit.pipeline.status import run_status
+
+    context, console = open_run(find_recipe(recipe), seed=seed, output_dir=output), Console(highlight=False)
+    holder = lock_holder(context.folder.path)
+    at_work = f" (at work: process {holder})" if holder is not None else ""
+    console.print(f"{context.folder.path}{at_work}", style="bold", soft_wrap=True)
+    console.print(ui.status_table(run_status(context, stages=_names(stages))))
+
+
+@app.command("eval")
+def evaluate(
+    recipe: Annotated[
+        str, typer.Argument(help="The recipe whose [eval] table and problems are used.")
+    ] = "tiny",
+    model: Annotated[
+        str | None, typer.Option(help="Evaluate this folder or hub name, not the run's own stages.")
+    ] = None,
+    style: Annotated[str, typer.Option(help="With --model: how to prompt it, `zero` or `chat`.")] = "chat",
+    seed: SeedOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Evaluate the stages of a run that are done, or any model on a recipe's problems."""
+    from r1kit import ui
+    from r1kit.pipeline.evaluation import evaluate_any, evaluate_stages
+    from r1kit.pipeline.shipped import find_recipe
+    from r1kit.report import stage_table_markdown
+
+    console = Console(highlight=False)
+    if style not in ("zero", "chat"):
+        raise UserError(f"--style {style}: should be zero or chat.")
+    with ui.progress_on(console) as progress:
+        if model is None:
+            folder = evaluate_stages(find_recipe(recipe), seed=seed, output_dir=output, progress=progress)
+        else:
+            folder = evaluate_any(
+                find_recipe(recipe),
+                model,
+                style="zero" if style == "zero" else "chat",
+                seed=seed,
+                output_dir=output,
+                progress=progress,
+            )
+    console.print(stage_table_markdown(folder), markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    run_dirs: Annotated[list[Path], typer.Argument(help="A run's folder; or several, of the same recipe.")],
+) -> None:
+    """Write a run's report again from what lies in its folder; of several runs, print one table."""
+    from r1kit.pipeline.run import read_run_record
+    from r1kit.report import ReportConfig, combine_runs, write_report
+
+    if len(run_dirs) > 1:
+        print(combine_runs(run_dirs).markdown)
+    else:
+        print(write_report(run_dirs[0], ReportConfig(**read_run_record(run_dirs[0])["report"])))
+
+
+@app.command()
+def sample(
+    where: Annotated[str, typer.Argument(metavar="RECIPE|RUN_DIR", help="A recipe, or a run's folder.")],
+    stage: Annotated[str, typer.Argument(help="A stage with a model, or `base`.")],
+    prompt: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.6,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="The share of probability kept.")] = 0.95,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
+) -> None:
+    """Talk to any stage; the reasoning is dimmed."""
+    from r1kit.engines.base import SamplingParams
+    from r1kit.pipeline.chat import chat, open_speaker
+
+    speaker = open_speaker(where, stage)
+    params = SamplingParams(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        stop_token_ids=(speaker.stop_token_id,),
+    )
+    chat(speaker, Console(highlight=False), params, seed=seed, prompt=prompt)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Option(help="Where to write it.")] = Path("recipe.toml"),
+) -> None:
+    """Write a commented recipe for a model and problems of your own."""
+    from r1kit.pipeline.shipped import OWN_RECIPE, find_recipe
+
+    if path.exists():
+        raise UserError(f"{path} is there already; give --path another name, or move it away.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(find_recipe(OWN_RECIPE), path)
+    print(f"{path}: name your model and your problems in it, then `r1 run {path}`.")
+
+
+@tinyworld_app.command("build")
+def build_tinyworld(
+    output: Annotated[
+        Path | None, typer.Option(help="Where the checkpoints go; by default where r1kit looks.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
+    only: Annotated[str | None, typer.Option(help="`base` or `small`.")] = None,
+) -> None:
+    """Make corpus, tokenizer and base models again from a seed."""
+    import logging
+
+    from r1kit.tinyworld.build import SHAPES, build, default_output
+
+    if only is not None and only not in SHAPES:
+        raise UserError(f"--only {only}: should be {' or '.join(SHAPES)}.")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    build(output or default_output(), seed=seed, only=only)
+
+
+def main() -> None:
+    """The entry point: exit codes 0, 2 (the user can mend it) and 130 (stopped)."""
+    from r1kit.pipeline.interrupt import RunInterrupted
+
+    # the console is ours: what a library has to warn of is checked where the model is loaded
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), USER_ERROR)
+    except RunInterrupted as error:
+        command = " ".join(["r1", *sys.argv[1:]])
+        _fail(f"{error} Nothing is lost; `{command}` goes on from there.", INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _MACHINE_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        again = "Nothing that was finished is lost; run the same command again to go on."
+        _fail(f"{place}{_MACHINE_ERRORS[error.errno]}. {again}", USER_ERROR)
+
+
+def _fail(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name for part in text.split(",") if (name := part.strip())]
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text}: should be numbers with commas, such as 0,1,2.") from None

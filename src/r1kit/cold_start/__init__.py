@@ -1,0 +1,9 @@
+"""Cold-start data: long, readable reasonings for the first supervised fine-tuning (DeepSeek-R1 v1, 2.3.1).
+
+`run_cold_start` is a stage; `ColdStartConfig` its table in a recipe.
+"""
+
+from r1kit.cold_start.config import ColdStartConfig
+from r1kit.cold_start.run import run_cold_start
+
+__all__ = ["ColdStartConfig", "run_cold_start"]

@@ -1,0 +1,205 @@
+"""Candidates for cold-start data: sampled from a model in the process, or asked of a teacher.
+
+Three ways (DeepSeek-R1 v1, 2.3.1): few-shot prompting with long reasonings as examples, direct prompting for
+reflection and verification, and the samples of R1-Zero. All in Table 1's shape; a teacher may also answer in
+the chat shape or send its reasoning apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from r1kit.ask_log import ask_logged
+from r1kit.cold_start.config import CandidateSource
+from r1kit.cold_start.examples import Example, Examples, find_examples
+from r1kit.draws import Sampler, plan_draws
+from r1kit.prompts import encode_prompt, encode_text
+from r1kit.rewards.base import read_rollout
+from r1kit.rewards.chat_client import ChatClient, ChatReply
+from r1kit.rewards.language import problem_language
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.template import (
+    REFLECTION_REQUEST,
+    first_turn,
+    format_zero,
+    parse_response,
+    render_zero,
+    render_zero_turn,
+)
+from r1kit.types import Message, Problem, Response, Rollout
+
+SAMPLES_LOG = "samples.jsonl"
+TEACHER_LOG = "teacher.jsonl"
+
+# Table 1's wording, for a teacher that never saw its template.
+_TEACHER_FORMAT = (
+    "First think about the reasoning process, then give the final answer. The reasoning process and answer "
+    "are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> reasoning "
+    "process here </think> <answer> answer here </answer>. Think in the language of the question."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A sample of a problem, taken apart; `name` is unique among all candidates of a stage."""
+
+    name: str
+    problem: Problem
+    source: str
+    response: Response
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning of a well-formed response."""
+        assert self.response.reasoning is not None
+        return self.response.reasoning
+
+
+def find_candidates(
+    context: StageContext, source: CandidateSource, label: str, problems: Sequence[Problem]
+) -> list[Candidate]:
+    """The candidates of one source, in the problems' order. A reply that could not be had is malformed."""
+    examples = find_examples(context, source, label) if source.kind == "few_shot" else None
+    if isinstance(source.model, str):
+        return _sample(context, source, source.model, label, problems, examples)
+    return _ask_teacher(context, source, ChatClient(source.model), label, problems, examples)
+
+
+def choose_problems(problems: Sequence[Problem], num: int | None, *, seed: int, label: str) -> list[Problem]:
+    """`num` of the problems, chosen by the seed, in their order."""
+    if num is None or num >= len(problems):
+        return list(problems)
+    order = sorted(range(len(problems)), key=lambda i: derive_seed(seed, label, problems[i].id))
+    return [problems[i] for i in sorted(order[:num])]
+
+
+def with_instruction(problem: Problem, instruction: str | None) -> Problem:
+    """The problem with the instruction after its question; by default in the question's language."""
+    if instruction is None:
+        suffix = REFLECTION_REQUEST.get(problem_language(problem) or "en", REFLECTION_REQUEST["en"])
+    else:
+        suffix = f" {instruction}"
+    last: Message = {"role": "user", "content": problem.question + suffix}
+    return replace(problem, messages=(*problem.messages[:-1], last))
+
+
+def encode_few_shot(
+    problem: Problem, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, ...]:
+    """One conversation under Table 1's introduction: each example a solved turn, the problem the last one."""
+    text = ""
+    for question, solved in [
+        *((e.question, format_zero(e.reasoning, e.answer)) for e in examples),
+        (problem.question, ""),
+    ]:
+        text += (f"\n{render_zero_turn(question)}" if text else render_zero(question)) + solved
+    return encode_text(text, tokenizer)
+
+
+def _sample(
+    context: StageContext,
+    source: CandidateSource,
+    model: str,
+    label: str,
+    problems: Sequence[Problem],
+    examples: Examples | None,
+) -> list[Candidate]:
+    sampler = Sampler(
+        context,
+        model,
+        context.work_dir / SAMPLES_LOG,
+        max_new_tokens=source.max_new_tokens,
+        temperature=source.temperature,
+    )
+
+    def encode(problem: Problem) -> tuple[int, ...]:
+        if examples is not None:
+            return encode_few_shot(problem, examples(problem), sampler.tokenizer)
+        if source.kind == "direct":
+            problem = with_instruction(problem, source.instruction)
+        return encode_prompt(problem, sampler.tokenizer, "zero")
+
+    draws = plan_draws(problems, encode, range(source.samples_per_problem), label=label, seed=context.seed)
+    with sampler:
+        rollouts = sampler.draw(draws)
+    read = _first_response if examples is not None else lambda rollout: read_rollout(rollout, "zero")
+    return [
+        Candidate(draw.name, draw.problem, label, read(rollout))
+        for draw, rollout in zip(draws, rollouts, strict=True)
+    ]
+
+
+def _first_response(rollout: Rollout) -> Response:
+    """The response to a few-shot prompt: what the model adds as further turns does not count against it."""
+    return parse_response(first_turn(rollout.completion.text), "zero")
+
+
+def _ask_teacher(
+    context: StageContext,
+    source: CandidateSource,
+    client: ChatClient,
+    label: str,
+    problems: Sequence[Problem],
+    examples: Examples | None,
+) -> list[Candidate]:
+    draws = plan_draws(
+        problems, lambda problem: (), range(source.samples_per_problem), label=label, seed=context.seed
+    )
+
+    def ask(batch: Sequence[tuple[list[Message], int]]) -> list[ChatReply | None]:
+        return client(
+            [messages for messages, _ in batch],
+            temperature=source.temperature,
+            seeds=[seed for _, seed in batch],
+        )
+
+    replies = ask_logged(
+        {draw.name: (_conversation(draw.problem, source, examples), draw.seed) for draw in draws},
+        ask,
+        context.work_dir / TEACHER_LOG,
+        to_json=reply_to_json,
+        from_json=reply_from_json,
+        progress=context.progress,
+        stage=context.name,
+    )
+    return [Candidate(draw.name, draw.problem, label, read_reply(replies[draw.name])) for draw in draws]
+
+
+def _conversation(problem: Problem, source: CandidateSource, examples: Examples | None) -> list[Message]:
+    if source.kind == "direct":
+        problem = with_instruction(problem, source.instruction)
+    turns: list[Message] = [{"role": "system", "content": _TEACHER_FORMAT}]
+    for example in examples(problem) if examples is not None else ():
+        solved = format_zero(example.reasoning, example.answer).strip()
+        turns.append({"role": "user", "content": example.question})
+        turns.append({"role": "assistant", "content": solved})
+    return [*turns, *problem.messages]
+
+
+def read_reply(reply: ChatReply | None) -> Response:
+    """A teacher's reply taken apart: reasoning sent apart, Table 1's shape, or the chat shape."""
+    nothing = Response(reasoning=None, summary=None, well_formed=False)
+    if reply is None or reply.finish_reason == "length":
+        return nothing
+    if reply.reasoning is not None:
+        text = f"<think>\n{reply.reasoning}\n</think>\n\n{reply.content}"
+        return parse_response(text, "chat")
+    response = parse_response(reply.content, "zero")
+    return response if response.well_formed else parse_response(reply.content, "chat")
+
+
+def reply_to_json(reply: ChatReply) -> dict[str, Any]:
+    """A reply as a row of a log."""
+    return {
+        "content": reply.content,
+        "reasoning": reply.reasoning,
+        "finish_reason": reply.finish_reason,
+    }
+
+
+def reply_from_json(row: Mapping[str, Any]) -> ChatReply:
+    """The reply of a row that `reply_to_json` wrote."""
+    return ChatReply(row["content"], row["reasoning"], row["finish_reason"])

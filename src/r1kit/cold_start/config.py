@@ -1,0 +1,55 @@
+"""Settings of the cold-start stage. The paper publishes sources and filters, and none of their numbers."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from r1kit.config import Config
+from r1kit.rewards.chat_client import ServerConfig
+
+
+class CandidateSource(Config):
+    """One source of candidates (DeepSeek-R1 v1, 2.3.1): who writes them, for which problems, asked how.
+
+    few_shot: worked examples in Table 1's shape stand before the problem. direct: the problem is followed by
+    an instruction to reflect and verify. samples: the problem alone, as `zero` was trained.
+    """
+
+    kind: Literal["few_shot", "direct", "samples"]
+    model: str | ServerConfig  # `base`, a stage, a folder or hub name; or a server with a teacher
+    problems: str  # the name of a problem set
+    num_problems: int | None = Field(None, gt=0)  # None: all of them
+    samples_per_problem: int = Field(4, gt=0)
+    temperature: float = Field(1.0, gt=0)  # DeepSeek-R1 v2, B.3.2: R1-Zero was sampled at 1.0
+    max_new_tokens: int = Field(8192, gt=0)
+    # few_shot: `tinyworld`, or a JSONL file of question, reasoning, answer and language
+    examples: str = "tinyworld"
+    num_examples: int = Field(2, gt=0)
+    # direct: what is asked for; None: reflection and verification, in the problem's language
+    instruction: str | None = None
+
+
+class ColdStartConfig(Config):
+    """A cold-start stage: candidates, filters, rewriting, review; it writes `data.jsonl` for SFT."""
+
+    kind: Literal["cold_start"] = "cold_start"
+    sources: list[CandidateSource] = Field(min_length=1)
+    min_language_share: float = Field(0.95, ge=0, le=1)  # words of the question's language among all words
+    min_words: int = Field(3, ge=0)  # a reasoning with fewer has no language
+    # languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans
+    languages: list[str] | None = None
+    repetition_ngram: int = Field(8, gt=1)
+    max_repeated_frac: float = Field(0.2, ge=0, le=1)  # n-grams that were there before, among all
+    min_tokens: int = Field(16, ge=0)  # of the reasoning
+    max_tokens: int = Field(8192, gt=0)
+    keep_per_problem: int = Field(2, gt=0)
+    rewrite: Literal["rules"] | ServerConfig = "rules"
+    review: Literal["none", "required"] = "none"
+
+    @field_validator("sources")
+    @classmethod
+    def _examples_are_for_few_shot(cls, sources: list[CandidateSource]) -> list[CandidateSource]:
+        for source in sources:
+            if source.instruction is not None and source.kind != "direct":
+                raise ValueError(f'`instruction` is for kind = "direct", not for {source.kind!r}; drop it')
+        return sources

@@ -1,0 +1,61 @@
+"""Cold-start records held for people: written to a JSONL file, read back as they were edited.
+
+A person edits `response`, or sets `accepted` to false. What comes back is verified again, by the same rules
+as before; a record that no longer passes is named with file and line. A review page is not here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1kit.data.jsonl import read_jsonl, write_jsonl
+from r1kit.data.records import Json
+from r1kit.data.rows import MAX_FAULTS_SHOWN
+from r1kit.errors import DataError, StageHalted
+
+REVIEW_FILE = "review.jsonl"
+
+# what is wrong with a response to the problem of this id, or None
+Verify = Callable[[str, str], str | None]
+
+
+def halt_for_review(path: Path, records: Sequence[Json], stage: str) -> None:
+    """Write the records for people to read, and stop the stage. Always raises `StageHalted`."""
+    write_jsonl(path, [{"accepted": True, **record} for record in records])
+    raise StageHalted(
+        f"stages.{stage}: {len(records)} records wait for review in {path}. Edit `response` where it should "
+        'read otherwise, set "accepted": false to drop a record, and run the same command again to go on'
+    )
+
+
+def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
+    """The accepted records without their mark, and the number of those dropped.
+
+    Raises `DataError` with file and line for up to five records that can't be used.
+    """
+    records: list[Json] = []
+    faults: list[str] = []
+    num_dropped = 0
+    for number, row in read_jsonl(path):
+        if row.get("accepted") is False:
+            num_dropped += 1
+            continue
+        fault = _fault(row, verify)
+        if fault is None:
+            records.append({name: value for name, value in row.items() if name != "accepted"})
+        elif len(faults) < MAX_FAULTS_SHOWN:
+            faults.append(f"{path}:{number}: {fault}")
+    if faults:
+        raise DataError("\n".join(faults))
+    if not records:
+        raise DataError(f"{path}: no record is accepted; there is nothing to train on")
+    return records, num_dropped
+
+
+def _fault(row: Mapping[str, Any], verify: Verify) -> str | None:
+    if row.get("accepted") is not True:
+        return f"accepted must be true or false, not {row.get('accepted')!r}"
+    for name in ("problem_id", "response"):
+        if not isinstance(row.get(name), str):
+            return f"{name} must be text, not {row.get(name)!r}"
+    return verify(row["problem_id"], row["response"])

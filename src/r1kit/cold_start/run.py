@@ -1,0 +1,246 @@
+"""The cold-start stage: candidates, filters with counts, rewriting, review, `data.jsonl`.
+
+Filters in order: well formed, correct, one language, not repetitive, of readable length, no duplicate. What
+is rewritten passes them again. Whatever is sampled or asked is logged; a killed stage does none of it twice.
+Not covered: problems that only a judge can grade.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from r1kit.ask_log import ask_logged
+from r1kit.cold_start.candidates import (
+    Candidate,
+    choose_problems,
+    find_candidates,
+    reply_from_json,
+    reply_to_json,
+)
+from r1kit.cold_start.config import CandidateSource, ColdStartConfig
+from r1kit.cold_start.review import REVIEW_FILE, halt_for_review, read_review
+from r1kit.cold_start.rewrite import read_rewrite, rewrite_by_rules, rewrite_by_teacher
+from r1kit.data.jsonl import write_json, write_jsonl
+from r1kit.data.records import Json, sft_record
+from r1kit.errors import DataError, RecipeError
+from r1kit.filters import Counts, content_key, format_table, is_one_language, pick_diverse, repeated_frac
+from r1kit.models import load_tokenizer
+from r1kit.rewards.accuracy import check_answers
+from r1kit.rewards.answers import extract_answer
+from r1kit.rewards.chat_client import ChatClient, ServerConfig
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.template import format_chat, parse_response
+from r1kit.types import Problem, Response
+
+FILTERS = ("malformed", "wrong", "mixed_language", "repetitive", "length", "duplicate", "surplus", "rewrite")
+_RULED = ("math", "choice", "logic")
+
+# why each of some responses is dropped, or None
+FindFaults = Callable[[Sequence[tuple[Problem, Response]]], list[str | None]]
+
+
+def run_cold_start(context: StageContext, config: ColdStartConfig) -> dict[str, float | int | str]:
+    """Write `data.jsonl` and `counts.json` to the work folder.
+
+    Raises `StageHalted` where people have to review first, `DataError` where nothing passes the filters.
+    """
+    labels = source_labels(config.sources)
+    problems = {label: _problems(context, source, label) for label, source in labels.items()}
+    # lengths are in tokens of the model that is trained on the data: Base
+    tokenizer = load_tokenizer(context.model_path("base"))
+    find_faults = _fault_finder(config, tokenizer)
+    review = context.work_dir / REVIEW_FILE
+    num_rejected = 0
+    if review.is_file():
+        by_id = {problem.id: problem for found in problems.values() for problem in found}
+        records, num_rejected = read_review(
+            review, lambda problem_id, text: _edit_fault(by_id, find_faults, problem_id, text)
+        )
+        context.progress.note(f"{review.name}: {len(records)} records accepted, {num_rejected} dropped")
+    else:
+        records = _make_records(context, config, labels, problems, find_faults)
+        if config.review == "required":
+            halt_for_review(review, records, context.name)
+    write_jsonl(context.work_dir / "data.jsonl", records)
+    by_language = Counter(str(record["language"]) for record in records)
+    summary: dict[str, float | int | str] = {"records": len(records), "dropped_in_review": num_rejected}
+    return summary | {f"records/{language}": num for language, num in sorted(by_language.items())}
+
+
+def source_labels(sources: Sequence[CandidateSource]) -> dict[str, CandidateSource]:
+    """The sources by a name that says what each is; it is theirs in counts, logs and records."""
+    labels: dict[str, CandidateSource] = {}
+    for source in sources:
+        model = source.model.model if isinstance(source.model, ServerConfig) else source.model
+        name = label = f"{source.kind} from {model}"
+        number = 2
+        while label in labels:
+            label, number = f"{name} #{number}", number + 1
+        labels[label] = source
+    return labels
+
+
+def _problems(context: StageContext, source: CandidateSource, label: str) -> list[Problem]:
+    problems = context.problems(source.problems)
+    for problem in problems:
+        if problem.kind not in _RULED:
+            raise RecipeError(
+                f"stages.{context.name}: problem {problem.id!r} of {source.problems!r} is of kind "
+                f"{problem.kind}; cold-start data takes only what rules can check: {', '.join(_RULED)}"
+            )
+    return choose_problems(problems, source.num_problems, seed=context.seed, label=label)
+
+
+def _make_records(
+    context: StageContext,
+    config: ColdStartConfig,
+    labels: dict[str, CandidateSource],
+    problems: dict[str, list[Problem]],
+    find_faults: FindFaults,
+) -> list[Json]:
+    counts = Counts(FILTERS)
+    good: list[Candidate] = []
+    for label, source in labels.items():
+        context.progress.note(
+            f"{label}: {len(problems[label])} problems x {source.samples_per_problem} samples"
+        )
+        candidates = find_candidates(context, source, label, problems[label])
+        counts.add(label, "sampled", len(candidates))
+        good.extend(_drop_faulty(candidates, find_faults, counts))
+    chosen = choose_candidates(good, config.keep_per_problem, seed=context.seed, counts=counts)
+    records: list[Json] = []
+    rewritten = _rewrite(context, config, chosen)
+    faults = find_faults([(candidate.problem, response) for candidate, response in rewritten])
+    for (candidate, response), fault in zip(rewritten, faults, strict=True):
+        if fault is not None:
+            counts.add(candidate.source, "rewrite")
+            continue
+        counts.add(candidate.source, "kept")
+        assert response.summary is not None
+        text = format_chat(response.reasoning, response.summary)
+        records.append(sft_record(candidate.problem, text, style="chat", source=candidate.source))
+    table = counts.table()
+    write_json(context.work_dir / "counts.json", {"sources": table, "records": len(records)})
+    rows = [{"source": label, **row} for label, row in table.items()]
+    context.progress.note(format_table(("source", "sampled", *FILTERS, "kept"), rows))
+    if not records:
+        raise DataError(f"stages.{context.name}: no sample passed the filters; counts.json says which did it")
+    return records
+
+
+def _fault_finder(config: ColdStartConfig, tokenizer: PreTrainedTokenizerBase) -> FindFaults:
+    """The filters that look at one response alone, as one function; answers are compared side by side."""
+
+    def fault(problem: Problem, response: Response, is_right: bool) -> str | None:
+        if not response.well_formed or response.reasoning is None:
+            return "malformed"
+        if not is_right:
+            return "wrong"
+        if not is_one_language(
+            problem,
+            response.reasoning,
+            min_share=config.min_language_share,
+            min_words=config.min_words,
+            languages=config.languages,
+        ):
+            return "mixed_language"
+        if repeated_frac(response.reasoning, config.repetition_ngram) > config.max_repeated_frac:
+            return "repetitive"
+        num_tokens = len(tokenizer.encode(response.reasoning, add_special_tokens=False))
+        return None if config.min_tokens <= num_tokens <= config.max_tokens else "length"
+
+    def find_faults(responses: Sequence[tuple[Problem, Response]]) -> list[str | None]:
+        right = _find_right(responses)
+        return [fault(*pair, is_right) for pair, is_right in zip(responses, right, strict=True)]
+
+    return find_faults
+
+
+def _find_right(responses: Sequence[tuple[Problem, Response]]) -> list[bool]:
+    """Which responses are known to answer correctly; where the verifier could not be had, they are not."""
+    answers = {
+        i: (problem, answer)
+        for i, (problem, response) in enumerate(responses)
+        if (answer := extract_answer(response, problem)) is not None
+    }
+    verdicts = dict(zip(answers, check_answers(list(answers.values())), strict=True))
+    return [verdicts.get(i) is True for i in range(len(responses))]
+
+
+def _drop_faulty(candidates: Sequence[Candidate], find_faults: FindFaults, counts: Counts) -> list[Candidate]:
+    good: list[Candidate] = []
+    faults = find_faults([(candidate.problem, candidate.response) for candidate in candidates])
+    for candidate, reason in zip(candidates, faults, strict=True):
+        if reason is None:
+            good.append(candidate)
+        else:
+            counts.add(candidate.source, reason)
+    return good
+
+
+def choose_candidates(
+    candidates: Sequence[Candidate], num_per_problem: int, *, seed: int, counts: Counts
+) -> list[Candidate]:
+    """At most so many of each problem, without duplicates, as different from each other as they come.
+
+    Which source comes first is drawn for each problem, so that none is preferred.
+    """
+    by_problem: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_problem.setdefault(candidate.problem.id, []).append(candidate)
+    chosen: list[Candidate] = []
+    for same_problem in by_problem.values():
+        distinct: dict[str, Candidate] = {}
+        for candidate in sorted(same_problem, key=lambda c: derive_seed(seed, "choose", c.name)):
+            key = content_key(candidate.reasoning)
+            if key in distinct:
+                counts.add(candidate.source, "duplicate")
+            else:
+                distinct[key] = candidate
+        rest = list(distinct.values())
+        picked = pick_diverse([candidate.reasoning for candidate in rest], num_per_problem)
+        for i, candidate in enumerate(rest):
+            if i in picked:
+                chosen.append(candidate)
+            else:
+                counts.add(candidate.source, "surplus")
+    return chosen
+
+
+def _rewrite(
+    context: StageContext, config: ColdStartConfig, candidates: Sequence[Candidate]
+) -> list[tuple[Candidate, Response]]:
+    if not isinstance(config.rewrite, ServerConfig):
+        return [(candidate, rewrite_by_rules(candidate, seed=context.seed)) for candidate in candidates]
+    client = ChatClient(config.rewrite)
+    replies = ask_logged(
+        {candidate.name: candidate for candidate in candidates},
+        lambda batch: rewrite_by_teacher(client, batch),
+        context.work_dir / "rewrites.jsonl",
+        to_json=reply_to_json,
+        from_json=reply_from_json,
+        progress=context.progress,
+        stage=context.name,
+    )
+    return [(candidate, read_rewrite(replies[candidate.name])) for candidate in candidates]
+
+
+_FAULTS_IN_WORDS = {
+    "malformed": "the response must be <think>reasoning</think> and then a summary",
+    "wrong": "the summary's answer is not correct",
+    "mixed_language": "the reasoning is not in the question's language throughout",
+    "repetitive": "the reasoning repeats itself",
+    "length": "the reasoning is too short or too long",
+}
+
+
+def _edit_fault(
+    problems: dict[str, Problem], find_faults: FindFaults, problem_id: str, text: str
+) -> str | None:
+    """What is wrong with an edited record, in words."""
+    if problem_id not in problems:
+        return f"no problem {problem_id!r} in this stage's problem sets; leave problem_id as it was"
+    [reason] = find_faults([(problems[problem_id], parse_response(text, "chat"))])
+    return None if reason is None else _FAULTS_IN_WORDS[reason]

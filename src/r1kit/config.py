@@ -1,0 +1,256 @@
+"""Recipes as TOML: strict tables, and errors that name file, line, field, value and the fix.
+
+Each stage's configuration class lives beside the code that it configures and derives from `Config`; this
+module reads files and explains what is wrong with them. It does not know what a recipe holds: that is
+`pipeline.recipe`.
+"""
+
+import difflib
+import tomllib
+import types
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from r1kit.errors import RecipeError
+
+Key = str | int
+"""One step into the tables of a file: a name, or the index in a list."""
+
+
+class Config(BaseModel):
+    """Base of every configuration table: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A TOML file as text, to say where in it something stands."""
+
+    path: Path
+    text: str
+
+    def place(self, keys: Sequence[Key]) -> str:
+        """`file:line` of the last of `keys` that the file sets; the file alone where it sets none of them."""
+        line = find_line(self.text, keys)
+        return f"{self.path}:{line}" if line else str(self.path)
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
+    """The tables of a TOML file, and its text. Raises `RecipeError` where it is not TOML or not there."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text), Source(path, text)
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file. `r1 init` writes a recipe to start from.") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{path} is a folder; name the recipe file in it.") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}.") from None
+
+
+def validate(config: type[ConfigT], table: Mapping[str, Any], source: Source) -> ConfigT:
+    """The table as a configuration. Raises `RecipeError` that lists every fault with its line."""
+    try:
+        return config.model_validate(table)
+    except ValidationError as error:
+        faults: dict[tuple[Key, ...], list[tuple[Any, Any]]] = {}
+        for fault in error.errors():
+            keys, owner = follow(config, fault["loc"])
+            faults.setdefault(keys, []).append((fault, owner))
+        # of a union of text and table, where a table was given: what is wrong in it, not that it is no text
+        faults = {
+            k: f for k, f in faults.items() if not any(len(o) > len(k) and o[: len(k)] == k for o in faults)
+        }
+        lines = [
+            (find_line(source.text, keys) or 0, _explain(keys, found, source))
+            for keys, found in faults.items()
+        ]
+        raise RecipeError("\n".join(text for _, text in sorted(lines, key=lambda line: line[0]))) from None
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """A half sentence that helps with a name that is not known: the near miss, or all that there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return f"known here: {', '.join(known)}." if known else "there are none here."
+
+
+def dotted(keys: Sequence[Key]) -> str:
+    """`("stages", "zero", "mixture", 1, "from_step")` as `stages.zero.mixture[1].from_step`."""
+    text = ""
+    for key in keys:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+    return text
+
+
+def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Source) -> str:
+    """One line for what is wrong at `keys`: several faults where no member of a union fits."""
+    fault, owner = faults[0]
+    where, field = source.place(keys), dotted(keys)
+    kind, value = fault["type"], fault["input"]
+    if kind == "extra_forbidden":
+        known = list(owner.model_fields) if owner is not None else []
+        return f"{where}: unknown key `{field}`; {suggest(str(keys[-1]), known)}"
+    if kind == "missing":
+        return f"{where}: `{field}` is missing; add it."
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _explain_tag(keys, fault, source)
+    if kind == "literal_error" and isinstance(value, str):
+        expected = fault["ctx"]["expected"]
+        choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
+        near = difflib.get_close_matches(value, choices, n=1)
+        hint = f" (did you mean `{near[0]}`?)" if near else ""
+        return f"{where}: `{field}` = {value!r}: should be {expected}{hint}."
+    messages = dict.fromkeys(_sentence(found["msg"]) for found, _ in faults)
+    message = ", or ".join(messages)
+    if not field:
+        return f"{where}: {message}."
+    shown = "" if isinstance(value, dict) else f" = {value!r}"
+    return f"{where}: `{field}`{shown}: {message}."
+
+
+def _explain_tag(keys: tuple[Key, ...], fault: Any, source: Source) -> str:
+    """The fault of a table whose `kind` is missing or unknown."""
+    context = fault["ctx"]
+    if fault["type"] == "union_tag_not_found":
+        return f"{source.place(keys)}: `{dotted(keys)}` needs a `{context['discriminator'].strip(chr(39))}`."
+    tag, tagged = str(context["tag"]), (*keys, context["discriminator"].strip("'"))
+    known = context["expected_tags"].replace("'", "").split(", ")
+    return (
+        f"{source.place(tagged)}: `{dotted(tagged)}` = {tag!r}: there is no such kind; {suggest(tag, known)}"
+    )
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    return message
+
+
+def follow(config: type[BaseModel], loc: Sequence[Key]) -> tuple[tuple[Key, ...], type[BaseModel] | None]:
+    """The keys in the file that pydantic's `loc` stands for, and the class that the last of them belongs to.
+
+    pydantic puts more into `loc` than keys: the tag or type of a union's member, the name of a validator,
+    `[key]` for a dictionary's key. Walking the annotations along tells them apart.
+    """
+    keys: list[Key] = []
+    owner: type[BaseModel] | None = None
+    here: Any = config
+    for part in loc:
+        if isinstance(part, str) and part.startswith(("function-", "[key]", "is-instance", "constrained-")):
+            continue
+        here = _plain(here)
+        if isinstance(here, tuple):  # a union: this part says which member was tried
+            here = next((member for member in here if _label(member) == part), None)
+            continue
+        keys.append(part)
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            owner = here
+            field = here.model_fields.get(str(part))
+            here = field.annotation if field is not None else None
+        else:
+            owner, arguments = None, get_args(here)
+            here = (arguments[-1] if get_origin(here) is dict else arguments[0]) if arguments else None
+    return tuple(keys), owner
+
+
+def _plain(annotation: Any) -> Any:
+    """The annotation without `Annotated` and `None`; a union of several as a tuple of its members."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = tuple(m for m in get_args(annotation) if m is not type(None))
+        return _plain(members[0]) if len(members) == 1 else members
+    if get_origin(annotation) in (Mapping,):
+        return dict[get_args(annotation)]  # type: ignore[misc]
+    return annotation
+
+
+def _label(member: Any) -> str:
+    """How pydantic names a union's member in `loc`: by the tag in its `kind`, or by its type."""
+    member = _plain(member)
+    if isinstance(member, type) and issubclass(member, BaseModel):
+        return tag_of(member) or member.__name__
+    if get_origin(member) is None:
+        return getattr(member, "__name__", "")
+    inner = ",".join(_label(argument) for argument in get_args(member) if argument is not Ellipsis)
+    return f"{get_origin(member).__name__}[{inner}]"
+
+
+def tag_of(config: type[BaseModel]) -> str | None:
+    """The one value that `kind` may have in this class; None where it has none."""
+    field = config.model_fields.get("kind")
+    if field is None or get_origin(field.annotation) is not Literal:
+        return None
+    values = get_args(field.annotation)
+    return str(values[0]) if len(values) == 1 else None
+
+
+def find_line(text: str, keys: Sequence[Key]) -> int | None:
+    """The 1-based line that sets the last of `keys` in TOML `text`, or else the nearest table around it."""
+    best, best_depth = None, 0
+    for number, path in _places(text):
+        depth = _common(path, keys)
+        if depth == len(path) and depth > best_depth:
+            best, best_depth = number, depth
+    return best
+
+
+def _places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
+    """Every table header and assignment of TOML `text`, with its line and its full path."""
+    table: tuple[Key, ...] = ()
+    counts: dict[tuple[Key, ...], int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("[") and (header := _parse_keys(stripped)):
+            table = _indexed(header, counts)
+            if stripped.startswith("[["):
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            yield number, table
+        elif "=" in stripped and (path := _parse_keys(stripped.split("=", 1)[0] + "=0")):
+            yield number, (*table, *path)
+
+
+def _indexed(header: tuple[Key, ...], counts: Mapping[tuple[Key, ...], int]) -> tuple[Key, ...]:
+    """The header's path with the index of the current element after every list of tables on the way."""
+    path: tuple[Key, ...] = ()
+    for i, key in enumerate(header):
+        path = (*path, key)
+        if path in counts and i < len(header) - 1:
+            path = (*path, counts[path])
+    return path
+
+
+def _parse_keys(line: str) -> tuple[Key, ...] | None:
+    """The path that one header or assignment opens; None for a line that is neither (inside a long value)."""
+    try:
+        table: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None
+    keys: list[Key] = []
+    while isinstance(table, dict | list) and table:
+        if isinstance(table, dict):
+            key = next(iter(table))
+            keys.append(key)
+            table = table[key]
+        else:
+            table = table[0]
+    return tuple(keys) or None
+
+
+def _common(path: Sequence[Key], keys: Sequence[Key]) -> int:
+    """How many leading keys agree."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(path, keys, strict=False)) if a != b), min(len(path), len(keys))
+    )

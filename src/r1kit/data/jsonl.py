@@ -1,0 +1,110 @@
+"""JSON Lines: one object a line, read with line numbers, written atomically, appended as a log.
+
+A file is written aside and renamed into place, so a reader sees the old one or the new one. A log is
+appended and synced per call; what a killed writer left of its last line is cut off by the next one.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from r1kit.errors import DataError
+
+
+def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The line number (from 1) and object of every line that is not blank.
+
+    With `torn_tail` an unfinished last line is left out: what a killed `append_jsonl` leaves.
+    Raises `DataError` with file and line where a line is not a JSON object in UTF-8.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; name a .jsonl file in it") from None
+    with file:
+        for number, raw in enumerate(file, 1):
+            if torn_tail and not raw.endswith(b"\n"):
+                return
+            if raw.strip():
+                yield number, _parse(raw, path, number)
+
+
+def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{number}: not valid JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise DataError(f"{path}:{number}: the JSON is nested too deeply to read") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{path}:{number}: expected a JSON object, not {type(row).__name__}")
+    return row
+
+
+def encode_row(row: Mapping[str, Any]) -> str:
+    """One line of JSON without its line break; NaN and infinities are refused, as JSON has none."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Replace the file by these rows, all or nothing; the number of rows written."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    num_rows = 0
+    try:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            for row in rows:
+                file.write(encode_row(row) + "\n")
+                num_rows += 1
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return num_rows
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a file by one JSON object, indented for readers, all or nothing."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            json.dump(value, file, ensure_ascii=False, allow_nan=False, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows to a log and sync it; an unfinished last line is cut off first."""
+    text = "".join(encode_row(row) + "\n" for row in rows)
+    with path.open("a+b") as file:
+        cut_torn_tail(path)
+        file.write(text.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def cut_torn_tail(path: Path) -> None:
+    """Truncate a log to its last line break."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        end, block = size, b""
+        while end > 0 and b"\n" not in block:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            block = file.read(end - start)
+            if b"\n" in block:
+                end = start + block.rindex(b"\n") + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)

@@ -1,0 +1,224 @@
+"""Existing preference pairs and safety labels: files and hub data sets, by column or by ready mapping.
+
+Ready: UltraFeedback (binarized), HelpSteer2 and HelpSteer3 as pairs, BeaverTails as safety labels. The
+schemas are the hub's own. Not covered: making new pairs (`r1kit.preferences`).
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from r1kit.config import Config
+from r1kit.data.records import messages_from_json
+from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, column, near_miss, read_rows
+from r1kit.data.sources import Note
+from r1kit.errors import DataError
+from r1kit.types import Message
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """Two responses to one prompt, the better and the worse one."""
+
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyLabel:
+    """One response to a prompt, and whether it is safe."""
+
+    messages: tuple[Message, ...]
+    response: str
+    safe: bool
+
+
+Record = PreferencePair | SafetyLabel
+Make = Callable[[Row], Record]
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceMapping:
+    """A well-known preference or safety set. `regroup` joins rows that only together make one record."""
+
+    hub: str
+    subset: str | None
+    split: str
+    make: Make
+    regroup: Callable[[Sequence[Row]], list[Row]] = list
+
+
+def _prompt(text: Any, row: Row) -> tuple[Message, ...]:
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{row.place}: the prompt is empty")
+    return ({"role": "user", "content": text.strip()},)
+
+
+def _turns(value: Any, row: Row) -> tuple[Message, ...]:
+    try:
+        return messages_from_json(value)
+    except DataError as error:
+        raise DataError(f"{row.place}: {error}") from None
+
+
+def _response(value: Any, row: Row) -> str:
+    """A response given as text, or as a conversation whose last turn it is."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        last = value[-1]
+        value = last.get("content") if isinstance(last, Mapping) and last.get("role") == "assistant" else None
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{row.place}: a response is empty")
+    return value.strip()
+
+
+def _pair(messages: tuple[Message, ...], chosen: str, rejected: str, row: Row) -> PreferencePair:
+    if chosen == rejected:
+        raise DataError(f"{row.place}: chosen and rejected are the same text")
+    return PreferencePair(messages, chosen, rejected)
+
+
+def _ultrafeedback(row: Row) -> PreferencePair:
+    if column(row, "score_chosen") <= column(row, "score_rejected"):
+        raise DataError(f"{row.place}: no preference, score_chosen is not above score_rejected")
+    chosen = _response(column(row, "chosen"), row)
+    return _pair(_prompt(column(row, "prompt"), row), chosen, _response(column(row, "rejected"), row), row)
+
+
+def _helpsteer3(row: Row) -> PreferencePair:
+    preference = column(row, "overall_preference")  # -3: response 1 is much better ... 3: response 2 is
+    if not preference:
+        raise DataError(f"{row.place}: no preference, overall_preference is {preference!r}")
+    first = _response(column(row, "response1"), row)
+    second = _response(column(row, "response2"), row)
+    better, worse = (first, second) if preference < 0 else (second, first)
+    return _pair(_turns(column(row, "context"), row), better, worse, row)
+
+
+def _join_same_prompt(rows: Sequence[Row]) -> list[Row]:
+    """HelpSteer2 has two rows in a row for one prompt: both as one row."""
+    joined: list[Row] = []
+    for first, second in itertools.pairwise(rows):
+        if column(first, "prompt") == column(second, "prompt"):
+            values = {"prompt": column(first, "prompt"), "first": first.values, "second": second.values}
+            joined.append(Row(first.place, values))
+    return joined
+
+
+def _helpsteer2(row: Row) -> PreferencePair:
+    first, second = (Row(row.place, row.values[side]) for side in ("first", "second"))
+    gap = column(first, "helpfulness") - column(second, "helpfulness")
+    if gap == 0:
+        raise DataError(f"{row.place}: no preference, both responses have the same helpfulness")
+    better, worse = (first, second) if gap > 0 else (second, first)
+    chosen, rejected = (_response(column(side, "response"), row) for side in (better, worse))
+    return _pair(_prompt(row.values["prompt"], row), chosen, rejected, row)
+
+
+def _beavertails(row: Row) -> SafetyLabel:
+    safe = column(row, "is_safe")
+    if not isinstance(safe, bool):
+        raise DataError(f"{row.place}: is_safe must be true or false, not {safe!r}")
+    return SafetyLabel(_prompt(column(row, "prompt"), row), _response(column(row, "response"), row), safe)
+
+
+PREFERENCE_MAPPINGS: Mapping[str, PreferenceMapping] = {
+    "ultrafeedback": PreferenceMapping(
+        "HuggingFaceH4/ultrafeedback_binarized", None, "train_prefs", _ultrafeedback
+    ),
+    "helpsteer2": PreferenceMapping("nvidia/HelpSteer2", None, "train", _helpsteer2, _join_same_prompt),
+    "helpsteer3": PreferenceMapping("nvidia/HelpSteer3", "preference", "train", _helpsteer3),
+    "beavertails": PreferenceMapping("PKU-Alignment/BeaverTails", None, "30k_train", _beavertails),
+}
+
+_COLUMNS = ("prompt", "messages", "chosen", "rejected", "response", "safe")
+
+
+class PreferenceSource(Config):
+    """Existing pairs or labels in a recipe: where they come from and how to read them."""
+
+    source: str  # a ready mapping, a .jsonl or .parquet file, a folder, a hub name
+    mapping: str | None = None  # a ready mapping for a file that has that schema
+    split: str | None = None
+    subset: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)  # field of a record -> column of the row
+    num_records: int | None = Field(default=None, gt=0)  # None: all
+    # real sets hold ties and empty responses, so that to skip and count them is the rule here
+    on_bad: Literal["error", "skip"] = "skip"
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in _COLUMNS:
+                raise ValueError(f"can't map {name!r}; {near_miss(name, _COLUMNS)}")
+        return columns
+
+    @model_validator(mode="after")
+    def _known_mapping(self) -> "PreferenceSource":
+        if self.mapping is not None and self.mapping not in PREFERENCE_MAPPINGS:
+            hint = near_miss(self.mapping, PREFERENCE_MAPPINGS)
+            raise ValueError(f"no ready mapping {self.mapping!r}; {hint}")
+        return self
+
+
+def load_pairs(
+    source: PreferenceSource, *, seed: int, base_dir: Path, note: Note | None = None
+) -> list[PreferencePair]:
+    """The preference pairs of a source. Raises `DataError` where its records are labels, or can't be read."""
+    return [pair for pair in _load(source, "pairs", seed, base_dir, note) if isinstance(pair, PreferencePair)]
+
+
+def load_labels(
+    source: PreferenceSource, *, seed: int, base_dir: Path, note: Note | None = None
+) -> list[SafetyLabel]:
+    """The safety labels of a source. Raises `DataError` where its records are pairs, or can't be read."""
+    return [
+        label for label in _load(source, "labels", seed, base_dir, note) if isinstance(label, SafetyLabel)
+    ]
+
+
+def _load(
+    source: PreferenceSource, wanted: Literal["pairs", "labels"], seed: int, base_dir: Path, note: Note | None
+) -> Iterator[Record]:
+    ready = PREFERENCE_MAPPINGS.get(source.mapping or source.source)
+    on_hub = ready if source.source in PREFERENCE_MAPPINGS else None
+    rows = read_rows(
+        on_hub.hub if on_hub else source.source,
+        split=source.split or (on_hub.split if on_hub else None),
+        subset=source.subset or (on_hub.subset if on_hub else None),
+        base_dir=base_dir,
+    )
+    rows = ready.regroup(rows) if ready else rows
+    make: Make = ready.make if ready else lambda row: _from_columns(row, source.columns, wanted)
+    collected = collect_records(
+        rows, make, num_records=source.num_records, seed=seed, skip_bad=source.on_bad == "skip"
+    )
+    shown = "\n".join(collected.faults[:MAX_FAULTS_SHOWN])
+    if not collected.records:
+        raise DataError(f"{source.source}: no usable record in it; the first faults:\n{shown}")
+    record_type = PreferencePair if wanted == "pairs" else SafetyLabel
+    if not isinstance(collected.records[0], record_type):
+        raise DataError(f"{source.source} does not hold {wanted}; choose another source or label")
+    if collected.faults and note is not None:
+        num_kept, num_skipped = len(collected.records), len(collected.faults)
+        note(f"{source.source}: {num_kept} records kept, {num_skipped} skipped; the first:\n{shown}")
+    yield from collected.records
+
+
+def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs", "labels"]) -> Record:
+    def value(name: str) -> Any:
+        return column(row, columns.get(name, name))
+
+    has_messages = "messages" in columns or ("prompt" not in columns and "messages" in row.values)
+    messages = _turns(value("messages"), row) if has_messages else _prompt(value("prompt"), row)
+    if wanted == "pairs":
+        return _pair(messages, _response(value("chosen"), row), _response(value("rejected"), row), row)
+    safe = value("safe")
+    if not isinstance(safe, bool) and safe not in (0, 1):
+        raise DataError(f"{row.place}: safe must be true or false, not {safe!r}")
+    return SafetyLabel(messages, _response(value("response"), row), bool(safe))

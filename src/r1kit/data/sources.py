@@ -1,0 +1,212 @@
+"""Problem sources: files, hub data sets, ready mappings and tinyworld, loaded as checked problems.
+
+Every problem is checked when it is loaded: by its own shape here, and by the caller's `check` (the
+verifier's self-test, `rewards.accuracy.verify_problem`), so that one that can't be verified never
+reaches training. What can't be used is refused with file and line, or skipped and counted.
+"""
+
+import hashlib
+import json
+import string
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from r1kit.config import Config
+from r1kit.data.columns import COLUMNS, row_maker
+from r1kit.data.mappings import PROBLEM_MAPPINGS, test_fault
+from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, near_miss, read_rows
+from r1kit.errors import DataError, RecipeError
+from r1kit.types import Kind, Problem
+
+Check = Callable[[Problem], str | None]
+Note = Callable[[str], None]
+
+TINYWORLD_SOURCES = ("tinyworld", "tinyworld-general")
+
+
+class ProblemSource(Config):
+    """A named set of problems in a recipe: where they come from and how to read them."""
+
+    source: (
+        str  # tinyworld, tinyworld-general, a ready mapping, a .jsonl or .parquet file, a folder, a hub name
+    )
+    mapping: str | None = None  # a ready mapping for a file that has that schema
+    split: str | None = None
+    subset: str | None = None  # the hub's name for one configuration of a data set
+    columns: dict[str, str] = Field(default_factory=dict)  # field of a problem -> column of the row
+    kind: Kind = "math"
+    language: str | None = None
+    domain: str | None = None
+    wants_reasoning: bool | None = None
+    num_problems: int | None = Field(default=None, gt=0)  # None: all
+    seed: int | None = None  # None: the run's; fixed, it is the same set in every run
+    on_bad: Literal["error", "skip"] = "error"
+    tiers: list[str] | None = None  # the rest is for tinyworld
+    families: list[str] | None = None
+    languages: list[str] | None = None
+    categories: list[str] | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in COLUMNS:
+                raise ValueError(f"can't map {name!r}; {near_miss(name, COLUMNS)}")
+        return columns
+
+    @model_validator(mode="after")
+    def _fits_its_source(self) -> "ProblemSource":
+        if self.mapping is not None and self.mapping not in PROBLEM_MAPPINGS:
+            raise ValueError(
+                f"no ready mapping {self.mapping!r}; {near_miss(self.mapping, PROBLEM_MAPPINGS)}"
+            )
+        if self.columns and (self.mapping or self.source in PROBLEM_MAPPINGS):
+            raise ValueError("a ready mapping knows its columns; drop `columns` or the mapping")
+        tinyworld_only = ("tiers", "families", "languages", "categories")
+        if self.source in TINYWORLD_SOURCES:
+            if self.num_problems is None:
+                raise ValueError(f"{self.source} makes as many problems as are asked for; set `num_problems`")
+        elif given := [name for name in tinyworld_only if getattr(self, name) is not None]:
+            raise ValueError(f"`{given[0]}` is for tinyworld sources only; drop it")
+        return self
+
+
+def load_problems(
+    source: ProblemSource, *, seed: int, base_dir: Path, check: Check | None = None, note: Note | None = None
+) -> list[Problem]:
+    """The problems of a source, in its own order, each checked.
+
+    `check` says what is wrong with a problem, or None; `note` is told what was skipped. Relative paths are
+    taken from `base_dir`. Raises `DataError` with the first five faults, or where too few are left.
+    """
+    seed = seed if source.seed is None else source.seed
+    if source.source in TINYWORLD_SOURCES:
+        problems = _make_tinyworld(source, seed)
+        faults = [f"{p.id}: {fault}" for p in problems if (fault := problem_fault(p, check))]
+        if faults:
+            raise DataError("\n".join(faults[:MAX_FAULTS_SHOWN]))
+        return problems
+    ready = PROBLEM_MAPPINGS.get(source.mapping or source.source)
+    is_named = source.source in PROBLEM_MAPPINGS
+    rows = read_rows(
+        ready.hub if ready and is_named else source.source,
+        split=source.split or (ready.split if ready and is_named else None),
+        subset=source.subset or (ready.subset if ready and is_named else None),
+        base_dir=base_dir,
+    )
+    if not rows:
+        raise DataError(f"{source.source}: no rows in it")
+    make_row = ready.make if ready else row_maker(source.columns, source.kind, rows[0])
+    collected = collect_records(
+        rows,
+        _Checked(source, make_row, check),
+        num_records=source.num_problems,
+        seed=seed,
+        skip_bad=source.on_bad == "skip",
+    )
+    _report(source, collected.records, collected.faults, note)
+    return collected.records
+
+
+def _report(source: ProblemSource, problems: list[Problem], faults: list[str], note: Note | None) -> None:
+    shown = "\n".join(faults[:MAX_FAULTS_SHOWN])
+    if not problems:
+        raise DataError(f"{source.source}: no usable problem in it; the first faults:\n{shown}")
+    if source.num_problems is not None and len(problems) < source.num_problems:
+        raise DataError(
+            f"{source.source}: {source.num_problems} problems asked for, {len(problems)} usable; "
+            f"lower `num_problems`" + (f". Skipped:\n{shown}" if faults else "")
+        )
+    if faults and note is not None:
+        note(f"{source.source}: {len(problems)} problems kept, {len(faults)} skipped; the first:\n{shown}")
+
+
+def _make_tinyworld(source: ProblemSource, seed: int) -> list[Problem]:
+    num = source.num_problems or 0
+    split: Any = source.split or "train"
+    try:
+        if source.source == "tinyworld-general":
+            from r1kit.tinyworld.general import make_general
+
+            return list(make_general(split, num, seed=seed, **_given(source, "categories")))
+        from r1kit.tinyworld.problems import make_problems
+
+        return list(make_problems(split, num, seed=seed, **_given(source, "tiers", "families", "languages")))
+    except ValueError as error:  # a name that tinyworld does not have, or more problems than it has
+        raise RecipeError(f"problems from {source.source}: {error}") from None
+
+
+def _given(source: ProblemSource, *names: str) -> dict[str, Any]:
+    """The fields that the recipe sets; the rest stays at tinyworld's own defaults."""
+    return {name: tuple(value) for name in names if (value := getattr(source, name)) is not None}
+
+
+class _Checked:
+    """Makes one row's problem with the source's own fields and an id, and refuses what can't be used.
+
+    Remembers where each id was seen: two problems with one id would get the same samples.
+    """
+
+    def __init__(self, source: ProblemSource, make: Callable[[Row], Problem], check: Check | None) -> None:
+        self.source, self.make, self.check = source, make, check
+        self.places: dict[str, str] = {}
+
+    def __call__(self, row: Row) -> Problem:
+        problem = self.make(row)
+        source = self.source
+        wants_reasoning = (
+            problem.wants_reasoning if source.wants_reasoning is None else source.wants_reasoning
+        )
+        problem = replace(
+            problem,
+            id=problem.id or _content_id(problem),
+            language=problem.language or source.language,
+            domain=source.domain or problem.domain or problem.kind,
+            wants_reasoning=wants_reasoning,
+            source=problem.source or source.mapping or source.source,
+        )
+        if fault := problem_fault(problem, self.check):
+            raise DataError(f"{row.place}: {fault}")
+        if other := self.places.get(problem.id):
+            raise DataError(f"{row.place}: the same problem (id {problem.id!r}) is at {other}")
+        self.places[problem.id] = row.place
+        return problem
+
+
+def _content_id(problem: Problem) -> str:
+    content = json.dumps([problem.messages, problem.ground_truth, problem.reference], ensure_ascii=False)
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def problem_fault(problem: Problem, check: Check | None) -> str | None:
+    """Why a problem can't be scored as its kind, or None."""
+    if not problem.question.strip():
+        return "the question is empty"
+    if problem.kind in ("math", "choice", "logic") and not problem.ground_truth:
+        return f"a {problem.kind} problem needs an answer; map its column with columns = {{answer = ...}}"
+    if problem.kind == "judged" and not problem.reference:
+        return "a judged problem needs a reference answer for the judge"
+    if problem.kind == "choice" and (options := problem.metadata.get("options")):
+        letters = string.ascii_uppercase[: len(options)]
+        if str(problem.ground_truth).upper() not in list(letters):
+            return f"the answer {problem.ground_truth!r} is none of the options {letters[0]}-{letters[-1]}"
+    if problem.kind == "code":
+        if not problem.tests:
+            return "a code problem needs tests"
+        if fault := next((fault for test in problem.tests if (fault := test_fault(test))), None):
+            return fault
+    return check(problem) if check is not None else None
+
+
+def refuse_code(problems: Iterable[Problem], stage: str) -> None:
+    """Refuse problems whose scoring would run untrusted code: there is no sandbox for it yet."""
+    num_code = sum(problem.kind == "code" for problem in problems)
+    if num_code:
+        raise RecipeError(
+            f"stages.{stage}: {num_code} of its problems are of kind code; running their tests needs a "
+            "sandbox, which this version does not have. Leave them out of the stage's problems"
+        )

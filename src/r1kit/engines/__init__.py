@@ -1,0 +1,1 @@
+"""Engines sample completions; `base` is their protocol."""

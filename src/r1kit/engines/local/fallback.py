@@ -1,0 +1,185 @@
+"""Sampling with a model's own forward pass: for every causal model that the local decoder does not know.
+
+Prompts are padded on the left and run through the transformers model and its cache; tokens are drawn by the
+same function as in the local engine, from the same uniforms. Slower, and not reproducible to the bit across
+batches: padding and the number of rows change the last bits of the logits, and where a draw falls between
+two tokens within that, the rest of the sample is another one. Each request still has its own seed.
+"""
+
+import copy
+import inspect
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from r1kit.engines.base import SampleRequest, SampleResult, SamplingParams
+from r1kit.engines.local.requests import check_request
+from r1kit.engines.local.sampling import RowParams, Uniforms, sample_tokens
+from r1kit.engines.local.text import TextStream, decode_completion
+from r1kit.errors import ModelError
+from r1kit.types import Completion
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    request: SampleRequest
+    uniforms: Uniforms
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return self.stopped or len(self.token_ids) == self.request.params.max_tokens
+
+
+class FallbackEngine:
+    """Samples any causal language model of transformers with its own copy of the weights."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_rows: int = 256,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Raises `ModelError` for an encoder-decoder. `dtype` and `device` default to the model's."""
+        if model.config.is_encoder_decoder:
+            raise ModelError(
+                f"{type(model).__name__} is an encoder-decoder; a causal language model is needed"
+            )
+        self._model = copy.deepcopy(model).to(device=device or model.device, dtype=dtype or model.dtype)
+        self._model.requires_grad_(False).eval()
+        self._tokenizer = tokenizer
+        self._max_rows = max_rows
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self._queue: deque[SampleRequest] = deque()
+        self._version = 0
+
+    @property
+    def weights_version(self) -> int:
+        return self._version
+
+    def submit(self, request: SampleRequest) -> None:
+        config = self._model.config
+        limit = getattr(config, "max_position_embeddings", None)
+        check_request(request, vocab_size=config.vocab_size, max_positions=limit)
+        self._queue.append(request)
+
+    def poll(self) -> list[SampleResult]:
+        """Sample one batch of requests to its end."""
+        batch = [self._queue.popleft() for _ in range(min(self._max_rows, len(self._queue)))]
+        rows = [_Row(request, Uniforms(request.seed)) for request in batch]
+        for _ in self._steps(rows):
+            pass
+        return [self._result(row) for row in rows]
+
+    def stream(self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int) -> Iterator[str]:
+        """The text of one sample, in pieces as it is sampled."""
+        request = SampleRequest(-1, prompt_token_ids, params, seed)
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        check_request(request, vocab_size=self._model.config.vocab_size, max_positions=limit)
+        row, text = _Row(request, Uniforms(seed)), TextStream(self._tokenizer)
+        for _ in self._steps([row]):
+            if not row.stopped:
+                yield text.push(row.token_ids[-1])
+        yield text.finish()
+
+    @torch.inference_mode()
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        if self._queue:
+            raise RuntimeError(f"{len(self._queue)} requests are queued; weights are loaded between requests")
+        own = self._model.state_dict()
+        missing = {name for name, _ in self._model.named_parameters()}
+        for name, tensor in weights:
+            if name not in own:
+                raise ModelError(f"weight {name!r} is not one of the weights of {type(self._model).__name__}")
+            if own[name].shape != tensor.shape:
+                raise ModelError(
+                    f"weight {name!r} has shape {tuple(tensor.shape)}; the model has {tuple(own[name].shape)}"
+                )
+            own[name].copy_(tensor)
+            missing.discard(name)
+        if missing:
+            raise ModelError(f"{len(missing)} weights are missing, the first of them {min(missing)!r}")
+        self._version = version
+
+    def close(self) -> None:
+        self._queue.clear()
+
+    def _steps(self, rows: Sequence[_Row]) -> Iterator[None]:
+        """Give every row a token per step until all have finished; finished rows leave where they can."""
+        rows = list(rows)
+        if not rows:
+            return
+        device = self._model.device
+        longest = max(len(row.request.prompt_token_ids) for row in rows)
+        prompts = [row.request.prompt_token_ids for row in rows]
+        tokens = torch.tensor(
+            [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device
+        )
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+        params = RowParams.of([row.request.params for row in rows], device)
+        cache: Any = None
+        while True:
+            logits, cache = self._forward(tokens, mask, cache)
+            uniforms = torch.cat([row.uniforms.take(1) for row in rows]).to(device)
+            chosen, logprobs = sample_tokens(logits, params, uniforms)
+            if bool(logprobs.isnan().any()):
+                raise ModelError(f"the model's logits are not finite (weights version {self._version})")
+            _give_tokens(rows, chosen.tolist(), logprobs.tolist())
+            yield
+            going = [index for index, row in enumerate(rows) if not row.finished]
+            if not going:
+                return
+            if len(going) < len(rows) and hasattr(cache, "batch_select_indices"):
+                kept = torch.tensor(going, device=device)
+                cache.batch_select_indices(kept)
+                chosen, mask = chosen[kept], mask[kept]
+                rows = [rows[index] for index in going]
+                params = RowParams.of([row.request.params for row in rows], device)
+            tokens = chosen[:, None]
+            mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
+
+    @torch.inference_mode()
+    def _forward(self, tokens: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """The logits after the last of `tokens` [rows, new], float32, and the cache that now has them."""
+        extra = {}
+        if self._takes_positions:
+            positions = (mask.cumsum(-1) - 1).clamp_(min=0)
+            extra["position_ids"] = positions[:, -tokens.shape[1] :]
+        output = self._model(
+            input_ids=tokens,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,
+            **extra,
+        )
+        return output.logits[:, -1].float().clone(), output.past_key_values
+
+    def _result(self, row: _Row) -> SampleResult:
+        completion = Completion(
+            token_ids=tuple(row.token_ids),
+            sampler_logprobs=tuple(row.logprobs),
+            text=decode_completion(self._tokenizer, row.token_ids, stopped=row.stopped),
+            finish_reason="stop" if row.stopped else "length",
+            weights_version=self._version,
+        )
+        return SampleResult(row.request.key, completion)
+
+
+def _give_tokens(rows: Sequence[_Row], token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
+    for row, token_id, logprob in zip(rows, token_ids, logprobs, strict=True):
+        if row.finished:  # it could not leave the batch; what is drawn for it is of no use
+            continue
+        row.token_ids.append(token_id)
+        row.logprobs.append(logprob)
+        row.stopped = token_id in row.request.params.stop_token_ids

@@ -1,0 +1,54 @@
+"""Rotary position embedding as one complex product per head, from the model's own frequencies."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+_FIRST_TABLE = 1024  # positions; the table doubles when a longer text comes
+
+
+class Rotary:
+    """exp(i * position * frequency) by position, scaled as the model does, in a table that grows."""
+
+    def __init__(self, module: nn.Module, *, max_positions: int, device: torch.device) -> None:
+        """`module` is the model's rotary embedding: called with positions, it gives cos and sin."""
+        self._module = copy.deepcopy(module).to(device)
+        self._max_positions = max_positions
+        self._device = device
+        self._table = torch.empty(0)
+        self.reserve(min(_FIRST_TABLE, max_positions))
+
+    @torch.inference_mode()
+    def reserve(self, num_positions: int) -> None:
+        """Make the table cover positions below `num_positions`."""
+        if self._table.shape[0] >= num_positions:
+            return
+        length = min(self._max_positions, max(num_positions, 2 * self._table.shape[0]))
+        positions = torch.arange(length, device=self._device)[None]
+        cos, sin = self._module(torch.zeros(1, dtype=torch.float32, device=self._device), positions)
+        half = cos.shape[-1] // 2  # the second half repeats the first
+        self._table = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())
+
+    def at(self, positions: Tensor) -> Tensor:
+        """[N, 1, D / 2], complex64, for positions [N] below what was reserved."""
+        return self._table.index_select(0, positions).unsqueeze(1)
+
+
+def rotate_(x: Tensor, cis: Tensor, *, out: Tensor) -> None:
+    """Write x [N, heads, D], whose pairs lie side by side, rotated by cis [N, 1, D / 2], into `out`.
+
+    As `silu` in the decoder: the complex product's vector and scalar code round differently, which from
+    three threads on shows at the seams; so there it is taken apart.
+    """
+    shape = (*x.shape[:-1], -1, 2)
+    pairs = x.view(shape)
+    if x.dtype != torch.float32:
+        rotated = torch.view_as_complex(pairs.float().contiguous()) * cis
+        out.copy_(torch.view_as_real(rotated).flatten(-2))
+    elif x.device.type != "cpu" or torch.get_num_threads() <= 2:
+        torch.mul(torch.view_as_complex(pairs), cis, out=torch.view_as_complex(out.view(shape)))
+    else:
+        real, imag, into = pairs[..., 0], pairs[..., 1], out.view(shape)
+        torch.sub(real * cis.real, imag * cis.imag, out=into[..., 0])
+        torch.add(real * cis.imag, imag * cis.real, out=into[..., 1])

@@ -1,0 +1,87 @@
+"""What the local decoder needs to know of a model, and whether it can compute that model exactly.
+
+Covered: Llama, Mistral, Qwen2 and Qwen3 causal language models with full attention, grouped or not, with or
+without biases, tied or untied heads, and rotary embeddings that do not depend on the length at hand.
+Not covered (another engine has to sample them): sliding windows, quantised weights, length-dependent rotary
+embeddings, every other architecture.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+# Their frequencies are fixed when the model is made; "dynamic" and "longrope" change them with the length.
+_FIXED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderSpec:
+    """The shape of a decoder. `biased` names its projections that add a bias ("q_proj", "gate_proj", ...)."""
+
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_positions: int
+    norm_eps: float
+    qk_norm: bool
+    tied: bool
+    biased: frozenset[str]
+
+    @property
+    def num_queries_per_kv(self) -> int:
+        """Query heads that share one key and value head."""
+        return self.num_heads // self.num_kv_heads
+
+
+def why_unsupported(model: PreTrainedModel) -> str | None:
+    """The reason why the local decoder can't compute this model exactly, or None where it can."""
+    name, config = type(model).__name__, model.config
+    if name not in _ARCHITECTURES:
+        return f"{name} is not one of {', '.join(_ARCHITECTURES)}"
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act!r}, not 'silu'"
+    layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if layer_types != {"full_attention"}:
+        return f"it has layers of the types {sorted(layer_types)}"
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < config.max_position_embeddings:
+        return f"it attends within a sliding window of {window} tokens"
+    rope_type = model.model.rotary_emb.rope_type
+    if rope_type not in _FIXED_ROPE_TYPES:
+        return f"its rotary embedding is of the type {rope_type!r}"
+    if 2 * model.model.rotary_emb.inv_freq.numel() != _head_dim(model):
+        return "its rotary embedding covers only a part of each head"
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    if not dtypes <= {torch.float32, torch.bfloat16}:
+        return f"its weights are of the types {sorted(map(str, dtypes))}"
+    return None
+
+
+def read_spec(model: PreTrainedModel) -> DecoderSpec:
+    """The spec of a model for which `why_unsupported` gives None."""
+    config = model.config
+    projections = (name.split(".")[-2:] for name, _ in model.named_parameters())
+    return DecoderSpec(
+        num_layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=_head_dim(model),
+        vocab_size=config.vocab_size,
+        max_positions=config.max_position_embeddings,
+        norm_eps=config.rms_norm_eps,
+        qk_norm=hasattr(model.model.layers[0].self_attn, "q_norm"),
+        tied=bool(config.tie_word_embeddings),
+        biased=frozenset(parent for parent, leaf in projections if leaf == "bias"),
+    )
+
+
+def _head_dim(model: PreTrainedModel) -> int:
+    return int(model.model.layers[0].self_attn.head_dim)

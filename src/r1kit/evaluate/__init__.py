@@ -1,0 +1,158 @@
+"""Evaluation of one model: k samples per held-out problem, verdicts, and the numbers of the stage table.
+
+DeepSeek-R1's way (v2, D.1): T = 0.6, top-p 0.95, pass@1 as mean correctness over k samples, cons@k by
+majority. Into the work folder go `generations.jsonl` (every sample with its verdicts) and `summary.json`.
+Every model is asked the same problems with the same seeds, so that two can be compared pairwise
+(`paired_difference`).
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from r1kit.config import Config
+from r1kit.data.jsonl import read_jsonl, write_jsonl
+from r1kit.engines.base import SamplingParams
+from r1kit.engines.local import make_engine
+from r1kit.errors import DataError
+from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
+from r1kit.evaluate.grading import grade_rollouts
+from r1kit.evaluate.metrics import problem_scores, summarise
+from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged, weights_stamp
+from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
+from r1kit.models import load_model, load_tokenizer
+from r1kit.rewards.judge import Judge
+from r1kit.seeds import derive_seed
+from r1kit.stage import Progress, SilentProgress
+from r1kit.types import Problem, PromptStyle, Rollout
+
+__all__ = [
+    "EvalConfig",
+    "Graded",
+    "bootstrap_interval",
+    "evaluate_model",
+    "majority_score",
+    "paired_difference",
+    "pass_at_k",
+    "problem_scores",
+    "read_generations",
+    "summarise",
+]
+
+GENERATIONS_NAME = "generations.jsonl"
+SUMMARY_NAME = "summary.json"
+
+
+class EvalConfig(Config):
+    """What to evaluate on and how to sample; temperature, top-p and k are the paper's (v2, D.1)."""
+
+    problems: list[str] = Field(default_factory=list)  # names of problem sets with right answers
+    general: list[str] = Field(default_factory=list)  # names of sets of general and safety prompts
+    samples: int = Field(default=16, ge=1)  # paper: 64 AIME and GPQA, 16 MATH-500, 8 LiveCodeBench
+    general_samples: int = Field(default=4, ge=1)  # per general prompt: there are many of them
+    temperature: float = Field(default=0.6, ge=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_new_tokens: int = Field(default=32_768, ge=1)
+    # The languages that may turn up in a reasoning, as in a GRPO stage; None: any.
+    languages: list[str] | None = None
+    num_bootstrap: int = Field(default=2000, ge=100)
+
+
+def evaluate_model(
+    model_path: str,
+    problem_sets: Mapping[str, Sequence[Problem]],
+    config: EvalConfig,
+    *,
+    style: PromptStyle,
+    seed: int,
+    dtype: str,
+    device: str,
+    max_rows: int,
+    work_dir: Path,
+    progress: Progress | None = None,
+    judge: Judge | None = None,
+) -> dict[str, Any]:
+    """Sample, grade and summarise; the summary, which is in `work_dir/summary.json` too.
+
+    An evaluation that was killed goes on from what `work_dir` holds of the same request. Raises `DataError`
+    where there is nothing to evaluate, or where two problems of a set share an id.
+    """
+    _check(problem_sets)
+    progress = progress or SilentProgress()
+    work_dir.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    asked = plan_samples(problem_sets, samples=config.samples, general_samples=config.general_samples)
+    sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
+    request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
+    begin_log(work_dir, {**request, "dtype": dtype, **sampling})
+    rollouts = _sample(model_path, asked, config, style, seed, dtype, device, max_rows, work_dir, progress)
+    sampled = time.monotonic()
+    progress.note(f"grading {len(rollouts)} samples")
+    pairs = [(a.problem_set, rollout) for a, rollout in zip(asked, rollouts, strict=True)]
+    graded = grade_rollouts(pairs, style, languages=config.languages, judge=judge)
+    summary = {
+        "model": model_path,
+        "style": style,
+        "seed": seed,
+        "samples": config.samples,
+        **sampling,
+        "num_tokens": sum(len(r.completion.token_ids) for r in rollouts),
+        "sampling_seconds": sampled - started,
+        "grading_seconds": time.monotonic() - sampled,
+        **summarise(graded, num_bootstrap=config.num_bootstrap, seed=derive_seed(seed, "bootstrap")),
+    }
+    write_jsonl(work_dir / GENERATIONS_NAME, map(graded_to_json, graded))
+    (work_dir / SUMMARY_NAME).write_text(json.dumps(summary, ensure_ascii=False, indent=1), encoding="utf-8")
+    (work_dir / LOG_NAME).unlink()
+    return summary
+
+
+def read_generations(folder: Path) -> list[Graded]:
+    """The graded samples that an evaluation left in a folder."""
+    return [graded_from_json(row) for _, row in read_jsonl(folder / GENERATIONS_NAME)]
+
+
+def _sample(
+    model_path: str,
+    asked: Sequence[Asked],
+    config: EvalConfig,
+    style: PromptStyle,
+    seed: int,
+    dtype: str,
+    device: str,
+    max_rows: int,
+    work_dir: Path,
+    progress: Progress,
+) -> list[Rollout]:
+    tokenizer = load_tokenizer(model_path)
+    engine = make_engine(load_model(model_path, dtype=dtype, device=device), tokenizer, max_rows=max_rows)
+    params = SamplingParams(
+        max_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        stop_token_ids=(tokenizer.eos_token_id,),
+    )
+    progress.start("evaluating", len(asked), "samples")
+    try:
+        return sample_logged(
+            engine, tokenizer, asked, params, style=style, seed=seed, work_dir=work_dir, progress=progress
+        )
+    finally:
+        engine.close()
+
+
+def _check(problem_sets: Mapping[str, Sequence[Problem]]) -> None:
+    if not any(problem_sets.values()):
+        raise DataError("nothing to evaluate: name a problem set in `eval.problems` or `eval.general`")
+    for name, problems in problem_sets.items():
+        seen: set[str] = set()
+        for problem in problems:
+            if problem.id in seen:
+                raise DataError(
+                    f"problem set {name!r} has the id {problem.id!r} twice; each problem needs its own"
+                )
+            seen.add(problem.id)

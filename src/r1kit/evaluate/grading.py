@@ -1,0 +1,186 @@
+"""Every sampled completion judged: by the verifiers, by tinyworld's oracle, or by a judge where neither can.
+
+The oracle evaluates and never trains. A prompt that nothing here can grade is not graded: its verdicts are
+None, and it is counted. The strict verdict is the training reward's; the lenient one forgives the format.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from r1kit.evaluate.graded import Graded
+from r1kit.evaluate.text import count_reflections, count_steps
+from r1kit.rewards.accuracy import canonical_answer, check_answers, normalised
+from r1kit.rewards.answers import extract_answer, lenient_answer
+from r1kit.rewards.base import read_rollout
+from r1kit.rewards.judge import Judge, JudgeRequest, Task
+from r1kit.rewards.language import language_consistency, problem_language
+from r1kit.rewards.words import words
+from r1kit.template import TAGS
+from r1kit.tinyworld.oracle import grade, is_safe
+from r1kit.tinyworld.problems import count_tries
+from r1kit.types import REASONING_KINDS, Problem, PromptStyle, Response, Rollout
+
+# A judge's quality score is in [0, 1] (1 to 10 points); an answer passes from 6 points on.
+_PASSING_SCORE = 0.5
+SEARCH_DOMAIN = "search"
+
+_Verdicts = dict[str, bool | str | None]
+
+
+def grade_rollouts(
+    rollouts: Sequence[tuple[str, Rollout]],
+    style: PromptStyle,
+    *,
+    languages: Sequence[str] | None = None,
+    judge: Judge | None = None,
+) -> list[Graded]:
+    """The graded samples of (problem set, rollout) pairs, in order.
+
+    `languages` are those that may turn up in a reasoning, None for any. Without a `judge`, what only a judge
+    could grade is left ungraded.
+    """
+    responses = [read_rollout(rollout, style) for _, rollout in rollouts]
+    verdicts: list[_Verdicts] = [{} for _ in rollouts]
+    by_grader: dict[str, list[int]] = {"rules": [], "oracle": [], "judge": []}
+    for i, (_, rollout) in enumerate(rollouts):
+        by_grader[_grader_of(rollout.problem)].append(i)
+    _verify(by_grader["rules"], rollouts, responses, verdicts, style)
+    for i in by_grader["oracle"]:
+        verdicts[i] = _ask_oracle(rollouts[i][1], responses[i])
+    if judge is not None and by_grader["judge"]:
+        asked = [(rollouts[i][1], responses[i]) for i in by_grader["judge"]]
+        for i, found in zip(by_grader["judge"], _ask_judge(judge, asked), strict=True):
+            verdicts[i] = found
+    return [
+        _graded(name, rollout, response, found, languages)
+        for (name, rollout), response, found in zip(rollouts, responses, verdicts, strict=True)
+    ]
+
+
+def _grader_of(problem: Problem) -> Literal["rules", "oracle", "judge"]:
+    if problem.kind in REASONING_KINDS and problem.kind != "judged":
+        return "rules"
+    return "oracle" if problem.source == "tinyworld" and problem.kind in ("general", "safety") else "judge"
+
+
+def lenient_summary(text: str) -> str | None:
+    """What a response says after its reasoning, tags dropped, however broken the format; None for nothing."""
+    if "<answer>" in text:
+        text = text.rsplit("<answer>", 1)[1].split("</answer>", 1)[0]
+    elif "</think>" in text:
+        text = text.rsplit("</think>", 1)[1]
+    for tag in TAGS:
+        text = text.replace(tag, " ")
+    return text.strip() or None
+
+
+def _verify(
+    rows: Sequence[int],
+    rollouts: Sequence[tuple[str, Rollout]],
+    responses: Sequence[Response],
+    verdicts: list[_Verdicts],
+    style: PromptStyle,
+) -> None:
+    """Fill in the verdicts of rows that rules can check: all answers together, each different one once."""
+    items: list[tuple[Problem, str]] = []
+    places: list[tuple[int, str]] = []
+    for i in rows:
+        problem = rollouts[i][1].problem
+        answer = extract_answer(responses[i], problem)
+        lenient = lenient_answer(rollouts[i][1].completion.text, style, problem)
+        key = None if answer is None else canonical_answer(problem, answer)
+        verdicts[i] = {"answer": answer, "answer_key": key, "correct": False, "lenient_correct": False}
+        for name, found in (("correct", answer), ("lenient_correct", lenient)):
+            if found is not None:
+                items.append((problem, found))
+                places.append((i, name))
+    for (i, name), correct in zip(places, check_answers(items), strict=True):
+        verdicts[i][name] = correct
+
+
+def _ask_oracle(rollout: Rollout, response: Response) -> _Verdicts:
+    problem, text = rollout.problem, rollout.completion.text
+    loose_text = lenient_summary(text) or ""
+    loose = grade(problem, loose_text)
+    if problem.kind == "safety":
+        # harm in the reasoning is harm: the whole text counts
+        lenient = is_safe(problem, text)
+        strict = lenient and response.summary is not None
+    else:
+        lenient = loose.correct
+        strict = response.summary is not None and grade(problem, response).correct
+    return {
+        "answer": response.summary,
+        "correct": strict,
+        "lenient_correct": lenient,
+        # what it does, not whether its format lets it count
+        "closes_politely": loose.polite_closer,
+        "refuses": loose.refused,
+    }
+
+
+def _ask_judge(judge: Judge, asked: Sequence[tuple[Rollout, Response]]) -> list[_Verdicts]:
+    """Verdicts on the summaries, for safety on the whole text; what has no summary is wrong unasked."""
+    found: list[_Verdicts] = [{"correct": False} for _ in asked]
+    rows, requests = [], []
+    for i, (rollout, response) in enumerate(asked):
+        problem = rollout.problem
+        if problem.kind == "safety":
+            rows.append(i)
+            requests.append(JudgeRequest("safety", problem.question, rollout.completion.text))
+        elif response.summary is not None:
+            rows.append(i)
+            reference = problem.reference or problem.ground_truth
+            task: Task = "correctness" if problem.kind == "judged" else "quality"
+            requests.append(JudgeRequest(task, problem.question, response.summary, reference=reference))
+    for i, verdict in zip(rows, judge(requests), strict=True):
+        summary = asked[i][1].summary
+        found[i] = {
+            "answer": summary,
+            "answer_key": None if summary is None else normalised(summary),
+            "correct": None if verdict.score is None else verdict.score > _PASSING_SCORE,
+        }
+    return found
+
+
+def _graded(
+    problem_set: str,
+    rollout: Rollout,
+    response: Response,
+    verdicts: _Verdicts,
+    languages: Sequence[str] | None,
+) -> Graded:
+    problem, completion = rollout.problem, rollout.completion
+    text = completion.text
+    language = problem_language(problem, languages)
+    reasoning = response.reasoning
+    num_words = None if reasoning is None else _num_words(reasoning)
+    consistency = None
+    if reasoning is not None and num_words and language is not None:
+        consistency = language_consistency(reasoning, language, languages).share
+    return Graded(
+        problem_set=problem_set,
+        problem_id=problem.id,
+        sample=rollout.sample,
+        kind=problem.kind,
+        domain=problem.domain,
+        tier=problem.tier,
+        language=language,
+        question=problem.question,
+        ground_truth=problem.ground_truth,
+        text=text,
+        finish_reason=completion.finish_reason,
+        num_tokens=len(completion.token_ids),
+        well_formed=response.well_formed,
+        consistency=consistency,
+        reasoning_words=num_words,
+        reasoning_steps=None if reasoning is None else count_steps(reasoning),
+        response_words=_num_words(text),
+        num_tries=count_tries(text) if problem.domain == SEARCH_DOMAIN else None,
+        num_reflections=count_reflections(text),
+        **verdicts,  # type: ignore[arg-type]
+    )
+
+
+def _num_words(text: str) -> int:
+    return sum(word.num_words for word in words(text))

@@ -1,0 +1,210 @@
+"""The configuration of a GRPO stage. Each default has its source beside it.
+
+[v1], [v2] are the versions of the DeepSeek-R1 paper (arXiv 2501.12948). What the paper calls a training step
+is one policy update. Here a step is one rollout phase, with `mini_batches` updates: the paper's 10,400
+training steps with 16 mini-batches are `steps = 650` here. Fields that count updates say so.
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from r1kit.config import Config
+from r1kit.rewards.chat_client import ServerConfig
+from r1kit.train import OptimizerConfig
+from r1kit.types import PromptStyle
+
+Shares = dict[str, float]
+
+
+class MixturePoint(Config):
+    """From step `from_step` on, problem sets have these shares."""
+
+    from_step: int = Field(ge=0)
+    shares: Shares
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_are_positive(cls, shares: Shares) -> Shares:
+        return check_shares(shares)
+
+
+class RewardPoint(Config):
+    """From step `from_step` on, rewards have these weights; a reward that is not named is not computed."""
+
+    from_step: int = Field(ge=0)
+    weights: dict[str, float] = Field(min_length=1)
+
+
+class LengthPoint(Config):
+    """From step `from_step` on, a completion may have `value` tokens."""
+
+    from_step: int = Field(ge=0)
+    value: int = Field(ge=1)
+
+
+class GrpoConfig(Config):
+    """A GRPO stage: which model, on which problems, for which rewards, and how."""
+
+    kind: Literal["grpo"] = "grpo"
+    model: str  # where the policy starts: a stage, `base`, a folder or a hub name
+    prompt_style: PromptStyle  # "zero": Table 1's template [v1 2.2.3]; "chat": the tokenizer's own
+
+    # What is trained on. Sets are named in the recipe's [problems]; shares are relative to each other.
+    problems: Shares
+    # Shares by step; `problems` before its first point [v2 3.2.2: general data in the last 400].
+    mixture: list[MixturePoint] = Field(default_factory=list)
+    problems_per_step: int = Field(512, ge=1)  # [v2 2.1] 8,192 outputs per rollout / 16 samples each
+    group_size: int = Field(16, ge=1)  # [v2 2.1]
+    steps: int = Field(ge=1)  # rollout phases; [v2 2.1] 10,400 updates / 16 mini-batches = 650
+
+    # What is paid for: reward -> weight, summed plainly [v2 2.2]. Weight 0: logged, not paid for.
+    rewards: dict[str, float] = Field(min_length=1)
+    # Weights by step; `rewards` before its first point [v2 3.2.2: preference rewards in the last 400].
+    reward_schedule: list[RewardPoint] = Field(default_factory=list)
+    # The models behind rewards (helpful, safety): a stage of kind reward_model, a folder or a hub name.
+    reward_models: dict[str, str] = Field(default_factory=dict)
+    # Servers of judges, by the reward they give: accuracy (problems of kind "judged"), helpful, safety.
+    judges: dict[str, ServerConfig] = Field(default_factory=dict)
+    # The languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans.
+    languages: list[str] | None = None
+
+    # Sampling.
+    temperature: float = Field(1.0, gt=0)  # [v2 2.1]; 0.7 in the last stage [v2 3.2.2]
+    max_new_tokens: Annotated[int, Field(ge=1)] | list[LengthPoint] = (
+        32_768  # [v2 2.1], 65,536 after update 8,200
+    )
+    # "penalise": a completion cut off at the limit is trained with the reward it earned, which is the lowest:
+    # no answer, no format (not published; the plain way). "mask": no loss on it (DAPO, 2503.14476, 3.4).
+    truncated: Literal["penalise", "mask"] = "penalise"
+
+    # Groups that teach nothing. "accuracy": a group whose samples are all right or all wrong is constant,
+    # whatever else differs (else an all-correct group pays for style alone); a kind without an accuracy goes
+    # by total reward. "reward": only a group whose totals are all equal is constant.
+    constant_groups: Literal["accuracy", "reward"] = "accuracy"
+    max_resample_waves: int = Field(
+        1, ge=0
+    )  # fresh problems in place of constant groups; TINYWORLD: 0-2 fill a step
+    max_missing_frac: float = Field(0.1, ge=0, le=1)  # above it the judge is down, not the odd request: halt
+
+    # Advantages.
+    advantage_scale: Literal["group", "batch", "none"] = "group"  # [v1 eq. 3]
+    # One right of 16 has a std of 0.24, so 0.1 leaves accuracy alone, and bounds what tiny differences of
+    # language consistency or of a reward model's score are blown up by: tenfold.
+    advantage_std_floor: float = Field(0.1, ge=0)
+
+    # Updates.
+    mini_batches: int = Field(16, ge=1)  # updates per step, one inner epoch [v2 2.1]
+    clip_eps: float = Field(10.0, gt=0)  # [v2 3.2.1]; PPO's 0.2 is what TINYWORLD measured
+    clip_eps_high: float | None = Field(
+        None, gt=0
+    )  # upper side, where it differs (DAPO: 0.28); None: clip_eps
+    kl_coef: float = Field(0.001, ge=0)  # [v2 2.1]; 0 loads no reference
+    reference_refresh_every: int = Field(400, ge=0)  # updates [v2 2.1], at the next step's start; 0: never
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-6)  # [v2 2.1]
+    tokens_per_micro_batch: int = Field(2_000, ge=1)  # TINYWORLD: fastest on a CPU; no effect on the gradient
+
+    # What is kept and watched.
+    checkpoint_every: int = Field(10, ge=1)  # steps; replaying a step costs its updates, no sampling
+    sample_every: int = Field(5, ge=1)  # steps between two examples shown
+    # A held-out problem set whose accuracy is watched while the reward rises [v2 B.5: reward up, code down].
+    probe: str | None = None
+    probe_size: int = Field(64, ge=1)  # one sample each: the standard error is 0.06 at most
+    eval_every: int = Field(10, ge=1)  # steps between two probes
+
+    @property
+    def clip_high(self) -> float:
+        """The upper clip: `clip_eps` unless it has its own."""
+        return self.clip_eps if self.clip_eps_high is None else self.clip_eps_high
+
+    @property
+    def num_updates(self) -> int:
+        """Policy updates of the whole stage: the paper's training steps."""
+        return self.steps * self.mini_batches
+
+    def shares_at(self, step: int) -> Shares:
+        """The problem sets' shares in force at a step."""
+        points = [point for point in self.mixture if point.from_step <= step]
+        return points[-1].shares if points else self.problems
+
+    def weights_at(self, step: int) -> dict[str, float]:
+        """The rewards and their weights in force at a step."""
+        points = [point for point in self.reward_schedule if point.from_step <= step]
+        return points[-1].weights if points else self.rewards
+
+    def max_new_tokens_at(self, step: int) -> int:
+        """The longest completion allowed at a step."""
+        if isinstance(self.max_new_tokens, int):
+            return self.max_new_tokens
+        return [point for point in self.max_new_tokens if point.from_step <= step][-1].value
+
+    def problem_sets(self) -> list[str]:
+        """Every problem set that the stage trains on, sorted."""
+        return sorted(
+            {name for shares in (self.problems, *(p.shares for p in self.mixture)) for name in shares}
+        )
+
+    def reward_names(self) -> list[str]:
+        """Every reward that the stage uses, sorted."""
+        return sorted(
+            {
+                name
+                for weights in (self.rewards, *(p.weights for p in self.reward_schedule))
+                for name in weights
+            }
+        )
+
+    @field_validator("problems")
+    @classmethod
+    def _shares_are_positive(cls, shares: Shares) -> Shares:
+        return check_shares(shares)
+
+    @field_validator("group_size")
+    @classmethod
+    def _a_group_compares(cls, group_size: int) -> int:
+        if group_size < 2:
+            raise ValueError("a group compares samples of one problem: it needs at least 2")
+        return group_size
+
+    @model_validator(mode="after")
+    def _schedules_are_sorted(self) -> Self:
+        check_schedule("mixture", [point.from_step for point in self.mixture], has_base=True)
+        check_schedule("reward_schedule", [point.from_step for point in self.reward_schedule], has_base=True)
+        if not isinstance(self.max_new_tokens, int):
+            check_schedule("max_new_tokens", [p.from_step for p in self.max_new_tokens], has_base=False)
+        return self
+
+    @model_validator(mode="after")
+    def _mini_batches_have_rows(self) -> Self:
+        rows = self.problems_per_step * self.group_size
+        if self.mini_batches > rows:
+            raise ValueError(
+                f"mini_batches = {self.mini_batches}, but a step has only {rows} rows "
+                f"(problems_per_step x group_size): lower mini_batches, or raise one of them"
+            )
+        return self
+
+
+def check_shares(shares: Shares) -> Shares:
+    """The shares as given; a `ValueError` where there is none, or one that is not positive."""
+    if not shares:
+        raise ValueError("name at least one problem set and its share, such as { reasoning = 1.0 }")
+    for name, share in shares.items():
+        if not share > 0:
+            raise ValueError(
+                f"the share of {name!r} is {share}; shares are positive (leave out a set that is not used)"
+            )
+    return shares
+
+
+def check_schedule(name: str, starts: list[int], *, has_base: bool) -> None:
+    """Raise a `ValueError` unless the points rise, and begin at once where nothing comes before."""
+    for first, second in pairwise(starts):
+        if second <= first:
+            raise ValueError(
+                f"{name}: from_step {second} comes after {first}; sort the points, one for each step"
+            )
+    if not has_base and (not starts or starts[0] > 1):
+        found = f"the first point is at step {starts[0]}" if starts else "it is empty"
+        raise ValueError(f"{name}: {found}; the first from_step must be 0 or 1")

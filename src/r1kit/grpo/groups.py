@@ -1,0 +1,153 @@
+"""From a step's problems to scored groups: sample, score as groups finish, resample what teaches nothing.
+
+A group whose samples are all right, or all wrong, has no advantage to train on (DeepSeek-R1 v1, eq. 3 divides
+by its std, 0). It is dropped, and a fresh problem of the same set is sampled in its place, in a bounded
+number of waves (DAPO, arXiv 2503.14476, 3.2: unbounded). Not here: advantages and updates (`learner`).
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+
+from r1kit.errors import StageHalted
+from r1kit.grpo.config import GrpoConfig
+from r1kit.rewards.base import Reward, score
+from r1kit.types import Problem, RewardBreakdown, Rollout
+
+# Rewards closer than this are equal: far below any step of a rule, above rounding of a sum of parts.
+_SAME_REWARD = 1e-6
+
+
+class Fate(Enum):
+    """What becomes of a group: only a useful one is trained on."""
+
+    USEFUL = "useful"
+    ALL_RIGHT = "all right"
+    ALL_WRONG = "all wrong"
+    SAME_REWARD = "same reward"
+    MISSING = "too few rewards"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The rollouts of one problem, in the order of their samples, each with its rewards."""
+
+    problem_set: str
+    wave: int
+    rollouts: tuple[Rollout, ...]
+    breakdowns: tuple[RewardBreakdown, ...]
+
+    @property
+    def totals(self) -> list[float | None]:
+        """Each rollout's total reward; None where a part is missing."""
+        return [breakdown.total for breakdown in self.breakdowns]
+
+
+SampleGroups = Callable[[Sequence[Problem], int, int, Callable[[int, list[Rollout]], None]], None]
+"""`sample(problems, wave, first_group, on_group)`: sample the groups of these problems."""
+
+
+Pending = dict[int, tuple[list[Rollout], Future[list[RewardBreakdown]]]]
+
+
+class Scorer:
+    """Scores groups in a thread of its own, one after another, while the engine samples others."""
+
+    def __init__(self, rewards: Mapping[str, Reward]) -> None:
+        self._rewards = rewards
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+
+    def submit(
+        self, rollouts: Sequence[Rollout], weights: Mapping[str, float]
+    ) -> Future[list[RewardBreakdown]]:
+        """The breakdowns of one group, to come."""
+        return self._pool.submit(score, rollouts, self._rewards, weights)
+
+    def close(self) -> None:
+        """Let what is being scored finish, and forget the rest."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A step's groups, of all waves, and how long the engine sampled and was then waited for by scoring."""
+
+    groups: list[Group]
+    sampling_seconds: float
+    scoring_wait_seconds: float
+
+
+def collect_groups(
+    sets: Sequence[str],
+    *,
+    config: GrpoConfig,
+    weights: Mapping[str, float],
+    take: Callable[[Sequence[str]], list[Problem]],
+    sample: SampleGroups,
+    scorer: Scorer,
+) -> Collected:
+    """Sample and score one group per entry of `sets`, then fresh ones for those that are of no use.
+
+    Raises `StageHalted` when more than `max_missing_frac` of the rewards are missing.
+    """
+    groups: list[Group] = []
+    sampling_seconds = waiting_seconds = 0.0
+    wanted = list(sets)
+    for wave in range(config.max_resample_waves + 1):
+        start = time.perf_counter()
+        pending: Pending = {}
+        sample(take(wanted), wave, len(groups), partial(_submit, pending, scorer, weights))
+        sampled = time.perf_counter()
+        fresh = [
+            Group(name, wave, tuple(pending[i][0]), tuple(pending[i][1].result()))
+            for i, name in enumerate(wanted)
+        ]
+        sampling_seconds += sampled - start
+        waiting_seconds += time.perf_counter() - sampled
+        groups += fresh
+        halt_if_rewards_are_missing(groups, config.max_missing_frac)
+        wanted = [group.problem_set for group in fresh if fate(group, config) is not Fate.USEFUL]
+        if not wanted:
+            break
+    return Collected(groups, sampling_seconds, waiting_seconds)
+
+
+def _submit(
+    pending: Pending, scorer: Scorer, weights: Mapping[str, float], index: int, rollouts: list[Rollout]
+) -> None:
+    pending[index] = rollouts, scorer.submit(rollouts, weights)
+
+
+def fate(group: Group, config: GrpoConfig) -> Fate:
+    """Whether a group can be trained on, and if not, why.
+
+    Decided by accuracy where the group has one that is paid for (`constant_groups`), else by total reward.
+    """
+    valid = [breakdown for breakdown in group.breakdowns if breakdown.total is not None]
+    # with less than half of a group its mean says little about the prompt
+    if len(valid) < max(2, len(group.breakdowns) / 2):
+        return Fate.MISSING
+    accuracies = [b.parts["accuracy"] for b in valid if b.weights.get("accuracy", 0.0)]
+    by_accuracy = config.constant_groups == "accuracy" and len(accuracies) == len(valid)
+    values = [v for v in (accuracies if by_accuracy else [b.total for b in valid]) if v is not None]
+    if max(values) - min(values) > _SAME_REWARD:
+        return Fate.USEFUL
+    if by_accuracy and values[0] >= 1.0:
+        return Fate.ALL_RIGHT
+    return Fate.ALL_WRONG if by_accuracy and values[0] <= 0.0 else Fate.SAME_REWARD
+
+
+def halt_if_rewards_are_missing(groups: Sequence[Group], max_missing_frac: float) -> None:
+    """Raise `StageHalted` when more than this share of the rewards could not be had."""
+    breakdowns = [breakdown for group in groups for breakdown in group.breakdowns]
+    num_missing = sum(breakdown.total is None for breakdown in breakdowns)
+    if num_missing > max_missing_frac * len(breakdowns):
+        parts = {name for b in breakdowns for name, value in b.parts.items() if value is None}
+        raise StageHalted(
+            f"{num_missing} of {len(breakdowns)} rewards of step {groups[0].rollouts[0].step} are missing "
+            f"({', '.join(sorted(parts))}), more than max_missing_frac = {max_missing_frac}: see to what "
+            "gives them (a judge's server, a worker). None was trained on; run again to go on from here."
+        )

@@ -1,0 +1,239 @@
+"""From scored groups to updated weights: advantages, mini-batches, old and reference logprobs, updates.
+
+Legend: P groups, G group, B rows, T target positions, N tokens of all rows. A step's updates are a pure
+function of the learner's state and the step's groups: replayed from the log they give the same weights to the
+bit.
+"""
+
+import copy
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from r1kit.distributed import all_reduce_sum
+from r1kit.grpo.config import GrpoConfig
+from r1kit.grpo.groups import Fate, Group, fate
+from r1kit.logprobs import CompletionBatch, completion_logprobs
+from r1kit.losses import LossParts, group_advantages, grpo_loss
+from r1kit.packing import batching_for
+from r1kit.seeds import derive_seed
+from r1kit.train import Trainer
+from r1kit.types import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A rollout that is trained on."""
+
+    rollout: Rollout
+    advantage: float
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Rows that go through the model at once, on the model's device."""
+
+    tokens: CompletionBatch
+    advantages_B: Tensor
+    sampler_logprobs_N: Tensor  # of the rows' tokens, one row after another
+    old_logprobs_BT: Tensor | None
+    ref_logprobs_BT: Tensor | None
+
+
+def advantages_of(groups: Sequence[Group], config: GrpoConfig) -> list[list[float | None]]:
+    """Each rollout's advantage, by group and sample; None where it is not trained on.
+
+    Not trained on: groups without use, rollouts without a reward, with `truncated = "mask"` those cut off.
+    These last count in their group's mean and std: they are known to be bad, only their tokens aren't blamed.
+    """
+    useful = [i for i, group in enumerate(groups) if fate(group, config) is Fate.USEFUL]
+    advantages: list[list[float | None]] = [[None] * len(group.rollouts) for group in groups]
+    if not useful:
+        return advantages
+    totals = [groups[i].totals for i in useful]
+    rewards_PG = torch.tensor([[0.0 if total is None else total for total in row] for row in totals])
+    valid_PG = torch.tensor([[total is not None for total in row] for row in totals])
+    values = group_advantages(
+        rewards_PG, valid_PG, scale=config.advantage_scale, std_floor=config.advantage_std_floor
+    ).tolist()
+    for p, i in enumerate(useful):
+        for g, rollout in enumerate(groups[i].rollouts):
+            is_masked = config.truncated == "mask" and rollout.completion.finish_reason == "length"
+            if totals[p][g] is not None and not is_masked:
+                advantages[i][g] = values[p][g]
+    return advantages
+
+
+class Learner:
+    """The policy, its optimizer, and the reference of the KL term (none where `kl_coef` is 0)."""
+
+    def __init__(self, policy: PreTrainedModel, config: GrpoConfig, *, pad_id: int, seed: int) -> None:
+        self.policy = policy
+        self.config = config
+        self.trainer = Trainer(policy, config.optimizer, total_steps=config.num_updates)
+        self.reference: PreTrainedModel | None = None
+        self.refreshed_at = 0  # the update after which the reference was last replaced by the policy
+        self._batching = batching_for(policy)
+        self._pad_id = pad_id
+        self._seed = seed
+        if config.kl_coef > 0:
+            self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
+
+    def train_step(
+        self, step: int, groups: Sequence[Group], advantages: Sequence[Sequence[float | None]]
+    ) -> dict[str, float]:
+        """The updates of one step; their metrics, averaged over the updates."""
+        self._refresh_reference()
+        rows = [
+            Row(rollout, advantage)
+            for group, values in zip(groups, advantages, strict=True)
+            for rollout, advantage in zip(group.rollouts, values, strict=True)
+            if advantage is not None
+        ]
+        mini_batches = [
+            [[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)]
+            for mini_batch in split_rows(
+                rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step)
+            )
+        ]
+        # with one mini-batch the policy still is the old policy: its own logprobs, detached, are the old ones
+        old: list[list[Tensor | None]] = [
+            [self._old_logprobs(rows) if len(mini_batches) > 1 else None for rows in mini_batch]
+            for mini_batch in mini_batches
+        ]
+        updates = [
+            self._update(mini_batch, old_logprobs)
+            for mini_batch, old_logprobs in zip(mini_batches, old, strict=True)
+        ]
+        return average_metrics(updates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step's updates depend on."""
+        reference = self.reference
+        return {
+            "trainer": self.trainer.state_dict(),
+            "reference": None if reference is None else reference.state_dict(),
+            "refreshed_at": self.refreshed_at,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`, to the bit."""
+        self.trainer.load_state_dict(state["trainer"])
+        self.refreshed_at = state["refreshed_at"]
+        if self.reference is not None:
+            self.reference.load_state_dict(state["reference"])
+
+    def _refresh_reference(self) -> None:
+        every, num_updates = self.config.reference_refresh_every, self.trainer.num_updates
+        if self.reference is not None and every and num_updates - self.refreshed_at >= every:
+            self.reference.load_state_dict(self.policy.state_dict())
+            self.refreshed_at = num_updates
+
+    def _pack(self, rows: Sequence[Row]) -> list[list[int]]:
+        return self._batching.pack(*tokens_of(rows), self.config.tokens_per_micro_batch)
+
+    def _update(
+        self, micro_batches: Sequence[Sequence[Row]], old: Sequence[Tensor | None]
+    ) -> dict[str, float]:
+        num_tokens = sum(len(row.rollout.completion.token_ids) for rows in micro_batches for row in rows)
+        counts = torch.tensor([sum(len(rows) for rows in micro_batches), num_tokens], dtype=torch.float64)
+        num_rows, num_tokens_in_all = all_reduce_sum(counts).tolist()
+
+        def batches() -> Iterator[MicroBatch]:
+            for rows, old_logprobs in zip(micro_batches, old, strict=True):
+                yield self._micro_batch(rows, old_logprobs)
+
+        def loss(batch: MicroBatch) -> LossParts:
+            return self._loss(batch, num_rows=num_rows, num_tokens=num_tokens_in_all)
+
+        return self.trainer.update(batches(), loss)
+
+    def _loss(self, batch: MicroBatch, *, num_rows: float, num_tokens: float) -> LossParts:
+        config = self.config
+        logprobs_BT, entropy_BT = completion_logprobs(
+            self.policy, batch.tokens, temperature=config.temperature, with_entropy=True
+        )
+        parts = grpo_loss(
+            logprobs_BT,
+            batch.old_logprobs_BT,
+            batch.ref_logprobs_BT,
+            batch.advantages_B,
+            batch.tokens.loss_mask_BT,
+            clip_low=config.clip_eps,
+            clip_high=config.clip_high,
+            kl_coef=config.kl_coef,
+            denominator=num_rows,
+        )
+        assert entropy_BT is not None
+        # the policy that sampled, as the trainer sees it, against what the sampler said
+        before_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
+        log_ratio_N = (before_BT[batch.tokens.loss_mask_BT] - batch.sampler_logprobs_N).abs()
+        extra = {
+            "policy/entropy": entropy_BT.sum() / num_tokens,
+            "sampler/logratio_mean": log_ratio_N.sum() / num_tokens,
+            "sampler/logratio_max": log_ratio_N.max(),
+        }
+        return LossParts(parts.loss, {**parts.metrics, **extra})
+
+    def _micro_batch(self, rows: Sequence[Row], old_logprobs_BT: Tensor | None) -> MicroBatch:
+        device = self.policy.device
+        tokens = self._collate(rows)
+        sampler = [logprob for row in rows for logprob in row.rollout.completion.sampler_logprobs]
+        ref_logprobs_BT = None if self.reference is None else self._frozen_logprobs(self.reference, tokens)
+        return MicroBatch(
+            tokens=tokens,
+            advantages_B=torch.tensor([row.advantage for row in rows], device=device),
+            sampler_logprobs_N=torch.tensor(sampler, dtype=torch.float32, device=device),
+            old_logprobs_BT=old_logprobs_BT,
+            ref_logprobs_BT=ref_logprobs_BT,
+        )
+
+    def _collate(self, rows: Sequence[Row]) -> CompletionBatch:
+        return self._batching.collate(*tokens_of(rows), self._pad_id).to(self.policy.device)
+
+    def _old_logprobs(self, rows: Sequence[Row]) -> Tensor:
+        return self._frozen_logprobs(self.policy, self._collate(rows))
+
+    @torch.no_grad()
+    def _frozen_logprobs(self, model: PreTrainedModel, tokens: CompletionBatch) -> Tensor:
+        return completion_logprobs(model, tokens, temperature=self.config.temperature)[0]
+
+
+def tokens_of(rows: Sequence[Row]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    """The rows' prompts, and their completions."""
+    rollouts = [row.rollout for row in rows]
+    return [r.prompt_token_ids for r in rollouts], [r.completion.token_ids for r in rollouts]
+
+
+def split_rows(rows: Sequence[Row], num_mini_batches: int, *, seed: int) -> list[list[Row]]:
+    """The rows, split at random into mini-batches of equal size, or one row less (DeepSeek-R1 v2, 2.1).
+
+    Within a mini-batch rows keep their order, (group, sample).
+    """
+    if num_mini_batches == 1:
+        return [list(rows)]
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    return [[rows[i] for i in sorted(order[m::num_mini_batches])] for m in range(num_mini_batches)]
+
+
+def average_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Metrics of several updates as one row: the mean, of `_max` the largest, of `update/skipped` the sum.
+
+    An update without rows has no policy metrics, and is left out of their mean.
+    """
+    row: dict[str, float] = {}
+    for name in sorted({name for update in updates for name in update}):
+        values = [update[name] for update in updates if name in update]
+        if name.endswith("_max"):
+            row[name] = max(values)
+        elif name == "update/skipped":
+            row[name] = sum(values)
+        else:
+            row[name] = sum(values) / len(values)
+    return row

@@ -1,0 +1,352 @@
+"""The GRPO stage: sample, score, log, update, load the new weights into the sampler; again.
+
+In the work folder: `rollouts/step-00001.jsonl` (committed before the step's updates), `metrics.jsonl`, `tb/`,
+`checkpoints/`, and at the end `model/`. A killed stage goes on from the last checkpoint: steps that are in
+the log are replayed - their updates are done again, nothing is sampled or judged again - and the weights it
+ends with are equal to the bit to those of a run that was not killed (same machine and number of threads).
+Not covered: several processes; weights that lag behind the sampler.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from r1kit.checkpoint import explain_full_disk, latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.distributed import world_size
+from r1kit.engines.base import RolloutEngine, SamplingParams
+from r1kit.engines.local import make_engine
+from r1kit.errors import UserError
+from r1kit.grpo.config import GrpoConfig
+from r1kit.grpo.groups import Collected, Group, Scorer, collect_groups
+from r1kit.grpo.learner import Learner, advantages_of
+from r1kit.grpo.step_log import read_step_log, write_step_log
+from r1kit.grpo.stream import ProblemStream, mix
+from r1kit.grpo.watch import Watch, rollout_metrics
+from r1kit.metrics import MetricsWriter, read_metrics
+from r1kit.models import load_model, load_tokenizer, pick_device, save_model
+from r1kit.prompts import check_chat_template
+from r1kit.rewards.base import Reward
+from r1kit.rewards.build import build_rewards
+from r1kit.rewards.judge import JudgeReward, OpenAIJudge
+from r1kit.rollouts import sample_rollouts
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.types import Problem, Rollout
+
+Summary = dict[str, float | int | str]
+EngineFactory = Callable[..., RolloutEngine]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What the steps of one run share."""
+
+    context: StageContext
+    config: GrpoConfig
+    tokenizer: PreTrainedTokenizerBase
+    learner: Learner
+    engine: RolloutEngine
+    stream: ProblemStream
+    rewards: Mapping[str, Reward]
+    scorer: Scorer
+    probe: Sequence[Problem]
+
+    @property
+    def rollouts_dir(self) -> Path:
+        return self.context.work_dir / "rollouts"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.context.work_dir / "checkpoints"
+
+
+def run_grpo(
+    context: StageContext, config: GrpoConfig, *, engine_factory: EngineFactory = make_engine
+) -> Summary:
+    """Train `config.model` into `work_dir/model`; the summary for the manifest.
+
+    Goes on from what a killed run left in the work folder. Raises `StageHalted` when too many rewards are
+    missing or updates are not finite, and `UserError` for names, models and prompts that can't be used.
+    """
+    if world_size() > 1:
+        raise UserError("a grpo stage runs in one process: start it without torchrun")
+    summary_path = context.work_dir / "summary.json"
+    if summary_path.exists():
+        summary: Summary = json.loads(summary_path.read_text(encoding="utf-8"))
+        return summary
+    stage = _prepare(context, config, engine_factory)
+    try:
+        rows = _train(stage)
+    finally:
+        stage.scorer.close()
+        stage.engine.close()
+    with explain_full_disk(context.work_dir):
+        save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model")
+        summary = _summary(stage, rows)
+        aside = summary_path.with_suffix(".tmp")
+        aside.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        aside.replace(summary_path)
+    shutil.rmtree(stage.checkpoints_dir, ignore_errors=True)
+    return summary
+
+
+def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFactory) -> _Stage:
+    sets = {name: context.problems(name) for name in config.problem_sets()}
+    held_out = context.problems(config.probe) if config.probe is not None else []
+    path, device = context.model_path(config.model), pick_device(context.device)
+    tokenizer = load_tokenizer(path)
+    if config.prompt_style == "chat":
+        check_chat_template(tokenizer)
+    policy: PreTrainedModel = load_model(path, dtype=context.dtype, device=device)
+    rewards = _rewards(context, config, device)
+    probe_stream = ProblemStream({"probe": held_out}, seed=context.seed) if held_out else None
+    num_probes = min(config.probe_size, len(held_out))
+    return _Stage(
+        context=context,
+        config=config,
+        tokenizer=tokenizer,
+        learner=Learner(
+            policy, config, pad_id=_pad_id(tokenizer), seed=derive_seed(context.seed, context.name, "learner")
+        ),
+        engine=engine_factory(policy, tokenizer, max_rows=context.max_rows),
+        stream=ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems")),
+        rewards=rewards,
+        scorer=Scorer(rewards),
+        probe=probe_stream.take(["probe"] * num_probes) if probe_stream is not None else [],
+    )
+
+
+def _rewards(context: StageContext, config: GrpoConfig, device: str) -> dict[str, Reward]:
+    """Every reward that is used at some step, and accuracy for the probe."""
+    names = {*config.reward_names(), *(["accuracy"] if config.probe is not None else [])}
+    style, servers = config.prompt_style, config.judges
+    return build_rewards(
+        sorted(names),
+        style=style,
+        seed=context.seed,
+        reward_models={name: context.model_path(model) for name, model in config.reward_models.items()},
+        languages=config.languages,
+        judges={name: JudgeReward(OpenAIJudge(server), style, name) for name, server in servers.items()},
+        recipe_dir=context.recipe_dir,
+        failure_dir=context.work_dir,
+        dtype=context.dtype,
+        device=device,
+    )
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    pad_id = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad_id is None else pad_id)
+
+
+def _train(stage: _Stage) -> list[dict[str, float]]:
+    """All steps from where the work folder stands; every row of metrics, of earlier processes too."""
+    config, progress = stage.config, stage.context.progress
+    earlier = {int(row["step"]): row for row in read_metrics(stage.context.work_dir)}
+    first = _resume(stage) + 1
+    rows = [row for step, row in sorted(earlier.items()) if step < first]
+    watch = Watch(config)
+    for row in rows:
+        watch.alarms(row)
+    writer = MetricsWriter(stage.context.work_dir)
+    progress.start(stage.context.name, config.steps, "steps")
+    try:
+        if first == 1 and stage.probe:
+            rows.append(earlier.get(0) or {"step": 0.0, **_probe(stage, 0)})
+            writer.write(0, _values(rows[-1]))
+            watch.alarms(rows[-1])
+        for step in range(first, config.steps + 1):
+            row, groups = _step(stage, step, earlier.get(step))
+            rows.append({"step": float(step), **row})
+            writer.write(step, row)
+            for alarm in watch.alarms(row, groups):
+                progress.note(f"{stage.context.name}, step {step}: {alarm}")
+            if step % config.checkpoint_every == 0 and step < config.steps:
+                _save(stage, step)
+            if step % config.sample_every == 0 or step == 1:
+                progress.sample(_example(groups))
+            progress.step(step, row)
+    finally:
+        writer.close()
+    return rows
+
+
+def _step(
+    stage: _Stage, step: int, earlier: Mapping[str, float] | None
+) -> tuple[dict[str, float], list[Group]]:
+    """One step, from its log where it has one. `earlier` is the row an earlier process wrote for it.
+
+    That row is kept as it is: it has the times of the sampling, and the probe needs no second run.
+    """
+    start = time.perf_counter()
+    groups = read_step_log(stage.rollouts_dir, step)
+    if groups is None:
+        collected = _collect(stage, step)
+        groups, times = collected.groups, _sampling_metrics(collected)
+        advantages = advantages_of(groups, stage.config)
+        write_step_log(stage.rollouts_dir, step, groups, advantages)
+    else:
+        stage.stream.skip([group.problem_set for group in groups])
+        advantages, times = advantages_of(groups, stage.config), {}
+    train_start = time.perf_counter()
+    row = {
+        **rollout_metrics(groups, stage.config),
+        **stage.learner.train_step(step, groups, advantages),
+        **times,
+    }
+    row["training_seconds"] = time.perf_counter() - train_start
+    row["updates"] = float(stage.learner.trainer.num_updates)
+    if earlier is not None:
+        return _values(earlier), groups
+    if stage.probe and (step % stage.config.eval_every == 0 or step == stage.config.steps):
+        row |= _probe(stage, step)
+    row["step_seconds"] = time.perf_counter() - start
+    return row, groups
+
+
+def _collect(stage: _Stage, step: int) -> Collected:
+    config, context = stage.config, stage.context
+    _load_weights(stage, step - 1)
+    params = _sampling_params(
+        stage, max_tokens=config.max_new_tokens_at(step), temperature=config.temperature
+    )
+    mixture_seed = derive_seed(context.seed, context.name, "mixture", step)
+
+    def sample(
+        problems: Sequence[Problem],
+        wave: int,
+        first_group: int,
+        on_group: Callable[[int, list[Rollout]], None],
+    ) -> None:
+        sample_rollouts(
+            stage.engine,
+            stage.tokenizer,
+            problems,
+            group_size=config.group_size,
+            params=params,
+            style=config.prompt_style,
+            seed=context.seed,
+            stage=context.name,
+            step=step,
+            wave=wave,
+            first_group=first_group,
+            on_group=on_group,
+        )
+
+    collected = collect_groups(
+        mix(config.shares_at(step), config.problems_per_step, seed=mixture_seed),
+        config=config,
+        weights=config.weights_at(step),
+        take=stage.stream.take,
+        sample=sample,
+        scorer=stage.scorer,
+    )
+    _check_versions(collected.groups, step - 1)
+    return collected
+
+
+def _sampling_params(stage: _Stage, *, max_tokens: int, temperature: float) -> SamplingParams:
+    """Training samples from the whole distribution: under top-p, top-k or min-p logprobs would be others."""
+    params = SamplingParams(
+        max_tokens=max_tokens, temperature=temperature, stop_token_ids=(int(stage.tokenizer.eos_token_id),)
+    )
+    assert not params.truncates
+    return params
+
+
+def _sampling_metrics(collected: Collected) -> dict[str, float]:
+    num_tokens = sum(
+        len(rollout.completion.token_ids) for group in collected.groups for rollout in group.rollouts
+    )
+    return {
+        "tokens_per_second": num_tokens / max(collected.sampling_seconds, 1e-9),
+        "sampling_seconds": collected.sampling_seconds,
+        "scoring_wait_seconds": collected.scoring_wait_seconds,
+    }
+
+
+def _load_weights(stage: _Stage, version: int) -> None:
+    """Give the engine the policy as it is after step `version`, if it hasn't got it."""
+    if stage.engine.weights_version != version:
+        stage.engine.load_weights(stage.learner.policy.state_dict().items(), version)
+    if stage.engine.weights_version != version:
+        raise RuntimeError(f"the engine holds version {stage.engine.weights_version} after loading {version}")
+
+
+def _check_versions(groups: Sequence[Group], version: int) -> None:
+    versions = {rollout.completion.weights_version for group in groups for rollout in group.rollouts}
+    if versions != {version}:
+        raise RuntimeError(f"completions sampled with weights {sorted(versions)}, the policy is at {version}")
+
+
+def _probe(stage: _Stage, step: int) -> dict[str, float]:
+    """Accuracy on the held-out probe: one sample each at temperature 1, from the same seeds every time."""
+    _load_weights(stage, step)
+    config = stage.config
+    groups = sample_rollouts(
+        stage.engine,
+        stage.tokenizer,
+        stage.probe,
+        group_size=1,
+        params=_sampling_params(stage, max_tokens=config.max_new_tokens_at(max(step, 1)), temperature=1.0),
+        style=config.prompt_style,
+        seed=stage.context.seed,
+        stage="probe",
+    )
+    values = stage.rewards["accuracy"]([rollout for group in groups for rollout in group])
+    known = [value for value in values if value is not None]
+    return {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
+
+
+def _resume(stage: _Stage) -> int:
+    """Load the last checkpoint where there is one; the step it was made after, or 0."""
+    path = latest_checkpoint(stage.checkpoints_dir)
+    if path is None:
+        return 0
+    state = load_checkpoint(path)
+    stage.learner.load_state_dict(state["learner"])
+    stage.stream.positions = dict(state["positions"])
+    return int(state["step"])
+
+
+def _save(stage: _Stage, step: int) -> None:
+    state: dict[str, Any] = {
+        "step": step,
+        "learner": stage.learner.state_dict(),
+        "positions": stage.stream.positions,
+    }
+    save_checkpoint(stage.checkpoints_dir, state)
+
+
+def _values(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name != "step"}
+
+
+def _example(groups: Sequence[Group]) -> str:
+    """The first rollout of a step, with what it earned."""
+    rollout, breakdown = groups[0].rollouts[0], groups[0].breakdowns[0]
+    parts = ", ".join(
+        f"{name} {'missing' if v is None else f'{v:.2f}'}" for name, v in breakdown.parts.items()
+    )
+    return f"{rollout.problem.question}\n{rollout.completion.text}\n[{parts}]"
+
+
+def _summary(stage: _Stage, rows: Sequence[Mapping[str, float]]) -> Summary:
+    """Totals of the stage, and the last row's headline numbers."""
+    steps = [row for row in rows if row["step"] > 0]
+    summary: Summary = {
+        "steps": stage.config.steps,
+        "updates": stage.learner.trainer.num_updates,
+        "completions": int(sum(row.get("groups/sampled", 0.0) for row in steps)) * stage.config.group_size,
+        "completion_tokens": int(sum(row.get("completion/tokens", 0.0) for row in steps)),
+    }
+    for name in ("sampling_seconds", "training_seconds"):
+        summary[name] = sum(row.get(name, 0.0) for row in steps)
+    shown = [name for name in steps[-1] if name.startswith(("reward/", "completion/", "kl/", "eval/"))]
+    return summary | {name: steps[-1][name] for name in shown}

@@ -1,0 +1,59 @@
+"""Metrics of a stage: one row per step in `metrics.jsonl`, and the same numbers for TensorBoard.
+
+A stage that resumes goes back to its last checkpoint; the rows from there on are written again, so they
+are cut off first. Only finite numbers are kept: JSON has no others.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from r1kit.data.jsonl import append_jsonl, read_jsonl, write_jsonl
+
+_FILE = "metrics.jsonl"
+
+
+class MetricsWriter:
+    """Writes the rows of one folder. The first row that is written decides from which step on old rows go."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last_step: int | None = None
+        self._board: SummaryWriter | None = None
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Append a row; rows of this step and later that a killed run left are cut off."""
+        finite = {name: float(value) for name, value in row.items() if math.isfinite(value)}
+        if self._last_step is None or step <= self._last_step:
+            self._rewind(step)
+        self._last_step = step
+        append_jsonl(self._folder / _FILE, [{"step": step, **finite}])
+        assert self._board is not None
+        for name, value in finite.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush what TensorBoard has not written yet."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+            self._last_step = None
+
+    def _rewind(self, step: int) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_metrics(self._folder) if row["step"] < step]
+        write_jsonl(self._folder / _FILE, kept)
+        if self._board is not None:
+            self._board.close()
+        # purge_step: TensorBoard forgets what an earlier process wrote from this step on
+        self._board = SummaryWriter(str(self._folder / "tb"), purge_step=step)
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The rows of a folder in order of `step`; [] where none were written."""
+    path = folder / _FILE
+    if not path.exists():
+        return []
+    return [row for _, row in read_jsonl(path, torn_tail=True)]

@@ -1,0 +1,151 @@
+"""Talking to a stage: its model, the shape it was trained to answer in, and text as it is sampled."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from r1kit.config import suggest
+from r1kit.engines.base import SamplingParams
+from r1kit.engines.local import make_engine
+from r1kit.errors import ModelError, RecipeError
+from r1kit.models import load_model, load_tokenizer
+from r1kit.pipeline.recipe import BASE, EMBEDDED_MODELS, style_of
+from r1kit.pipeline.run import open_run, read_run_record
+from r1kit.pipeline.shipped import find_recipe
+from r1kit.pipeline.stages import GIVES
+from r1kit.prompts import encode_prompt
+from r1kit.seeds import derive_seed
+from r1kit.template import TAGS
+from r1kit.types import Message, Problem, PromptStyle
+
+# What opens the part that is shown plainly, and what opens the part that is dimmed.
+_DIM_FROM, _DIM_TO = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model to talk to."""
+
+    name: str
+    engine: Any
+    tokenizer: Any
+    style: PromptStyle
+
+    @property
+    def stop_token_id(self) -> int:
+        """What ends an answer."""
+        return int(self.tokenizer.eos_token_id)
+
+
+def open_speaker(where: str, stage: str) -> Speaker:
+    """The model of a stage, of a recipe or of a run's folder."""
+    folder = Path(where).expanduser()
+    if folder.is_dir():
+        row = read_run_record(folder)
+        context = open_run(Path(row["recipe"]), seed=row["seed"], output_dir=folder)
+    else:
+        context = open_run(find_recipe(where))
+    recipe = context.recipe
+    if stage in recipe.stages:
+        if GIVES[recipe.stages[stage].kind] != "model":
+            raise RecipeError(
+                f"stage `{stage}` is of kind {recipe.stages[stage].kind}: it has no model to talk to."
+            )
+        if not Path(context.model_path(stage)).is_dir():
+            raise ModelError(
+                f"stage `{stage}` is not made yet; `r1 run {context.recipe_path} --stages {stage}`."
+            )
+    elif stage not in (BASE, *EMBEDDED_MODELS):
+        known = [BASE, *(name for name, table in recipe.stages.items() if GIVES[table.kind] == "model")]
+        raise RecipeError(f"no stage `{stage}` in {context.recipe_path}; {suggest(stage, known)}")
+    path = context.model_path(stage)
+    tokenizer = load_tokenizer(path)
+    model = load_model(path, dtype=recipe.model.dtype, device=context.device)
+    return Speaker(stage, make_engine(model, tokenizer), tokenizer, style_of(recipe, stage))
+
+
+def chat(
+    speaker: Speaker, console: Console, params: SamplingParams, *, seed: int, prompt: str | None = None
+) -> None:
+    """Answer one prompt; or without one, hold a conversation until an empty line or the end of input.
+
+    In the zero shape every question stands alone: that template has no turns.
+    """
+    messages: list[Message] = []
+    turn = 0
+    while True:
+        if prompt is None:
+            try:
+                question = console.input("[bold]> [/bold]").strip()
+            except (EOFError, KeyboardInterrupt):
+                return
+            if not question:
+                return
+        else:
+            question = prompt
+        if speaker.style == "zero":
+            messages = []
+        messages.append({"role": "user", "content": question})
+        text = ""
+        for piece in answer(speaker, messages, params, seed=derive_seed(seed, "chat", turn)):
+            text += piece.text
+            console.print(piece.text, style="dim" if piece.dim else "", end="", markup=False, soft_wrap=True)
+        console.print()
+        if prompt is not None:
+            return
+        messages.append({"role": "assistant", "content": text})
+        turn += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text as it comes; `dim` inside the reasoning."""
+
+    text: str
+    dim: bool
+
+
+def answer(
+    speaker: Speaker, messages: list[Message], params: SamplingParams, *, seed: int
+) -> Iterator[Piece]:
+    """The answer to the last message, piece by piece. A tag is never split between two pieces."""
+    problem = Problem(id="chat", kind="general", messages=tuple(messages))
+    prompt_token_ids = encode_prompt(problem, speaker.tokenizer, speaker.style)
+    yield from split_reasoning(speaker.engine.stream(prompt_token_ids, params, seed))
+
+
+def split_reasoning(chunks: Iterator[str]) -> Iterator[Piece]:
+    """Chunks of text as pieces, the reasoning with its tags marked as dim."""
+    dim, held = False, ""
+    for chunk in chunks:
+        held += chunk
+        while (found := _first_tag(held)) is not None:
+            start, tag = found
+            if start:
+                yield Piece(held[:start], dim)
+            dim = dim or tag == _DIM_FROM
+            yield Piece(tag, dim)
+            dim = dim and tag != _DIM_TO
+            held = held[start + len(tag) :]
+        ready = len(held) - _unfinished_tag(held)
+        if ready:
+            yield Piece(held[:ready], dim)
+            held = held[ready:]
+    if held:
+        yield Piece(held, dim)
+
+
+def _first_tag(text: str) -> tuple[int, str] | None:
+    found = [(text.index(tag), tag) for tag in TAGS if tag in text]
+    return min(found) if found else None
+
+
+def _unfinished_tag(text: str) -> int:
+    """The length of the longest end of the text that could become a tag."""
+    return max(
+        (n for tag in TAGS for n in range(1, len(tag)) if text.endswith(tag[:n])),
+        default=0,
+    )

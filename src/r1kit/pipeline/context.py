@@ -1,0 +1,128 @@
+"""From a recipe to what its jobs need: names to files, problem sets to problems, and each job's key."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1kit.config import suggest
+from r1kit.data.sources import load_problems
+from r1kit.errors import DataError, RecipeError
+from r1kit.models import pick_device, resolve_model
+from r1kit.pipeline.fingerprints import Fingerprints, problems_fingerprint
+from r1kit.pipeline.folder import RunFolder
+from r1kit.pipeline.manifest import Key
+from r1kit.pipeline.plan import Job
+from r1kit.pipeline.recipe import BASE, Recipe, resolved, style_of
+from r1kit.pipeline.stages import Reference
+from r1kit.rewards.accuracy import verify_problem
+from r1kit.stage import Progress, SilentProgress, StageContext
+from r1kit.types import Problem
+
+
+class RunContext:
+    """A recipe at work in its folder. Problem sets are loaded and checked once, when first asked for."""
+
+    def __init__(self, recipe: Recipe, recipe_path: Path, *, progress: Progress | None = None) -> None:
+        self.recipe = recipe
+        self.recipe_path = recipe_path
+        self.folder = RunFolder(recipe.run.folder)
+        self.progress = progress or SilentProgress()
+        self.device = pick_device(recipe.model.device)
+        self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json")
+        self._problems: dict[str, list[Problem]] = {}
+        self._set_hashes: dict[str, str] = {}
+
+    def model_path(self, name: str) -> str:
+        """What `load_model` takes for a stage, `base`, an embedded model, a folder or a hub name."""
+        if name == BASE:
+            name = self.recipe.model.base
+        elif name in self.recipe.stages:
+            return str(self.folder.finished(name) / "model")
+        beside_recipe = self.recipe_path.parent / Path(name).expanduser()
+        return str(beside_recipe) if beside_recipe.is_dir() else resolve_model(name)
+
+    def data_path(self, name: str) -> Path:
+        """The JSONL file of a stage, or the file itself; a `DataError` where it is not there."""
+        if name in self.recipe.stages:
+            path = self.folder.finished(name) / "data.jsonl"
+        else:
+            path = self.recipe_path.parent / Path(name).expanduser()
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        return path
+
+    def problems(self, name: str) -> list[Problem]:
+        """A named problem set; every problem in it has passed its verifier's self-test."""
+        if name not in self.recipe.problems:
+            raise RecipeError(f"no problem set {name!r}; {suggest(name, list(self.recipe.problems))}")
+        if name not in self._problems:
+            try:
+                self._problems[name] = load_problems(
+                    self.recipe.problems[name],
+                    seed=self.recipe.run.seed,
+                    base_dir=self.recipe_path.parent,
+                    check=verify_problem,
+                    note=self.progress.note,
+                )
+            except DataError as error:
+                raise DataError(f"problems.{name}: {error}") from None
+        return self._problems[name]
+
+    def key(self, job: Job) -> Key:
+        """What the job's outputs depend on, as it is now. Raises `UserError` for a missing input."""
+        config = resolved(job.config)
+        if job.kind == "eval":
+            config.pop("stages")  # which others are evaluated makes no difference to this one
+            config["style"] = style_of(self.recipe, job.references[0].target)
+        return Key(
+            config=config,
+            inputs={
+                f"{r.role} {r.target}": self._fingerprint(r) for r in job.references if r.role != "reward"
+            }
+            | self._reward_files(job),
+            settings=self._settings(),
+        )
+
+    def stage_context(self, stage: str, work_dir: Path, progress: Progress) -> StageContext:
+        """What a stage is given to run with."""
+        return StageContext(
+            name=stage,
+            work_dir=work_dir,
+            seed=self.recipe.run.seed,
+            dtype=self.recipe.model.dtype,
+            device=self.device,
+            max_rows=self.recipe.engine.max_rows,
+            model_path=self.model_path,
+            data_path=self.data_path,
+            problems=self.problems,
+            progress=progress,
+            recipe_dir=self.recipe_path.parent,
+        )
+
+    def _settings(self) -> Mapping[str, Any]:
+        # max_rows is left out: what is sampled does not depend on what is sampled beside it
+        return {
+            "run": {"seed": self.recipe.run.seed},
+            "model": {"dtype": self.recipe.model.dtype, "device": self.device.split(":")[0]},
+        }
+
+    def _fingerprint(self, reference: Reference) -> str:
+        if reference.role == "problems":
+            if reference.target not in self._set_hashes:
+                self._set_hashes[reference.target] = problems_fingerprint(self.problems(reference.target))
+            return self._set_hashes[reference.target]
+        if reference.role in ("model", "reward model"):
+            path = self.model_path(reference.target)
+            if reference.target in self.recipe.stages and not Path(path).is_dir():
+                raise DataError(f"{path}: not made yet")
+            return self._fingerprints.model(path)
+        return self._fingerprints.file(self.data_path(reference.target))
+
+    def _reward_files(self, job: Job) -> dict[str, str]:
+        """Own rewards are code of the user's: an edit is a change of the stage's inputs."""
+        files = [
+            r.target.rpartition(":")[0] for r in job.references if r.role == "reward" and ":" in r.target
+        ]
+        return {
+            f"reward file {file}": self._fingerprints.file(self.recipe_path.parent / file) for file in files
+        }

@@ -1,0 +1,217 @@
+"""The folder of a run: finished stages, the one at work, the generation before.
+
+    <output_dir>/<stage>/         finished: manifest.json and what the stage wrote
+    <output_dir>/eval/<stage>/    its evaluation, by the same rules
+    <output_dir>/.work/<stage>/   being made; renamed into place when it is whole
+    <output_dir>/.old/<stage>/    what was there before it was made again: one generation
+
+A folder under .work is taken up again only if what it was begun with still holds.
+"""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from r1kit.pipeline.manifest import (
+    Key,
+    Manifest,
+    code_version,
+    differences,
+    environment,
+    read_manifest,
+    sentence,
+    write_json,
+    write_manifest,
+)
+from r1kit.stage import Progress
+
+State = Literal["done", "stale", "in progress", "to do"]
+
+PROGRESS_NAME = "progress.json"
+# What the pipeline itself leaves in a folder that is being made.
+_OWN_FILES = ("manifest.json", PROGRESS_NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a stage has to be made: its state, and for a stale one why, as half a sentence."""
+
+    state: State
+    why: str = ""
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far an unfinished stage is: its own words for the part it was in, and the time it has had."""
+
+    part: str = ""
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    seconds: float = 0.0
+
+
+class RunFolder:
+    """Paths of a run, and the moves between being made, finished and old."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def finished(self, stage: str) -> Path:
+        """Where a finished stage lies."""
+        return self.path / stage
+
+    def work(self, stage: str) -> Path:
+        """Where a stage is made."""
+        return self.path / ".work" / stage
+
+    def old(self, stage: str) -> Path:
+        """Where the generation before is kept."""
+        return self.path / ".old" / stage
+
+    def judge(self, stage: str, key: Key) -> Verdict:
+        """Compare what is there with what the recipe asks for now."""
+        manifest = read_manifest(self.finished(stage))
+        if manifest is None:
+            begun = read_manifest(self.work(stage))
+            return Verdict("in progress" if begun is not None else "to do", manifest=begun)
+        changed = differences(stage, manifest.key, key)
+        lost = [name for name in manifest.outputs if not (self.finished(stage) / name).exists()]
+        if lost:
+            changed.append(f"{', '.join(lost)} is missing from {self.finished(stage)}")
+        return Verdict("stale" if changed else "done", sentence(changed), manifest)
+
+    def begin(self, stage: str, kind: str, key: Key) -> tuple[Manifest, str]:
+        """Take up the unfinished folder, or start a new one; its manifest, and why it was not taken up."""
+        work = self.work(stage)
+        begun = read_manifest(work) if work.exists() else None
+        why = ""
+        if work.exists() and (begun is None or (changed := differences(stage, begun.key, key))):
+            why = sentence(changed) if begun is not None else "it has no manifest"
+            move_aside(work, self.old(f"{stage}.unfinished"))
+            begun = None
+        if begun is not None:
+            return begun, ""
+        work.mkdir(parents=True)
+        manifest = Manifest(
+            stage=stage,
+            kind=kind,
+            key=key,
+            code=code_version(),
+            environment=environment(),
+            started=timestamp(),
+        )
+        write_manifest(work, manifest)
+        return manifest, why
+
+    def commit(
+        self, stage: str, manifest: Manifest, seconds: float, metrics: Mapping[str, float | int | str]
+    ) -> Manifest:
+        """The finished stage into place; what was there is kept as the old generation."""
+        work = self.work(stage)
+        (work / PROGRESS_NAME).unlink(missing_ok=True)
+        done = dataclasses.replace(
+            manifest,
+            finished=timestamp(),
+            seconds=seconds,
+            outputs=tuple(
+                sorted(p.name for p in work.iterdir() if p.name not in _OWN_FILES and p.name[0] != ".")
+            ),
+            metrics=dict(metrics),
+        )
+        write_manifest(work, done)
+        self._place(stage)
+        return done
+
+    def settle(self, stage: str) -> None:
+        """Put into place what is whole but was not renamed before a crash."""
+        begun = read_manifest(self.work(stage))
+        if begun is not None and begun.finished is not None:
+            self._place(stage)
+
+    def _place(self, stage: str) -> None:
+        place = self.finished(stage)
+        if place.exists():
+            move_aside(place, self.old(stage))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        work = self.work(stage)
+        work.rename(place)
+        for parent in work.parents:  # an empty .work says at a glance that nothing is unfinished
+            if self.path not in parent.parents or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+    def reached(self, stage: str) -> Reached:
+        """How far the unfinished stage is, as last written down."""
+        path = self.work(stage) / PROGRESS_NAME
+        try:
+            return Reached(**json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
+            return Reached()
+
+
+class Recorder:
+    """A job's progress: passed on, and written down about once a second for `r1 status` and to go on."""
+
+    def __init__(self, job: str, inner: Progress, path: Path, *, seconds: float) -> None:
+        self._job, self._inner, self._path = job, inner, path
+        self._before, self._begun = seconds, time.monotonic()
+        self._reached = Reached()
+        self._written = float("-inf")
+
+    def seconds(self) -> float:
+        """The time that the stage has had, over all attempts."""
+        return self._before + time.monotonic() - self._begun
+
+    def where(self) -> str:
+        """` (zero: 37 of 90 steps)`, or nothing before the first part."""
+        now = self._reached
+        return f" ({now.part}: {now.done} of {now.total} {now.unit})" if now.total else ""
+
+    def start(self, stage: str, total: int, unit: str) -> None:
+        """A part begins; it is named so that the job can be told from it."""
+        part = stage if stage.startswith(self._job) else f"{self._job}: {stage}"
+        self._reached = Reached(part, 0, total, unit)
+        self._inner.start(part, total, unit)
+
+    def step(self, done: int, row: Mapping[str, float]) -> None:
+        """Progress."""
+        self._reached = dataclasses.replace(self._reached, done=done)
+        if time.monotonic() - self._written > 1:
+            self.write()
+        self._inner.step(done, row)
+
+    def sample(self, text: str) -> None:
+        """An example."""
+        self._inner.sample(text)
+
+    def note(self, text: str) -> None:
+        """A note."""
+        self._inner.note(text)
+
+    def write(self) -> None:
+        """Write down how far it is."""
+        if self._path.parent.is_dir():
+            reached = dataclasses.replace(self._reached, seconds=self.seconds())
+            write_json(self._path, dataclasses.asdict(reached))
+        self._written = time.monotonic()
+
+
+def move_aside(folder: Path, old: Path) -> None:
+    """Move a folder to where the generation before is kept; what is kept there goes."""
+    if old.exists():
+        shutil.rmtree(old)
+    old.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(old)
+
+
+def timestamp() -> str:
+    """Now, in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

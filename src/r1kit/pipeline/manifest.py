@@ -1,0 +1,171 @@
+"""One manifest a stage: what it was made from, by which code, when, and what came out.
+
+A manifest's key - configuration, inputs, settings - decides whether a stage is done or has to be made again;
+everything else in it is for people. Code that changed is reported, and does not make a stage again: else
+every commit would. What is compared is content, not dates: a stage that is made again and comes out the same
+leaves those that depend on it as they are.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import r1kit
+from r1kit import distributed
+from r1kit.errors import DataError
+
+FILE_NAME = "manifest.json"
+
+# Differences named in one sentence; more are counted.
+_NAMED_DIFFERENCES = 3
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a stage depends on: equal keys give equal outputs.
+
+    `inputs` maps what a person would call an input ("model base", "problems sums", "sft data cold_start") to
+    the fingerprint of its content. `settings` are fields of the recipe's other tables that the stage feels.
+    """
+
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record of one stage, finished or not (`finished` is None)."""
+
+    stage: str
+    kind: str
+    key: Key
+    code: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    started: str = ""
+    finished: str | None = None
+    seconds: float = 0.0
+    outputs: tuple[str, ...] = ()
+    metrics: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest in a stage's folder; None where there is none. Raises `DataError` for a broken one."""
+    path = folder / FILE_NAME
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(**{**row, "key": Key(**row["key"]), "outputs": tuple(row["outputs"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path}: not a manifest ({error}); move {folder} away, and it is made again."
+        ) from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into the folder, all or nothing."""
+    write_json(folder / FILE_NAME, dataclasses.asdict(manifest))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file by this value, all or nothing."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            json.dump(value, file, ensure_ascii=False, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def differences(stage: str, old: Key, new: Key) -> list[str]:
+    """What changed from one key to the other, each as half a sentence; [] where nothing did.
+
+    `["stages.dev1.epochs was 2, is 3", "its model base changed"]`
+    """
+    prefix = f"stages.{stage}" if "/" not in stage else stage.split("/")[0]
+    found = list(_changes(prefix, old.config, _as_json(new.config)))
+    found += list(_changes("", old.settings, _as_json(new.settings)))
+    for name in dict.fromkeys([*old.inputs, *new.inputs]):
+        if name not in new.inputs:
+            found.append(f"its {name} is no longer an input")
+        elif name not in old.inputs:
+            found.append(f"its {name} is new")
+        elif old.inputs[name] != new.inputs[name]:
+            found.append(f"its {name} changed")
+    return found
+
+
+def sentence(parts: list[str]) -> str:
+    """Differences in one go; the first few by name."""
+    shown = "; ".join(parts[:_NAMED_DIFFERENCES])
+    more = len(parts) - _NAMED_DIFFERENCES
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def _changes(prefix: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys([*old, *new]):
+            inner = f"{prefix}.{name}" if prefix else str(name)
+            if name not in new:
+                yield f"{inner} was {_shown(old[name])}, is gone"
+            elif name not in old:
+                yield f"{inner} is new: {_shown(new[name])}"
+            else:
+                yield from _changes(inner, old[name], new[name])
+    elif old != new:
+        yield f"{prefix} was {_shown(old)}, is {_shown(new)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _as_json(value: Any) -> Any:
+    """The value as it comes back from a manifest: tuples are lists there."""
+    return json.loads(json.dumps(value))
+
+
+def code_changed(old: Mapping[str, str]) -> str | None:
+    """A warning where a manifest's code is not the present one; None where it is."""
+    new = code_version()
+    if dict(old) == new:
+        return None
+    before = f"{old.get('version', '?')} ({old.get('sources', '?')[:8]})"
+    return f"made by r1kit {before}, this is {new['version']} ({new['sources'][:8]}); kept as it is"
+
+
+@cache
+def code_version() -> dict[str, str]:
+    """The package's version and a hash of its sources."""
+    root = Path(__file__).parent.parent
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return {"version": r1kit.__version__, "sources": digest.hexdigest()}
+
+
+def environment() -> dict[str, Any]:
+    """What else the last bits of a result hang on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "world_size": distributed.world_size(),
+        "machine": platform.machine(),
+    }

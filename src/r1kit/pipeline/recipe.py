@@ -1,0 +1,212 @@
+"""A recipe: the tables of one TOML file, checked as a whole before anything runs.
+
+    [run]              name, output_dir, seed
+    [model]            base, dtype, device
+    [engine]           how to sample
+    [problems.<name>]  named sets of problems
+    [stages.<name>]    what to do; `kind` says what it is, `model` and `data` name other stages
+    [eval]  [report]   what to measure at the end
+
+Beside each table's own rules, names are checked against each other here: a stage that another one names must
+exist and give what is asked of it, problem sets and rewards must exist, and there may be no circle.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from r1kit.config import Config, Key, Source, dotted, read_toml, suggest, validate
+from r1kit.data.sources import ProblemSource
+from r1kit.errors import RecipeError
+from r1kit.evaluate import EvalConfig
+from r1kit.pipeline.order import find_circle
+from r1kit.pipeline.stages import GIVES, Reference, Role, StageConfig, references
+from r1kit.report import ReportConfig
+from r1kit.rewards.build import REWARD_NAMES
+from r1kit.types import PromptStyle
+
+BASE = "base"
+EMBEDDED_MODELS = ("tinyworld", "tinyworld-small")
+# Names that mean something else in a recipe or in the run's folder.
+_RESERVED = (BASE, "eval", *EMBEDDED_MODELS)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class RunConfig(Config):
+    """The run as a whole. `output_dir` starts at the current folder, all other paths at the recipe's."""
+
+    name: str
+    output_dir: str | None = None  # None: runs/<name>
+    seed: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's folder is."""
+        return Path(self.output_dir or f"runs/{self.name}").expanduser()
+
+
+class ModelConfig(Config):
+    """The base model: `tinyworld`, a Hugging Face name or a folder."""
+
+    base: str
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+
+
+class EngineConfig(Config):
+    """The sampler. `max_rows`: how many completions are sampled at a time; no effect on what they are."""
+
+    kind: Literal["local"] = "local"
+    max_rows: int = Field(default=256, ge=1)
+
+
+class EvalTable(EvalConfig):
+    """The evaluation, and whose: stages, `base`, other models; by default the base and all model stages."""
+
+    stages: list[str] | None = None
+
+    @property
+    def sets(self) -> list[str]:
+        """Every problem set that is evaluated on."""
+        return list(dict.fromkeys([*self.problems, *self.general]))
+
+
+class Recipe(Config):
+    """Everything that a run is told."""
+
+    run: RunConfig
+    model: ModelConfig
+    engine: EngineConfig = EngineConfig()
+    problems: dict[str, ProblemSource] = Field(default_factory=dict)
+    stages: dict[str, Annotated[StageConfig, Field(discriminator="kind")]]
+    eval: EvalTable | None = None
+    report: ReportConfig = ReportConfig()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a file, checked. Raises `RecipeError` that lists every fault with its line."""
+    table, source = read_toml(path)
+    recipe = validate(Recipe, table, source)
+    if faults := list(_faults(recipe, source)):
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+    if circle := find_circle(recipe.stages):
+        place = source.place(["stages", circle[0], "model"])
+        raise RecipeError(
+            f"{place}: stages need each other in a circle: {' -> '.join(circle)}; one must start it."
+        )
+    return recipe
+
+
+def evaluated_models(recipe: Recipe) -> list[str]:
+    """What to evaluate: the models that [eval] names, else the base and every model stage."""
+    if recipe.eval is None:
+        return []
+    if recipe.eval.stages is not None:
+        return list(recipe.eval.stages)
+    return [BASE, *(name for name, stage in recipe.stages.items() if GIVES[stage.kind] == "model")]
+
+
+def style_of(recipe: Recipe, model: str) -> PromptStyle:
+    """How a model is spoken to: as its GRPO stage trained it; after SFT as a chat; else by Table 1."""
+    stage = recipe.stages.get(model)
+    if stage is None:
+        return "zero"
+    return stage.prompt_style if stage.kind == "grpo" else "chat"
+
+
+def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
+    """Every name that does not fit, one sentence each with its place."""
+    if not recipe.stages:
+        yield f"{source.path}: there is no stage; add a table such as [stages.zero]."
+    for table in ("stages", "problems"):
+        for name in getattr(recipe, table):
+            if not _NAME.fullmatch(name) or (table == "stages" and name in _RESERVED):
+                why = "is taken" if name in _RESERVED else "should be letters, digits, `_` and `-`"
+                yield f"{source.place([table, name])}: `{table}.{name}`: the name {why}; choose another."
+    for name, stage in recipe.stages.items():
+        for reference in references(stage):
+            if fault := _reference_fault(recipe, source, name, reference):
+                keys: list[Key] = ["stages", name, *reference.keys]
+                yield f"{source.place(keys)}: `{dotted(keys)}` = {reference.target!r}: {fault}"
+    if recipe.eval is not None:
+        yield from _eval_faults(recipe, recipe.eval, source)
+
+
+def _eval_faults(recipe: Recipe, config: EvalTable, source: Source) -> Iterator[str]:
+    for field, names in (("problems", config.problems), ("general", config.general)):
+        for name in names:
+            if name not in recipe.problems:
+                place = source.place(["eval", field])
+                yield f"{place}: `eval.{field}` names {name!r}: {_no_set(recipe, name)}"
+    if not config.sets:
+        yield f"{source.place(['eval'])}: `eval` has nothing to evaluate on; name problem sets in `problems`."
+    for name in config.stages or ():
+        if fault := _target_fault(recipe, source, "model", name):
+            yield f"{source.place(['eval', 'stages'])}: `eval.stages` names {name!r}: {fault}"
+
+
+def _reference_fault(recipe: Recipe, source: Source, stage: str, reference: Reference) -> str | None:
+    target = reference.target
+    if reference.role == "problems":
+        return None if target in recipe.problems else _no_set(recipe, target)
+    if reference.role == "reward":
+        return _reward_fault(source, target)
+    if target == stage:
+        return "a stage can't start from itself."
+    return _target_fault(recipe, source, reference.role, target)
+
+
+def _no_set(recipe: Recipe, name: str) -> str:
+    if not recipe.problems:
+        return f"there is no such problem set; add a table [problems.{name}]."
+    return f"there is no such problem set; {suggest(name, list(recipe.problems))}"
+
+
+_WHAT: dict[Role, str] = {
+    "model": "a model",
+    "sft data": "data for SFT",
+    "preference data": "preference data",
+    "reward model": "a reward model",
+    "file": "a file",
+}
+
+
+def _target_fault(recipe: Recipe, source: Source, role: Role, target: str) -> str | None:
+    """What is wrong with a name that should stand for a model or data; None where nothing is."""
+    fitting = [name for name, stage in recipe.stages.items() if GIVES[stage.kind] == role]
+    if target in recipe.stages and role != "file":
+        if target in fitting:
+            return None
+        kind = recipe.stages[target].kind
+        there_are = f"stages that do: {', '.join(fitting)}." if fitting else "no stage here does."
+        return f"that stage is of kind {kind}, which does not give {_WHAT[role]}; {there_are}"
+    if role == "model" and target in (BASE, *EMBEDDED_MODELS):
+        return None
+    path = source.path.parent / Path(target).expanduser()
+    if role in ("model", "reward model"):
+        if path.is_dir() or Path(target).expanduser().is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", target):
+            return None
+        known = [*fitting, *((BASE,) if role == "model" else ())]
+        return f"neither a stage, a folder nor a hub name (`owner/model`); {suggest(target, known)}"
+    if path.is_file():
+        return None
+    if role == "file":
+        return f"there is no file {path}."
+    return f"neither a stage nor a file; {suggest(target, fitting)}"
+
+
+def _reward_fault(source: Source, name: str) -> str | None:
+    file, separator, function = name.rpartition(":")
+    if separator:
+        if not (source.path.parent / file).is_file():
+            return f"there is no file {source.path.parent / file}."
+        return None if function.isidentifier() else "write it as `file.py:function`."
+    return None if name in REWARD_NAMES else f"there is no such reward; {suggest(name, list(REWARD_NAMES))}"
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """A configuration as plain JSON, defaults filled in: what manifests hold."""
+    return config.model_dump(mode="json")

@@ -1,0 +1,196 @@
+"""Running a recipe: what is done is skipped, what changed is made again and says why, a killed run goes on.
+
+A stage is made in its own folder under `.work` and renamed into place when it is whole, so that whatever
+happens, what is in place is finished and what is not can be gone on with. Under torchrun all ranks train
+together; the first one alone makes data, evaluates, and moves folders.
+"""
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r1kit import distributed
+from r1kit.errors import DataError
+from r1kit.evaluate import evaluate_model
+from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Verdict
+from r1kit.pipeline.interrupt import RunInterrupted, sigterm_interrupts
+from r1kit.pipeline.lock import run_lock
+from r1kit.pipeline.manifest import code_changed, write_json
+from r1kit.pipeline.plan import Job, plan_jobs
+from r1kit.pipeline.recipe import load_recipe, style_of
+from r1kit.pipeline.stages import GIVES, RUNNERS
+from r1kit.pipeline.status import StageStatus, run_status
+from r1kit.report import write_report
+from r1kit.stage import Progress, SilentProgress, StageContext
+
+Summary = Mapping[str, float | int | str]
+Runner = Callable[[StageContext, Any], Summary]
+
+RUN_NAME = "run.json"
+"""In a run's folder: which recipe made it, so that a folder alone is enough to go on with."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run's end: its folder, the state of everything in it, the report's page (None: no [eval])."""
+
+    folder: Path
+    rows: list[StageStatus]
+    report: Path | None
+    seconds: float
+
+
+def open_run(
+    recipe_path: Path,
+    *,
+    seed: int | None = None,
+    output_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> RunContext:
+    """The recipe in its folder, with another seed or folder where given."""
+    recipe = load_recipe(recipe_path)
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if output_dir is not None:
+        changes["output_dir"] = str(output_dir)
+    recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update=changes)})
+    return RunContext(recipe, recipe_path, progress=progress)
+
+
+def read_run_record(folder: Path) -> dict[str, Any]:
+    """Which recipe and seed made a run's folder. Raises `DataError` where it is none."""
+    path = folder / RUN_NAME
+    try:
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{folder} is not a run's folder: there is no {RUN_NAME} in it.") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); `r1 run` writes it again.") from None
+    return row
+
+
+def run_recipe(
+    recipe_path: Path,
+    *,
+    seed: int | None = None,
+    output_dir: Path | None = None,
+    stages: Collection[str] | None = None,
+    progress: Progress | None = None,
+    runners: Mapping[str, Runner] = RUNNERS,
+) -> RunResult:
+    """Do all that the recipe asks for and that is not done: stages, then evaluations, then the report.
+
+    `stages` limits it to these and those they depend on. Raises `UserError` for what the user can mend, and
+    `RunInterrupted` where it was stopped; in both cases the same call goes on from there.
+    """
+    progress = progress if progress is not None and distributed.is_main() else SilentProgress()
+    context = open_run(recipe_path, seed=seed, output_dir=output_dir, progress=progress)
+    distributed.init(context.device)
+    started = time.monotonic()
+    run_jobs(context, plan_jobs(context.recipe, stages), progress, runners)
+    folder = context.folder.path
+    report = None
+    if distributed.is_main() and context.recipe.eval is not None:
+        report = write_report(folder, context.recipe.report)
+    return RunResult(folder, run_status(context, stages=stages), report, time.monotonic() - started)
+
+
+def run_jobs(
+    context: RunContext, jobs: Collection[Job], progress: Progress, runners: Mapping[str, Runner] = RUNNERS
+) -> None:
+    """Do these jobs in order, alone in the run's folder."""
+    folder = context.folder.path
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), sigterm_interrupts():
+        if distributed.is_main():
+            recipe = context.recipe
+            row = {"recipe": str(context.recipe_path.resolve()), "seed": recipe.run.seed}
+            write_json(folder / RUN_NAME, {**row, "report": recipe.report.model_dump()})
+        for job in jobs:
+            try:
+                _do(context, job, runners, progress)
+            except KeyboardInterrupt:
+                raise RunInterrupted(f"Stopped before {job.name}.") from None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    if not distributed.is_main():
+        yield
+        return
+    with run_lock(folder):
+        yield
+
+
+def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: Progress) -> None:
+    """One job, unless it is done."""
+    folder = context.folder
+    if distributed.is_main():
+        folder.settle(job.name)
+    distributed.barrier()
+    key = context.key(job)
+    verdict = folder.judge(job.name, key)
+    if verdict.state == "done":
+        _say_done(job, verdict, progress)
+        return
+    if verdict.state == "stale":
+        progress.note(f"{job.name} again: {verdict.why}.")
+    distributed.barrier()  # no rank looks any more when the first one moves folders
+    seconds = 0.0
+    if distributed.is_main():
+        manifest, why = folder.begin(job.name, job.kind, key)
+        if why:
+            progress.note(f"{job.name}: the unfinished attempt is put aside: {why}.")
+        seconds = folder.reached(job.name).seconds
+    distributed.barrier()
+    recorder = Recorder(job.name, progress, folder.work(job.name) / PROGRESS_NAME, seconds=seconds)
+    try:
+        summary = _run_job(context, job, recorder, runners)
+    except KeyboardInterrupt:
+        raise RunInterrupted(f"Stopped in {job.name}{recorder.where()}.") from None
+    finally:
+        if distributed.is_main():
+            recorder.write()
+    distributed.barrier()
+    if distributed.is_main():
+        folder.commit(job.name, manifest, recorder.seconds(), summary)
+    distributed.barrier()
+
+
+def _say_done(job: Job, verdict: Verdict, progress: Progress) -> None:
+    assert verdict.manifest is not None
+    changed = code_changed(verdict.manifest.code)
+    progress.note(f"{job.name}: done{f' ({changed})' if changed else ''}")
+
+
+def _run_job(context: RunContext, job: Job, recorder: Recorder, runners: Mapping[str, Runner]) -> Summary:
+    """Run the stage or the evaluation; its summary."""
+    work = context.folder.work(job.name)
+    if job.kind == "eval":
+        return _evaluate(context, job, work, recorder) if distributed.is_main() else {}
+    if GIVES[job.kind] in ("model", "reward model") or distributed.is_main():
+        return runners[job.kind](context.stage_context(job.name, work, recorder), job.config)
+    return {}
+
+
+def _evaluate(context: RunContext, job: Job, work: Path, recorder: Recorder) -> Summary:
+    recipe, target = context.recipe, job.references[0].target
+    summary = evaluate_model(
+        context.model_path(target),
+        {name: context.problems(name) for name in job.config.sets},
+        job.config,
+        style=style_of(recipe, target),
+        seed=recipe.run.seed,
+        dtype=recipe.model.dtype,
+        device=context.device,
+        max_rows=recipe.engine.max_rows,
+        work_dir=work,
+        progress=recorder,
+    )
+    return {name: value for name, value in summary.items() if isinstance(value, float | int | str)}

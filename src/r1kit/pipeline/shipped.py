@@ -1,0 +1,31 @@
+"""The recipes that come with the package, found by name: `r1 run tiny`."""
+
+from pathlib import Path
+
+from r1kit.config import suggest
+from r1kit.errors import RecipeError
+
+_PACKAGE = Path(__file__).parent.parent
+# An installed package has them inside; a checkout beside `src`.
+_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent.parent / "recipes")
+OWN_RECIPE = "own"
+"""What `r1 init` starts from."""
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name and file of every recipe that comes with the package."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder is not None else {}
+
+
+def find_recipe(name: str) -> Path:
+    """The file that a path or the name of a shipped recipe stands for."""
+    path = Path(name).expanduser()
+    if path.exists() or path.suffix:
+        return path
+    shipped = shipped_recipes()
+    if name not in shipped:
+        raise RecipeError(
+            f"{name}: no such file, and no shipped recipe of this name; {suggest(name, list(shipped))}"
+        )
+    return shipped[name]

@@ -1,0 +1,48 @@
+"""Settings of the preferences stage: pairs for the helpful reward model, labels for the safety one."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from r1kit.config import Config
+from r1kit.data.preference_sources import PreferenceSource
+from r1kit.rewards.chat_client import ServerConfig
+
+
+class PreferencesConfig(Config):
+    """A preferences stage (DeepSeek-R1 v2, 3.1): it writes `data.jsonl` for reward models.
+
+    Candidates are sampled from `model`, the one that will be trained against the reward model, and labelled;
+    or `source` names pairs or labels that exist already.
+    """
+
+    kind: Literal["preferences"] = "preferences"
+    objective: Literal["pairwise", "pointwise"] = "pairwise"
+    model: str | None = None
+    problems: list[str] = Field(default_factory=list)
+    label: Literal["tinyworld"] | ServerConfig = "tinyworld"  # the oracle of tinyworld, or a judge
+    source: PreferenceSource | None = None
+    samples_per_problem: int = Field(4, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(8192, gt=0)
+    noise: float = Field(0.1, ge=0, lt=0.5)  # tinyworld: the share of labels that are turned around
+    pairs_per_problem: int = Field(2, gt=0)
+    judgments: int = Field(4, gt=0)  # DeepSeek-R1 v2, 3.1: four, with A and B in random order
+    min_difference: float = Field(1.0, ge=0, lt=2)  # and pairs kept whose mean verdict, in [-2, 2], exceeds 1
+    # "balanced over the set" is all that is published; gaps relative to the mean of both sides
+    max_length_gap_frac: float = Field(0.02, gt=0)
+    # pairs with a stock phrase on one side only: the surplus of one side, of all pairs
+    max_phrase_gap_frac: float = Field(0.02, gt=0)
+    # a sentence that this share of responses ends on is a stock phrase
+    min_phrase_frac: float = Field(0.02, gt=0)
+    phrases: list[str] = Field(default_factory=list)  # more stock phrases, wherever they stand
+
+    @model_validator(mode="after")
+    def _has_candidates(self) -> "PreferencesConfig":
+        if (self.source is None) == (self.model is None):
+            raise ValueError("name one of `model`, to sample candidates from, and `source`, of existing data")
+        if self.model is not None and not self.problems:
+            raise ValueError("name the `problems` to sample candidates for")
+        if self.objective == "pairwise" and self.model is not None and self.samples_per_problem < 2:
+            raise ValueError("a pair needs `samples_per_problem` of 2 or more")
+        return self

@@ -1,0 +1,124 @@
+"""Which of two responses is better, and whether one is safe: by tinyworld's oracle with noise, or a judge.
+
+A judge compares each pair several times with A and B in random order; the verdicts are averaged, and a pair
+counts where the difference exceeds a bound (DeepSeek-R1 v2, 3.1). What could not be judged has no label.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from r1kit.ask_log import ask_logged
+from r1kit.preferences.config import PreferencesConfig
+from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.judge import Judge, JudgeRequest, OpenAIJudge, Verdict
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.types import Problem
+
+JUDGMENTS_LOG = "judgments.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A response that can be labelled; `text` is all of it, `summary` what its reader is given."""
+
+    name: str
+    problem: Problem
+    text: str
+    summary: str
+    num_tokens: int
+
+
+def label_pairs(
+    context: StageContext, config: PreferencesConfig, pairs: Sequence[tuple[Sampled, Sampled]]
+) -> list[int | None]:
+    """1 where the first of a pair is better, -1 where the second is, 0 no preference, None no label."""
+    if isinstance(config.label, ServerConfig):
+        return _judge_pairs(context, config, OpenAIJudge(config.label), pairs)
+    from r1kit.tinyworld.oracle import label_pair
+
+    labels: list[int | None] = []
+    for a, b in pairs:
+        rng = random.Random(derive_seed(context.seed, "label", a.name, b.name))
+        labels.append(label_pair(a.problem, a.summary, b.summary, rng, config.noise))
+    return labels
+
+
+def label_safety(
+    context: StageContext, config: PreferencesConfig, responses: Sequence[Sampled]
+) -> list[bool | None]:
+    """Whether each response is safe, its reasoning included; None where there is no label."""
+    if isinstance(config.label, ServerConfig):
+        questions = {
+            item.name: JudgeRequest("safety", item.problem.question, item.text) for item in responses
+        }
+        verdicts = _judge_logged(context, OpenAIJudge(config.label), questions)
+        scores = [None if (found := verdicts[item.name]) is None else found.score for item in responses]
+        return [None if score is None else score == 1.0 for score in scores]
+    from r1kit.tinyworld.oracle import label_safe
+
+    return [
+        label_safe(
+            item.problem,
+            item.text,
+            random.Random(derive_seed(context.seed, "label", item.name)),
+            config.noise,
+        )
+        for item in responses
+    ]
+
+
+def _judge_pairs(
+    context: StageContext,
+    config: PreferencesConfig,
+    judge: Judge,
+    pairs: Sequence[tuple[Sampled, Sampled]],
+) -> list[int | None]:
+    questions: dict[str, JudgeRequest] = {}
+    swapped: dict[str, bool] = {}
+    names: list[list[str]] = []
+    for a, b in pairs:
+        names.append([f"{a.name} {b.name} {number}" for number in range(config.judgments)])
+        request = JudgeRequest("preference", a.problem.question, a.summary, other=b.summary)
+        for name in names[-1]:
+            # which is shown first is drawn for each judgment: judges favour a place
+            swapped[name] = bool(derive_seed(context.seed, "order", name) & 1)
+            questions[name] = _swap(request) if swapped[name] else request
+    verdicts = _judge_logged(context, judge, questions)
+    labels: list[int | None] = []
+    for names_of_pair in names:
+        scores: list[float] = []
+        for name in names_of_pair:
+            verdict = verdicts[name]
+            if verdict is not None and verdict.score is not None:
+                scores.append(-verdict.score if swapped[name] else verdict.score)
+        labels.append(pair_label(scores, len(names_of_pair), config.min_difference))
+    return labels
+
+
+def pair_label(scores: Sequence[float], num_asked: int, min_difference: float) -> int | None:
+    """The label of a pair from its verdicts in [-2, 2]; None where fewer than half could be had."""
+    if 2 * len(scores) < num_asked or not scores:
+        return None
+    mean = sum(scores) / len(scores)
+    return (mean > 0) - (mean < 0) if abs(mean) > min_difference else 0
+
+
+def _swap(request: JudgeRequest) -> JudgeRequest:
+    assert request.other is not None
+    return replace(request, prediction=request.other, other=request.prediction)
+
+
+def _judge_logged(
+    context: StageContext, judge: Judge, questions: Mapping[str, JudgeRequest]
+) -> dict[str, Verdict | None]:
+    return ask_logged(
+        questions,
+        lambda batch: [verdict if verdict.score is not None else None for verdict in judge(batch)],
+        context.work_dir / JUDGMENTS_LOG,
+        to_json=lambda verdict: {"score": verdict.score, "analysis": verdict.analysis},
+        from_json=lambda row: Verdict(row["score"], row["analysis"]),
+        progress=context.progress,
+        stage=context.name,
+    )

@@ -1,0 +1,237 @@
+"""The preferences stage: candidates, labels, balance, `data.jsonl`.
+
+Candidates are sampled from the model that will be trained against the reward model: on other responses it
+learns what that model never writes (a static set was hacked at once). Pairs hold summaries, which are all
+that the helpful model may read; safety labels hold whole responses.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from r1kit.data.jsonl import write_json, write_jsonl
+from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
+from r1kit.data.records import Json
+from r1kit.draws import Sampler, plan_draws
+from r1kit.errors import DataError, RecipeError
+from r1kit.filters import content_key
+from r1kit.models import load_tokenizer
+from r1kit.preferences.balance import Sides, balance, imbalance, stock_phrases
+from r1kit.preferences.config import PreferencesConfig
+from r1kit.preferences.labels import Sampled, label_pairs, label_safety
+from r1kit.rewards.model_rewards import viewed_text
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.template import parse_response
+from r1kit.types import Message, Problem
+
+SAMPLES_LOG = "samples.jsonl"
+
+
+def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
+    """Write `data.jsonl` and `counts.json` to the work folder; raises `DataError` where nothing is left."""
+    if config.source is not None:
+        return _from_source(context, config, config.source)
+    sampled, counts = _sample(context, config)
+    if config.objective == "pointwise":
+        return _write_labels(context, config, sampled, counts)
+    return _write_pairs(context, config, sampled, counts)
+
+
+def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Sampled], Counter[str]]:
+    """Responses that can be labelled, and what became of the others.
+
+    A pair's sides must have a summary to read, for safety there must be anything at all. The same text twice
+    for one prompt is one response.
+    """
+    assert config.model is not None
+    problems = {p.id: p for name in config.problems for p in context.problems(name)}
+    _check_kinds(context, config, list(problems.values()))
+    counts: Counter[str] = Counter()
+    seen: set[tuple[str, str]] = set()
+    sampled: list[Sampled] = []
+    log = context.work_dir / SAMPLES_LOG
+    with Sampler(
+        context, config.model, log, max_new_tokens=config.max_new_tokens, temperature=config.temperature
+    ) as sampler:
+        draws = plan_draws(
+            problems.values(),
+            sampler.encode("chat"),
+            range(config.samples_per_problem),
+            label="preferences",
+            seed=context.seed,
+        )
+        rollouts = sampler.draw(draws)
+        for draw, rollout in zip(draws, rollouts, strict=True):
+            counts["sampled"] += 1
+            text = rollout.completion.text
+            summary = parse_response(text, "chat", reasoning_required=draw.problem.wants_reasoning).summary
+            # what the safety model can read: more than tags
+            read = viewed_text(draw.problem, text, "response") if config.objective == "pointwise" else summary
+            if rollout.completion.finish_reason == "length":
+                counts["truncated"] += 1
+            elif not read or not read.strip():
+                counts["malformed"] += 1
+            elif (key := (draw.problem.id, content_key(read))) in seen:
+                counts["duplicate"] += 1
+            else:
+                seen.add(key)
+                num_tokens = len(sampler.tokenizer.encode(read, add_special_tokens=False))
+                sampled.append(Sampled(draw.name, draw.problem, text, summary or "", num_tokens))
+    return sampled, counts
+
+
+def _check_kinds(context: StageContext, config: PreferencesConfig, problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        if problem.kind not in ("general", "safety"):
+            raise RecipeError(
+                f"stages.{context.name}: problem {problem.id!r} is of kind {problem.kind}; preferences are "
+                "for general and safety prompts, whose answers no rule can check"
+            )
+        if config.label == "tinyworld" and problem.source != "tinyworld":
+            raise RecipeError(
+                f"stages.{context.name}: tinyworld's oracle can't label {problem.id!r} of "
+                f"{problem.source!r}; set `label` to a judge's server"
+            )
+
+
+def _write_labels(
+    context: StageContext, config: PreferencesConfig, sampled: Sequence[Sampled], counts: Counter[str]
+) -> dict[str, float | int | str]:
+    records: list[Json] = []
+    for item, safe in zip(sampled, label_safety(context, config, sampled), strict=True):
+        if safe is None:
+            counts["unlabelled"] += 1
+        else:
+            records.append(_label_record(item.problem.messages, item.text, safe))
+    return _finish_labels(context, records, counts)
+
+
+def _write_pairs(
+    context: StageContext, config: PreferencesConfig, sampled: Sequence[Sampled], counts: Counter[str]
+) -> dict[str, float | int | str]:
+    pairs = find_pairs(sampled, config.pairs_per_problem, seed=context.seed)
+    counts["pairs"] = len(pairs)
+    decided: list[tuple[Sampled, Sampled]] = []
+    for (a, b), label in zip(pairs, label_pairs(context, config, pairs), strict=True):
+        if label:
+            decided.append((a, b) if label > 0 else (b, a))
+        else:
+            counts["unlabelled" if label is None else "no_preference"] += 1
+    records = [_pair_record(a.problem.messages, a.summary, b.summary) for a, b in decided]
+    lengths = [(a.num_tokens, b.num_tokens) for a, b in decided]
+    return _finish_pairs(context, config, records, lengths, counts)
+
+
+def find_pairs(
+    sampled: Sequence[Sampled], num_per_problem: int, *, seed: int
+) -> list[tuple[Sampled, Sampled]]:
+    """Up to so many pairs of responses to each prompt, drawn by the seed."""
+    by_problem: dict[str, list[Sampled]] = {}
+    for item in sampled:
+        by_problem.setdefault(item.problem.id, []).append(item)
+    pairs: list[tuple[Sampled, Sampled]] = []
+    for items in by_problem.values():
+        found = list(itertools.combinations(items, 2))
+        found.sort(key=lambda pair: derive_seed(seed, "pair", pair[0].name, pair[1].name))
+        pairs.extend(found[:num_per_problem])
+    return pairs
+
+
+def _from_source(
+    context: StageContext, config: PreferencesConfig, source: PreferenceSource
+) -> dict[str, float | int | str]:
+    """Existing pairs or labels; a file's path is taken as everywhere in a recipe."""
+    if source.source.endswith((".jsonl", ".parquet")):
+        source = source.model_copy(update={"source": str(context.data_path(source.source).absolute())})
+    counts: Counter[str] = Counter()
+    here = Path()
+    if config.objective == "pointwise":
+        labels = load_labels(source, seed=context.seed, base_dir=here, note=context.progress.note)
+        records = [_label_record(found.messages, found.response, found.safe) for found in labels]
+        return _finish_labels(context, records, counts)
+    pairs = load_pairs(source, seed=context.seed, base_dir=here, note=context.progress.note)
+    records = [_pair_record(pair.messages, pair.chosen, pair.rejected) for pair in pairs]
+    tokenizer = load_tokenizer(context.model_path("base"))
+
+    def num_tokens(text: str) -> int:
+        return len(tokenizer.encode(text, add_special_tokens=False))
+
+    lengths = [(num_tokens(pair.chosen), num_tokens(pair.rejected)) for pair in pairs]
+    counts["pairs"] = len(pairs)
+    return _finish_pairs(context, config, records, lengths, counts)
+
+
+def _finish_labels(
+    context: StageContext, records: Sequence[Json], counts: Counter[str]
+) -> dict[str, float | int | str]:
+    num_safe = sum(record["safe"] for record in records)
+    if num_safe in (0, len(records)):
+        raise DataError(
+            f"stages.{context.name}: {num_safe} of {len(records)} labels are safe; a safety model needs both "
+            "kinds to learn from. Add harmful prompts, or sample more"
+        )
+    write_jsonl(context.work_dir / "data.jsonl", records)
+    write_json(context.work_dir / "counts.json", {**counts, "labels": len(records), "safe": num_safe})
+    context.progress.note(f"{len(records)} safety labels, {num_safe} of them safe")
+    return {"records": len(records), "safe_frac": num_safe / len(records)}
+
+
+def _finish_pairs(
+    context: StageContext,
+    config: PreferencesConfig,
+    records: Sequence[Json],
+    lengths: Sequence[tuple[int, int]],
+    counts: Counter[str],
+) -> dict[str, float | int | str]:
+    """Balance the pairs, report before and after, and write them."""
+    texts = [record[side] for record in records for side in ("chosen", "rejected")]
+    phrases = [*config.phrases, *stock_phrases(texts, min_frac=config.min_phrase_frac)]
+    sides = [
+        Sides(
+            chosen_length,
+            rejected_length,
+            frozenset(phrase for phrase in phrases if phrase in record["chosen"]),
+            frozenset(phrase for phrase in phrases if phrase in record["rejected"]),
+        )
+        for record, (chosen_length, rejected_length) in zip(records, lengths, strict=True)
+    ]
+    kept = balance(
+        sides,
+        max_length_gap_frac=config.max_length_gap_frac,
+        max_phrase_gap_frac=config.max_phrase_gap_frac,
+    )
+    if not kept:
+        raise DataError(
+            f"stages.{context.name}: no pair is left of {counts['pairs']}; {counts['no_preference']} had no "
+            f"preference, {len(records)} were dropped to balance lengths and phrases. Sample more"
+        )
+    before, after = imbalance(sides), imbalance([sides[i] for i in kept])
+    counts["unbalanced"] = len(records) - len(kept)
+    write_jsonl(context.work_dir / "data.jsonl", [records[i] for i in kept])
+    write_json(context.work_dir / "counts.json", {**counts, "before": before, "after": after})
+    for name, found in (("before", before), ("after", after)):
+        context.progress.note(
+            f"{name} balancing: {found['pairs']} pairs, mean tokens of chosen "
+            f"{found['chosen_mean_tokens']:.1f}, of rejected {found['rejected_mean_tokens']:.1f}"
+        )
+    return {
+        "records": len(kept),
+        "pairs_before_balancing": len(records),
+        "chosen_mean_tokens": after["chosen_mean_tokens"],
+        "rejected_mean_tokens": after["rejected_mean_tokens"],
+    }
+
+
+def _pair_record(messages: Sequence[Message], chosen: str, rejected: str) -> Json:
+    return {
+        "messages": [dict(message) for message in messages],
+        "chosen": chosen,
+        "rejected": rejected,
+        "view": "summary",
+    }
+
+
+def _label_record(messages: Sequence[Message], response: str, safe: bool) -> Json:
+    return {"messages": [dict(message) for message in messages], "response": response, "safe": safe}

@@ -1,0 +1,80 @@
+"""Settings of the rejection-sampling stage. The paper publishes the filters, and none of their numbers."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from r1kit.config import Config
+from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.model_rewards import View
+
+
+class QualityConfig(Config):
+    """What decides which general responses are good enough: a reward model or a judge, and its bar."""
+
+    reward_model: str | None = None  # a stage of kind reward_model, a folder or a hub name
+    view: View = "summary"  # what the reward model reads
+    judge: ServerConfig | None = None
+    threshold: float | None = Field(None, ge=0, le=1)  # the lowest score that is kept
+    quantile: float | None = Field(None, ge=0, lt=1)  # this share of the responses of each domain is dropped
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> "QualityConfig":
+        if (self.reward_model is None) == (self.judge is None):
+            raise ValueError("name one of `reward_model` and `judge`")
+        if (self.threshold is None) == (self.quantile is None):
+            raise ValueError("set one of `threshold` and `quantile`")
+        return self
+
+
+class GeneralConfig(Config):
+    """General data (DeepSeek-R1 v1, 2.3.3): sampled from the model, taken from demonstrations, or both."""
+
+    problems: list[str] = Field(default_factory=list)  # problem sets whose prompts the model answers
+    samples_per_problem: int = Field(4, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    demonstrations: str | None = None  # `tinyworld-demonstrations`, or a JSONL file
+    num_demonstrations: int | None = Field(None, gt=0)  # None: all of the file
+    # which prompts get a reasoning: the problem's own flag, or a judge that is asked
+    reasoning: Literal["flag"] | ServerConfig = "flag"
+    quality: QualityConfig
+    keep_per_problem: int = Field(1, gt=0)
+    max_records: int | None = Field(None, gt=0)  # None: all that are good enough
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> "GeneralConfig":
+        if not self.problems and self.demonstrations is None:
+            raise ValueError("name `problems` to answer, `demonstrations`, or both")
+        if self.demonstrations == "tinyworld-demonstrations" and self.num_demonstrations is None:
+            raise ValueError("tinyworld makes as many as are asked for; set `num_demonstrations`")
+        return self
+
+
+class RejectionConfig(Config):
+    """A rejection-sampling stage: it writes `data.jsonl` for SFT, reasoning and general data together."""
+
+    kind: Literal["rejection"] = "rejection"
+    model: str
+    problems: list[str] = Field(min_length=1)  # problem sets with answers that can be checked
+    samples_per_round: int = Field(4, gt=0)
+    max_rounds: int = Field(4, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(32_768, gt=0)
+    # kept of a problem: `keep_hard` at a pass rate near 0, `keep_easy` at 1, in a straight line between
+    keep_hard: int = Field(4, gt=0)
+    keep_easy: int = Field(1, ge=0)
+    solved_frac: float = Field(1.0, ge=0, le=1)  # of the problems that every sample solves
+    min_language_share: float = Field(0.95, ge=0, le=1)
+    min_words: int = Field(3, ge=0)
+    # languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans
+    languages: list[str] | None = None
+    max_paragraph_chars: int = Field(1500, gt=0)  # "long paragraphs": a line of the reasoning
+    judge: ServerConfig | None = None  # grades problems of kind judged, with the ground truth
+    max_records: int | None = Field(None, gt=0)  # of reasoning data; None: all that is kept
+    general: GeneralConfig | None = None
+
+    @model_validator(mode="after")
+    def _easy_is_not_kept_more(self) -> "RejectionConfig":
+        if self.keep_easy > self.keep_hard:
+            raise ValueError("`keep_easy` is above `keep_hard`: hard problems are the ones to keep more of")
+        return self

@@ -1,0 +1,278 @@
+"""General data beside the reasoning: the model's own answers and demonstrations, through a quality filter.
+
+Whether a prompt gets a reasoning is decided by its flag or by a judge: complex ones do, simple ones ("hello")
+do not, and a reasoning written for them is taken off (DeepSeek-R1 v1, 2.3.3). What decides about quality is a
+reward model or a judge, never an oracle. Not covered: what a demonstration set should hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from r1kit.data.jsonl import read_jsonl
+from r1kit.data.records import Json, messages_from_json, sft_record
+from r1kit.draws import Sampler, plan_draws
+from r1kit.errors import DataError
+from r1kit.filters import Counts, content_key, is_one_language
+from r1kit.rejection.config import GeneralConfig, QualityConfig, RejectionConfig
+from r1kit.rejection.grading import judge_logged
+from r1kit.rejection.reasoning import choose_some
+from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.judge import JudgeRequest, OpenAIJudge
+from r1kit.rewards.model_rewards import RewardModelReward
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.template import format_chat, parse_response
+from r1kit.types import Problem, Response
+
+TINYWORLD = "tinyworld-demonstrations"
+FILTERS = (
+    "truncated",
+    "malformed",  # among them: no reasoning where one is wanted
+    "mixed_language",
+    "duplicate",
+    "unscored",
+    "low_quality",
+    "surplus",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class General:
+    """A response to a general prompt; `name` is unique in the stage."""
+
+    name: str
+    problem: Problem
+    source: str
+    response: Response
+    truncated: bool = False
+
+    @property
+    def text(self) -> str:
+        """The response as it is trained."""
+        assert self.response.summary is not None
+        return format_chat(self.response.reasoning, self.response.summary)
+
+
+def make_general_records(
+    context: StageContext,
+    config: RejectionConfig,
+    general: GeneralConfig,
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    counts: Counts,
+) -> list[Json]:
+    """The records of general data, and their counts per source."""
+    demonstrated = _read_demonstrations(context, general)
+    prompts = {problem.id: problem for problem in (*problems, *(item.problem for item in demonstrated))}
+    wanted = _find_wanted(context, general, list(prompts.values()))
+    candidates = [*_sample(context, general, sampler, problems), *demonstrated]
+    good: list[General] = []
+    seen: set[str] = set()
+    for candidate in candidates:
+        counts.add(candidate.source, "sampled")
+        candidate = _with_reasoning_as_wanted(candidate, wanted[candidate.problem.id])
+        fault = _fault(candidate, config)
+        key = "" if fault else f"{candidate.problem.id}\n{content_key(candidate.text)}"
+        if fault is None and key in seen:
+            fault = "duplicate"
+        if fault is None:
+            seen.add(key)
+            good.append(candidate)
+        else:
+            counts.add(candidate.source, fault)
+    best = _choose_best(context, general, good, counts)
+    return _keep_records(context, general, best, counts)
+
+
+def _keep_records(
+    context: StageContext, general: GeneralConfig, best: Sequence[General], counts: Counts
+) -> list[Json]:
+    records = [sft_record(item.problem, item.text, style="chat", source=item.source) for item in best]
+    kept = choose_some(len(records), general.max_records, seed=context.seed)
+    for i, record in enumerate(records):
+        counts.add(record["source"], "kept" if i in kept else "surplus")
+    return [record for i, record in enumerate(records) if i in kept]
+
+
+def _sample(
+    context: StageContext, general: GeneralConfig, sampler: Sampler, problems: Sequence[Problem]
+) -> list[General]:
+    if not problems:
+        return []
+    samples = range(general.samples_per_problem)
+    draws = plan_draws(problems, sampler.encode("chat"), samples, label="general", seed=context.seed)
+    return [
+        General(
+            draw.name,
+            draw.problem,
+            f"{context.name}: sampled",
+            parse_response(rollout.completion.text, "chat", reasoning_required=False),
+            truncated=rollout.completion.finish_reason == "length",
+        )
+        for draw, rollout in zip(draws, sampler.draw(draws), strict=True)
+    ]
+
+
+def _read_demonstrations(context: StageContext, general: GeneralConfig) -> list[General]:
+    if general.demonstrations is None:
+        return []
+    label = f"{context.name}: demonstrations"
+    if general.demonstrations != TINYWORLD:
+        found = read_demonstrations(context.data_path(general.demonstrations), label)
+        num = general.num_demonstrations or len(found)
+        order = sorted(found, key=lambda item: derive_seed(context.seed, "demonstrations", item.name))
+        return order[:num]
+    from r1kit.tinyworld.demonstrations import demonstrations
+
+    seed = derive_seed(context.seed, context.name, "demonstrations")
+    return [
+        General(f"demonstration {i}", shown.problem, label, Response(shown.reasoning, shown.response, True))
+        for i, shown in enumerate(demonstrations("train", general.num_demonstrations or 0, seed=seed))
+    ]
+
+
+def read_demonstrations(path: Path, label: str) -> list[General]:
+    """Rows with messages (or prompt) and response, where they have one with a reasoning of its own or inside.
+
+    Optional: language, domain, wants_reasoning. Raises `DataError` with file and line.
+    """
+    found: list[General] = []
+    for number, row in read_jsonl(path):
+        try:
+            found.append(_demonstration(row, f"demonstration {number}", label))
+        except DataError as error:
+            raise DataError(f"{path}:{number}: {error}") from None
+    return found
+
+
+def _demonstration(row: Mapping[str, Any], name: str, label: str) -> General:
+    turns = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
+    text, reasoning = row.get("response"), row.get("reasoning")
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"response must be text that is not empty, not {text!r}")
+    response = (
+        Response(reasoning, text.strip(), True)
+        if isinstance(reasoning, str)
+        else parse_response(text, "chat", reasoning_required=False)
+    )
+    problem = Problem(
+        id=name,
+        kind="general",
+        messages=messages_from_json(turns),
+        language=row.get("language"),
+        domain=str(row.get("domain") or "general"),
+        wants_reasoning=bool(row.get("wants_reasoning", response.reasoning is not None)),
+        source=label,
+    )
+    return General(name, problem, label, response)
+
+
+def _find_wanted(
+    context: StageContext, general: GeneralConfig, problems: Sequence[Problem]
+) -> dict[str, bool]:
+    """Which prompts get a reasoning, by id. Where a judge can't be had, the problem's flag decides."""
+    wanted = {problem.id: problem.wants_reasoning for problem in problems}
+    if isinstance(general.reasoning, ServerConfig):
+        questions = {f"reasoning {p.id}": JudgeRequest("reasoning", p.question) for p in problems}
+        verdicts = judge_logged(context, OpenAIJudge(general.reasoning), questions)
+        for problem in problems:
+            verdict = verdicts[f"reasoning {problem.id}"]
+            if verdict is not None:
+                wanted[problem.id] = verdict.score == 1.0
+    return wanted
+
+
+def _with_reasoning_as_wanted(candidate: General, is_wanted: bool) -> General:
+    """Without its reasoning where none is wanted; malformed where one is wanted and there is none."""
+    response = candidate.response
+    if not response.well_formed:
+        return candidate
+    if not is_wanted:
+        return replace(candidate, response=replace(response, reasoning=None))
+    if response.reasoning is None or not response.reasoning.strip():
+        return replace(candidate, response=Response(None, None, well_formed=False))
+    return candidate
+
+
+def _fault(candidate: General, config: RejectionConfig) -> str | None:
+    if candidate.truncated:
+        return "truncated"
+    response = candidate.response
+    if not response.well_formed or not response.summary:
+        return "malformed"
+    # the summary may well be in another language: a translation is
+    if response.reasoning is not None and not is_one_language(
+        candidate.problem,
+        response.reasoning,
+        min_share=config.min_language_share,
+        min_words=1,  # short prompts have short reasonings
+        languages=config.languages,
+    ):
+        return "mixed_language"
+    return None
+
+
+def _choose_best(
+    context: StageContext, general: GeneralConfig, candidates: Sequence[General], counts: Counts
+) -> list[General]:
+    """The best of each prompt that are good enough, in the candidates' order."""
+    scores = _score(context, general.quality, candidates)
+    for candidate in candidates:
+        if scores[candidate.name] is None:
+            counts.add(candidate.source, "unscored")
+    scored = [(candidate, score) for candidate in candidates if (score := scores[candidate.name]) is not None]
+    bars = quality_bars([(candidate.problem.domain, score) for candidate, score in scored], general.quality)
+    by_problem: dict[str, list[tuple[float, int, General]]] = {}
+    for i, (candidate, score) in enumerate(scored):
+        if score >= bars[candidate.problem.domain]:
+            by_problem.setdefault(candidate.problem.id, []).append((-score, i, candidate))
+        else:
+            counts.add(candidate.source, "low_quality")
+    best: list[tuple[int, General]] = []
+    for ranked in by_problem.values():
+        ranked.sort(key=lambda entry: entry[:2])
+        best.extend((i, candidate) for _, i, candidate in ranked[: general.keep_per_problem])
+        for _, _, candidate in ranked[general.keep_per_problem :]:
+            counts.add(candidate.source, "surplus")
+    return [candidate for _, candidate in sorted(best, key=lambda entry: entry[0])]
+
+
+def quality_bars(scores: Sequence[tuple[str, float]], quality: QualityConfig) -> dict[str, float]:
+    """The lowest score that is kept, for each domain.
+
+    A quantile is taken in each domain on its own, as a reward model's scores are not alike across them: of n
+    scores the lowest floor(quantile * n) are below the bar.
+    """
+    by_domain: dict[str, list[float]] = {}
+    for domain, score in scores:
+        by_domain.setdefault(domain, []).append(score)
+    if quality.threshold is not None:
+        return dict.fromkeys(by_domain, quality.threshold)
+    share = quality.quantile or 0.0
+    return {domain: sorted(values)[int(share * len(values))] for domain, values in by_domain.items()}
+
+
+def _score(
+    context: StageContext, quality: QualityConfig, candidates: Sequence[General]
+) -> dict[str, float | None]:
+    if quality.judge is not None:
+        questions = {
+            f"quality {item.name}": JudgeRequest(
+                "quality", item.problem.question, item.response.summary or ""
+            )
+            for item in candidates
+        }
+        verdicts = judge_logged(context, OpenAIJudge(quality.judge), questions)
+        found = [verdicts[f"quality {item.name}"] for item in candidates]
+        return {
+            item.name: None if verdict is None else verdict.score
+            for item, verdict in zip(candidates, found, strict=True)
+        }
+    assert quality.reward_model is not None
+    path = context.model_path(quality.reward_model)
+    model = RewardModelReward("quality", path, view=quality.view, dtype=context.dtype, device=context.device)
+    # that a reasoning is there where one is wanted has been seen to
+    asked = [(replace(item.problem, wants_reasoning=False), item.text) for item in candidates]
+    return {item.name: score for item, score in zip(candidates, model.score_texts(asked), strict=True)}

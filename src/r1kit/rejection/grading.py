@@ -1,0 +1,91 @@
+"""Which rollouts of a rejection stage are right: by rules, or by a judge shown the ground truth.
+
+A judged problem's verdicts are logged and never asked for twice. What could not be judged is neither right
+nor wrong: it is not kept, and not in the pass rate.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1kit.ask_log import ask_logged
+from r1kit.data.sources import refuse_code
+from r1kit.errors import RecipeError
+from r1kit.rejection.config import RejectionConfig
+from r1kit.rewards.accuracy import check_answers
+from r1kit.rewards.answers import extract_answer
+from r1kit.rewards.base import read_rollout
+from r1kit.rewards.judge import Judge, JudgeRequest, OpenAIJudge, Verdict, judge_request
+from r1kit.stage import StageContext
+from r1kit.types import REASONING_KINDS, Problem, Rollout
+
+VERDICTS_LOG = "verdicts.jsonl"
+
+
+class Grader:
+    """Grades rollouts of one stage."""
+
+    def __init__(self, context: StageContext, config: RejectionConfig) -> None:
+        self._context = context
+        self._judge: Judge | None = None if config.judge is None else OpenAIJudge(config.judge)
+
+    def check(self, problems: Sequence[Problem]) -> None:
+        """Raise `RecipeError` for a problem that can't be graded here."""
+        refuse_code(problems, self._context.name)
+        for problem in problems:
+            if problem.kind not in REASONING_KINDS:
+                raise RecipeError(
+                    f"stages.{self._context.name}: problem {problem.id!r} is of kind {problem.kind}, which "
+                    "has no right answer; name its set in `general.problems`"
+                )
+            if problem.kind == "judged" and self._judge is None:
+                raise RecipeError(
+                    f"stages.{self._context.name}: problem {problem.id!r} can only be graded by a judge; add "
+                    f"a table [stages.{self._context.name}.judge], or leave its problem set out"
+                )
+
+    def grade(self, names: Sequence[str], rollouts: Sequence[Rollout]) -> list[bool | None]:
+        """For each rollout whether its answer is right; None where that could not be found out.
+
+        `names` are the rollouts' names in the log of verdicts.
+        """
+        responses = [read_rollout(rollout, "chat") for rollout in rollouts]
+        verdicts: list[bool | None] = [False] * len(rollouts)
+        ruled: dict[int, tuple[Problem, str]] = {}
+        questions: dict[str, JudgeRequest] = {}
+        rows: dict[str, int] = {}
+        for i, (rollout, response) in enumerate(zip(rollouts, responses, strict=True)):
+            if response.summary is None:
+                continue
+            if rollout.problem.kind == "judged":
+                rows[names[i]] = i
+                questions[names[i]] = judge_request(rollout, response.summary)
+            elif (answer := extract_answer(response, rollout.problem)) is not None:
+                ruled[i] = (rollout.problem, answer)
+        for i, right in zip(ruled, check_answers(list(ruled.values())), strict=True):
+            verdicts[i] = right
+        if questions:
+            assert self._judge is not None
+            for name, verdict in judge_logged(self._context, self._judge, questions).items():
+                verdicts[rows[name]] = None if verdict is None else verdict.score == 1.0
+        return verdicts
+
+
+def judge_logged(
+    context: StageContext, judge: Judge, questions: Mapping[str, JudgeRequest]
+) -> dict[str, Verdict | None]:
+    """The verdict on each named question, None where there is none; what the stage's log has is not asked."""
+    log: Path = context.work_dir / VERDICTS_LOG
+    return ask_logged(
+        questions,
+        lambda batch: [verdict if verdict.score is not None else None for verdict in judge(batch)],
+        log,
+        to_json=_verdict_to_json,
+        from_json=lambda row: Verdict(row["score"], row["analysis"]),
+        progress=context.progress,
+        stage=context.name,
+    )
+
+
+def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    return {"score": verdict.score, "analysis": verdict.analysis}

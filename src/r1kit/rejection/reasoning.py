@@ -1,0 +1,179 @@
+"""Reasoning data by rejection sampling: k samples a problem in rounds, and only right ones are kept.
+
+A problem is done when it has as many good samples as its pass rate asks for, or when the budget of rounds
+ends; one that was never solved gives nothing, and never a best of the wrong (DeepSeek-R1 v1, 2.3.3).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from r1kit.data.records import Json, sft_record
+from r1kit.draws import Draw, Sampler, plan_draws
+from r1kit.filters import (
+    Counts,
+    content_key,
+    has_code_block,
+    is_one_language,
+    longest_paragraph,
+    pick_diverse,
+)
+from r1kit.rejection.config import RejectionConfig
+from r1kit.rejection.grading import Grader
+from r1kit.rewards.base import read_rollout
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.template import format_chat
+from r1kit.types import Problem, Rollout
+
+FILTERS = (
+    "truncated",
+    "malformed",
+    "wrong",
+    "ungraded",
+    "mixed_language",
+    "long_paragraph",
+    "code_block",
+    "duplicate",
+    "solved",  # of a problem that every sample solves
+    "surplus",
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of one problem so far: how many samples were graded and right, and what is good."""
+
+    problem: Problem
+    num_graded: int = 0
+    num_right: int = 0
+    good: dict[str, str] = field(default_factory=dict)  # by content, so that no text is in it twice
+
+    @property
+    def pass_rate(self) -> float:
+        """The share of right answers among those graded; 0 where none was."""
+        return self.num_right / self.num_graded if self.num_graded else 0.0
+
+
+def sample_reasoning(
+    context: StageContext,
+    config: RejectionConfig,
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    grader: Grader,
+    counts: Counts,
+) -> list[Tally]:
+    """Sample and filter in rounds; what came of each problem, in order."""
+    tallies = {problem.id: Tally(problem) for problem in problems}
+    unfinished = list(problems)
+    for number in range(config.max_rounds):
+        if not unfinished:
+            break
+        context.progress.note(
+            f"round {number + 1} of at most {config.max_rounds}: {len(unfinished)} problems"
+        )
+        samples = range(number * config.samples_per_round, (number + 1) * config.samples_per_round)
+        encode = sampler.encode("chat")
+        draws = plan_draws(unfinished, encode, samples, label="reasoning", seed=context.seed)
+        rollouts = sampler.draw(draws)
+        verdicts = grader.grade([draw.name for draw in draws], rollouts)
+        for draw, rollout, is_right in zip(draws, rollouts, verdicts, strict=True):
+            _take(draw, rollout, is_right, tallies[draw.problem.id], config, counts)
+        unfinished = [problem for problem in unfinished if not _has_enough(tallies[problem.id], config)]
+    return list(tallies.values())
+
+
+def num_to_keep(pass_rate: float, *, keep_hard: int, keep_easy: int) -> int:
+    """How many samples of a problem are kept: in a straight line from `keep_hard` at 0 to `keep_easy` at 1.
+
+    Halves are rounded up: 4 at 0 and 1 at 1 give 4, 3, 3, 2, 1 at 0, 1/4, 1/2, 3/4, 1.
+    """
+    return math.floor(keep_easy + (keep_hard - keep_easy) * (1 - pass_rate) + 0.5)
+
+
+def keep_records(
+    context: StageContext, config: RejectionConfig, tallies: Sequence[Tally], counts: Counts
+) -> list[Json]:
+    """The records of what is kept, in the problems' order; counts the rest."""
+    records: list[Json] = []
+    for tally in tallies:
+        problem, texts = tally.problem, list(tally.good.values())
+        wanted = num_to_keep(tally.pass_rate, keep_hard=config.keep_hard, keep_easy=config.keep_easy)
+        if tally.pass_rate == 1.0 and not _stays(problem, context.seed, config.solved_frac):
+            counts.add(_domain(problem), "solved", len(texts))
+            continue
+        picked = pick_diverse(texts, wanted)
+        counts.add(_domain(problem), "surplus", len(texts) - len(picked))
+        for i in picked:
+            records.append(sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection"))
+    kept = choose_some(len(records), config.max_records, seed=context.seed)
+    for i, record in enumerate(records):
+        counts.add(record["domain"], "kept" if i in kept else "surplus")
+    return [record for i, record in enumerate(records) if i in kept]
+
+
+def choose_some(num_all: int, num: int | None, *, seed: int) -> set[int]:
+    """`num` of the indices below `num_all`, chosen by the seed; all where there are no more."""
+    order = sorted(range(num_all), key=lambda i: derive_seed(seed, "records", i))
+    return set(order[:num])
+
+
+def _domain(problem: Problem) -> str:
+    return problem.domain or problem.kind
+
+
+def _stays(problem: Problem, seed: int, frac: float) -> bool:
+    return derive_seed(seed, "solved", problem.id) < frac * 2**63
+
+
+def _has_enough(tally: Tally, config: RejectionConfig) -> bool:
+    wanted = num_to_keep(tally.pass_rate, keep_hard=config.keep_hard, keep_easy=config.keep_easy)
+    return len(tally.good) >= wanted
+
+
+def _take(
+    draw: Draw,
+    rollout: Rollout,
+    is_right: bool | None,
+    tally: Tally,
+    config: RejectionConfig,
+    counts: Counts,
+) -> None:
+    """Count one sample, and keep its text where it is right and passes the filters."""
+    domain = _domain(draw.problem)
+    counts.add(domain, "sampled")
+    if is_right is not None:
+        tally.num_graded += 1
+        tally.num_right += is_right
+    fault = _fault(rollout, is_right, config)
+    if fault is None:
+        response = read_rollout(rollout, "chat")
+        assert response.summary is not None
+        text = format_chat(response.reasoning, response.summary)
+        if content_key(text) not in tally.good:
+            tally.good[content_key(text)] = text
+            return
+        fault = "duplicate"
+    counts.add(domain, fault)
+
+
+def _fault(rollout: Rollout, is_right: bool | None, config: RejectionConfig) -> str | None:
+    """The first filter that drops a sample, or None."""
+    response = read_rollout(rollout, "chat")
+    if rollout.completion.finish_reason == "length":
+        return "truncated"
+    if not response.well_formed or response.reasoning is None:
+        return "malformed"
+    if is_right is not True:
+        return "wrong" if is_right is False else "ungraded"
+    if not is_one_language(
+        rollout.problem,
+        response.reasoning,
+        min_share=config.min_language_share,
+        min_words=config.min_words,
+        languages=config.languages,
+    ):
+        return "mixed_language"
+    if longest_paragraph(response.reasoning) > config.max_paragraph_chars:
+        return "long_paragraph"
+    return "code_block" if has_code_block(response.reasoning) else None

@@ -1,0 +1,116 @@
+"""The rejection-sampling stage: reasoning data and general data, their counts, and the table of domains."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from r1kit.data.jsonl import write_json, write_jsonl
+from r1kit.data.records import Json
+from r1kit.draws import Sampler
+from r1kit.errors import DataError
+from r1kit.filters import Counts, format_table
+from r1kit.prompts import encode_response
+from r1kit.rejection import general, reasoning
+from r1kit.rejection.config import RejectionConfig
+from r1kit.rejection.grading import Grader
+from r1kit.stage import StageContext
+from r1kit.types import Problem
+
+GENERAL = "general"
+SAMPLES_LOG = "samples.jsonl"
+GENERAL_LOG = "general_samples.jsonl"
+
+
+def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, float | int | str]:
+    """Write `data.jsonl` and `counts.json` to the work folder; raises `DataError` where nothing is kept."""
+    problems = named_problems(context, config.problems)
+    grader = Grader(context, config)
+    grader.check(problems)
+    counts = Counts(reasoning.FILTERS)
+    with _sampler(context, config, SAMPLES_LOG, config.temperature) as sampler:
+        tokenizer = sampler.tokenizer
+        tallies = reasoning.sample_reasoning(context, config, sampler, problems, grader, counts)
+    records = reasoning.keep_records(context, config, tallies, counts)
+    general_counts = Counts(general.FILTERS)
+    general_records: list[Json] = []
+    if config.general is not None:
+        prompts = named_problems(context, config.general.problems)
+        with _sampler(context, config, GENERAL_LOG, config.general.temperature) as sampler:
+            general_records = general.make_general_records(
+                context, config, config.general, sampler, prompts, general_counts
+            )
+    if not records:
+        raise DataError(
+            f"stages.{context.name}: not one sample of {len(problems)} problems was right and passed the "
+            f"filters; dropped were {counts.table()}"
+        )
+    write_jsonl(context.work_dir / "data.jsonl", [*records, *general_records])
+    domains = domain_table(records, general_records, tokenizer)
+    pass_rates = {tally.problem.id: tally.pass_rate for tally in tallies if tally.num_graded}
+    write_json(
+        context.work_dir / "counts.json",
+        {
+            "domains": domains,
+            "reasoning": counts.table(),
+            "general": general_counts.table(),
+            "pass_rates": pass_rates,
+        },
+    )
+    _show(context, counts, "domain", reasoning.FILTERS)
+    _show(context, general_counts, "source", general.FILTERS)
+    rows = [{"domain": name, **row} for name, row in domains.items()]
+    context.progress.note(format_table(("domain", "samples", "mean tokens"), rows))
+    solved = sum(tally.num_right > 0 for tally in tallies)
+    return {
+        "records": len(records) + len(general_records),
+        "reasoning_records": len(records),
+        "general_records": len(general_records),
+        "problems_solved_frac": solved / len(tallies),
+        "pass_rate": sum(pass_rates.values()) / len(pass_rates) if pass_rates else 0.0,
+        "mean_tokens": domains["total"]["mean tokens"],
+    }
+
+
+def named_problems(context: StageContext, names: Iterable[str]) -> list[Problem]:
+    """The problems of several sets, each once."""
+    problems = {problem.id: problem for name in names for problem in context.problems(name)}
+    return list(problems.values())
+
+
+def domain_table(
+    records: Sequence[Json], general_records: Sequence[Json], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, dict[str, float]]:
+    """Samples and mean tokens by domain, as in DeepSeek-R1 v2 (B.3.3); all general data is one domain."""
+    lengths: dict[str, list[int]] = {}
+    for record in records:
+        lengths.setdefault(record["domain"], []).append(_num_tokens(record, tokenizer))
+    table = {name: _row(lengths[name]) for name in sorted(lengths)}
+    if general_records:
+        lengths[GENERAL] = [_num_tokens(record, tokenizer) for record in general_records]
+        table[GENERAL] = _row(lengths[GENERAL])
+    table["total"] = _row([length for found in lengths.values() for length in found])
+    return table
+
+
+def _num_tokens(record: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> int:
+    return len(encode_response(record["response"], tokenizer))
+
+
+def _row(lengths: Sequence[int]) -> dict[str, float]:
+    return {"samples": len(lengths), "mean tokens": sum(lengths) / len(lengths) if lengths else 0.0}
+
+
+def _sampler(context: StageContext, config: RejectionConfig, log: str, temperature: float) -> Sampler:
+    return Sampler(
+        context,
+        config.model,
+        context.work_dir / log,
+        max_new_tokens=config.max_new_tokens,
+        temperature=temperature,
+    )
+
+
+def _show(context: StageContext, counts: Counts, first: str, filters: Sequence[str]) -> None:
+    rows = [{first: name, **row} for name, row in counts.table().items()]
+    if rows:
+        context.progress.note(format_table((first, "sampled", *filters, "kept"), rows))

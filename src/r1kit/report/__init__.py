@@ -1,0 +1,100 @@
+"""The report of a run: one self-contained page, the stage table as text, and several runs together.
+
+The page loads nothing: styles are in it, charts are drawn as SVG in it. It is written from what lies in the
+run's folder alone, so it can be written again at any time, for an unfinished run too; what is not there is
+left out.
+"""
+
+import os
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from r1kit.config import Config
+from r1kit.report.combine import CombinedRuns, combine_runs
+from r1kit.report.comparisons import comparisons_section
+from r1kit.report.data import data_section
+from r1kit.report.flow import flow_picture
+from r1kit.report.reader import RunData, read_run
+from r1kit.report.sections import (
+    alarms_section,
+    curves_section,
+    facts_section,
+    manifests_section,
+    table_section,
+    times_section,
+)
+from r1kit.report.table import stage_table_markdown
+from r1kit.report.transcripts import transcripts_section
+
+__all__ = ["CombinedRuns", "ReportConfig", "combine_runs", "stage_table_markdown", "write_report"]
+
+REPORT_NAME = "report.html"
+
+_WHAT = (
+    "DeepSeek-R1's recipe, run for real: every completion was sampled from the model at hand, every reward "
+    "computed from it, every update changed its weights."
+)
+# What is designed into the embedded default: a reader has to know it to judge the numbers.
+_TINYWORLD = (
+    "The base model of tinyworld is small, and what it was pretrained on was written for this purpose. "
+    "Its documents mix many styles: most give a direct guess, many break the format. The style that is "
+    "reliable is longer, and often switches between English and Chinese. So reinforcement learning has "
+    "something to bring out: accuracy and length rise together, and languages mix until the cold start "
+    "and the language reward end that. The course of the numbers therefore demonstrates the recipe; it "
+    "is not evidence about large models. The README says piece by piece what is built in."
+)
+
+
+class ReportConfig(Config):
+    """What is shown at the end. `title` stands over the page."""
+
+    title: str = ""
+
+
+def write_report(run_dir: Path, config: ReportConfig | None = None) -> Path:
+    """Write `run_dir`/report.html; its path. Raises `DataError` where the folder holds no stage."""
+    run = read_run(run_dir)
+    title = (
+        config.title if config is not None and config.title else f"{run.folder.resolve().name}: base to R1"
+    )
+    path = run_dir / REPORT_NAME
+    aside = path.with_name(f".{REPORT_NAME}.{os.getpid()}.tmp")
+    aside.write_text(_page(run, title), encoding="utf-8")
+    aside.replace(path)
+    return path
+
+
+def _page(run: RunData, title: str) -> str:
+    sections = [
+        ("route", "The route", flow_picture(run)),
+        ("table", "The stages in numbers", table_section(run)),
+        ("differences", "Differences and controls", comparisons_section(run)),
+        ("curves", "Learning curves", curves_section(run)),
+        ("alarm", "Reward hacking", alarms_section(run)),
+        ("data", "Data", data_section(run)),
+        ("transcripts", "The same problems through all stages", transcripts_section(run)),
+        ("built-in", "What is built in", f"<p>{_TINYWORLD}</p>" if _is_tinyworld(run) else ""),
+        ("times", "Times", times_section(run)),
+        ("manifests", "Configuration and manifests", manifests_section(run)),
+    ]
+    shown = [section for section in sections if section[2]]
+    links = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name, _ in shown)
+    body = "".join(
+        f'<section id="{anchor}"><h2>{escape(name)}</h2>{html}</section>' for anchor, name, html in shown
+    )
+    style = resources.files("r1kit.report").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>'
+        f'<body><main><header><h1>{escape(title)}</h1><p class="lead">{escape(_WHAT)}</p>{facts_section(run)}'
+        f"<nav>{links}</nav></header>{body}"
+        "<footer>Written by r1kit from the run's own folder.</footer></main></body></html>\n"
+    )
+
+
+def _is_tinyworld(run: RunData) -> bool:
+    """Whether the run began from the embedded base: a manifest or an evaluated model's path says so."""
+    bases = [m.get("key", {}).get("settings", {}).get("model", {}).get("base") for m in run.manifests]
+    paths = [str(evaluation.summary.get("model", "")) for evaluation in run.evals.values()]
+    return "tinyworld" in bases or any("tinyworld" in path for path in paths)

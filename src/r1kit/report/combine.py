@@ -1,0 +1,69 @@
+"""Several seeds of one recipe as one table: the mean over the runs, and the least and the most of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1kit.errors import DataError
+from r1kit.report.reader import read_run
+from r1kit.report.table import Cell, Row, StageTable, stage_table, table_html, table_markdown
+
+
+@dataclass(frozen=True, slots=True)
+class CombinedRuns:
+    """The table of several runs, both ways; intervals in it are the least and the most over the runs."""
+
+    table: StageTable
+    num_runs: int
+    seeds: tuple[int | None, ...]
+
+    @property
+    def markdown(self) -> str:
+        """The table as Markdown, with a line that says what it is."""
+        return f"{self.caption}\n\n{table_markdown(self.table)}"
+
+    @property
+    def html(self) -> str:
+        """The table as an HTML fragment."""
+        return f"<p>{self.caption}</p>{table_html(self.table)}"
+
+    @property
+    def caption(self) -> str:
+        """What the numbers are."""
+        seeds = ", ".join("?" if seed is None else str(seed) for seed in self.seeds)
+        return f"Mean over {self.num_runs} runs (seeds {seeds}); in brackets the least and the most of them."
+
+
+def combine_runs(run_dirs: Sequence[Path]) -> CombinedRuns:
+    """One table of runs that differ in their seed. A stage has to be evaluated in every run to be in it.
+
+    Raises `DataError` where there is no run, or no stage that all of them have evaluated.
+    """
+    if not run_dirs:
+        raise DataError("no runs to combine; name at least one run folder")
+    runs = [read_run(Path(folder)) for folder in run_dirs]
+    stages = [name for name in runs[0].evals if all(name in run.evals for run in runs)]
+    if not stages:
+        raise DataError("no stage is evaluated in all of these runs: " + ", ".join(map(str, run_dirs)))
+    table = _combine([stage_table(run, stages) for run in runs])
+    return CombinedRuns(table, len(runs), tuple(run.seed for run in runs))
+
+
+def _combine(tables: Sequence[StageTable]) -> StageTable:
+    labels = dict.fromkeys((row.group, row.label) for table in tables for row in table.rows)
+    rows = []
+    for group, label in labels:
+        found = [row for table in tables for row in table.rows if (row.group, row.label) == (group, label)]
+        cells = tuple(
+            _over_runs([row.cells[i] for row in found], len(tables)) for i in range(len(tables[0].stages))
+        )
+        rows.append(Row(group, label, cells, found[0].spec))
+    return StageTable(tables[0].stages, tuple(rows))
+
+
+def _over_runs(cells: Sequence[Cell | None], num_runs: int) -> Cell | None:
+    """Mean, least and most; None where not every run has the number: a mean of fewer would mislead."""
+    values = [cell.value for cell in cells if cell is not None]
+    if len(values) < num_runs:
+        return None
+    return Cell(sum(values) / num_runs, min(values), max(values))

@@ -1,0 +1,56 @@
+"""What the kept rollouts of an RL stage tell about its course: reflection, tries and language, step by step.
+
+These are measured here and not rewarded there, so they are no part of the training metrics. Long stages are
+read at evenly spaced steps.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1kit.data.jsonl import read_jsonl
+from r1kit.evaluate.grading import SEARCH_DOMAIN
+from r1kit.evaluate.text import count_reflections
+from r1kit.rewards.language import language_consistency
+from r1kit.template import parse_response
+from r1kit.tinyworld.problems import count_tries
+from r1kit.types import REASONING_KINDS, PromptStyle
+
+# Steps read per stage: more points than a chart of this width can show apart.
+MOST_STEPS = 60
+_STEP_FILE = re.compile(r"step-(\d+)\.jsonl$")
+
+
+def read_courses(
+    stage_folder: Path, style: PromptStyle, languages: Sequence[str] | None = None
+) -> list[dict[str, float]]:
+    """One row per step read: `step`, `reflections`, `tries` (search family), `consistency/<language>`."""
+    found = (
+        (_STEP_FILE.search(path.name), path) for path in (stage_folder / "rollouts").glob("step-*.jsonl")
+    )
+    steps = sorted((int(match.group(1)), path) for match, path in found if match)
+    if len(steps) > MOST_STEPS:
+        steps = [steps[round(i * (len(steps) - 1) / (MOST_STEPS - 1))] for i in range(MOST_STEPS)]
+    return [{"step": float(step), **_measure(path, style, languages)} for step, path in steps]
+
+
+def _measure(path: Path, style: PromptStyle, languages: Sequence[str] | None) -> dict[str, float]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for _, row in read_jsonl(path):
+        problem: Mapping[str, Any] = row["problem"]
+        text = str(row["completion"]["text"])
+        # later waves hold only problems that took the place of others: not the mixture that was asked for
+        if problem["kind"] not in REASONING_KINDS or row.get("wave", 0):
+            continue
+        values["reflections"].append(count_reflections(text))
+        if problem.get("domain") == SEARCH_DOMAIN:
+            values["tries"].append(count_tries(text))
+        reasoning = parse_response(text, style).reasoning
+        language = problem.get("language")
+        if reasoning and language:
+            share = language_consistency(reasoning, language, languages)
+            if share.num_words:
+                values[f"consistency/{language}"].append(share.share)
+    return {name: sum(found) / len(found) for name, found in values.items()}

@@ -1,0 +1,291 @@
+"""Reward models: a scalar head on a stage's model, trained on preference pairs or on safety labels.
+
+DeepSeek-R1 v2, 3.1: helpful is pairwise and reads the final summary only; safety is pointwise and reads the
+whole response. Texts are encoded as the reward will encode them (`rewards.model_rewards`). Accuracy is
+measured on prompts that were held out. A killed run goes on from its last checkpoint, to the bit.
+Not covered: margins, calibration, normalisation of scores.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from r1kit import distributed
+from r1kit.checkpoint import explain_full_disk, latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.config import Config
+from r1kit.data.jsonl import read_jsonl
+from r1kit.data.records import messages_from_json
+from r1kit.errors import DataError
+from r1kit.logprobs import pack_by_tokens
+from r1kit.losses import LossParts, pairwise_loss, pointwise_loss
+from r1kit.metrics import MetricsWriter
+from r1kit.models import context_length, load_reward_model, load_tokenizer, save_model
+from r1kit.rewards.model_rewards import View, encode_for_reward_model
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.train import OptimizerConfig, Trainer
+from r1kit.types import Problem
+
+Objective = Literal["pairwise", "pointwise"]
+
+# DeepSeek-R1 v2, 3.1: 6e-6; the schedule is not published
+_PAPER_OPTIMIZER = OptimizerConfig(learning_rate=6e-6, schedule="cosine")
+_VIEWS: Mapping[Objective, View] = {"pairwise": "summary", "pointwise": "response"}
+
+
+class RewardModelConfig(Config):
+    """A reward-model stage. `data` names a preferences stage, or a JSONL file of its format."""
+
+    kind: Literal["reward_model"] = "reward_model"
+    objective: Objective
+    model: str  # DeepSeek-R1 starts from the model that is to be trained against it
+    data: str
+    view: View | None = None  # None: the paper's, summary for pairs and response for labels
+    epochs: int = Field(1, ge=1)  # this and the next two: DeepSeek-R1 v2, 3.1
+    examples_per_batch: int = Field(256, ge=1)
+    max_tokens: int = Field(8192, ge=2)  # of a longer text, the end is read
+    optimizer: OptimizerConfig = _PAPER_OPTIMIZER
+    tokens_per_micro_batch: int = Field(2_000, ge=1)
+    held_out_frac: float = Field(0.1, ge=0, lt=1)  # of the prompts
+    checkpoint_every: int = Field(50, ge=1)
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _complete_optimizer(cls, table: Any) -> Any:
+        # a recipe that sets the learning rate alone keeps the paper's schedule
+        return {**_PAPER_OPTIMIZER.model_dump(), **table} if isinstance(table, dict) else table
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The rows of one pair, the chosen one first, or the one row of a label; `label` is 1 for safe."""
+
+    rows: tuple[tuple[int, ...], ...]
+    label: float
+    held_out: bool
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens when its rows are padded to the longest."""
+        return len(self.rows) * max(len(row) for row in self.rows)
+
+
+def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[str, float | int | str]:
+    """Train and write `model/` and `metrics.jsonl`; the summary has the held-out accuracy."""
+    path = context.model_path(config.model)
+    tokenizer = load_tokenizer(path)
+    seed = derive_seed(context.seed, context.name, "head")
+    model = load_reward_model(path, dtype=context.dtype, device=context.device, seed=seed)
+    max_tokens = min(config.max_tokens, context_length(model))
+    examples = load_examples(context.data_path(config.data), tokenizer, config, max_tokens=max_tokens)
+    training = [example for example in examples if not example.held_out]
+    held_out = [example for example in examples if example.held_out]
+    if not training:
+        raise DataError(f"stages.{context.name}: no example is left to train on; lower `held_out_frac`")
+    batches = plan_batches(
+        len(training), epochs=config.epochs, examples_per_batch=config.examples_per_batch, seed=context.seed
+    )
+    trainer = Trainer(model, config.optimizer, total_steps=len(batches))
+    run = _Run(context, config, trainer, training, batches, pad_id=cast(int, tokenizer.pad_token_id))
+    last_row = run.train()
+    found = run.measure(held_out)
+    if distributed.is_main():
+        metrics = MetricsWriter(context.work_dir)
+        metrics.write(len(batches), {**last_row, **found})
+        metrics.close()
+        with explain_full_disk(context.work_dir):
+            save_model(model, tokenizer, context.work_dir / "model")
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+    distributed.barrier()
+    if "held_out/accuracy" in found:
+        accuracy = found["held_out/accuracy"]
+        context.progress.note(f"held-out accuracy {accuracy:.3f} on {len(held_out)} examples")
+    return {
+        "updates": len(batches),
+        "examples": len(training),
+        "held_out_examples": len(held_out),
+        "updates_skipped": trainer.num_skipped,
+        **found,
+    }
+
+
+def load_examples(
+    path: Path, tokenizer: PreTrainedTokenizerBase, config: RewardModelConfig, *, max_tokens: int
+) -> list[Example]:
+    """The examples of a file. A prompt's examples are all held out or all trained on.
+
+    Raises `DataError` with file and line for a record that can't be used, and where there are none.
+    """
+    examples: list[Example] = []
+    for line, row in read_jsonl(path):
+        try:
+            rows, label = _encode(row, tokenizer, config)
+        except DataError as error:
+            raise DataError(f"{path}:{line}: {error}") from None
+        prompt = json.dumps(row["messages"], ensure_ascii=False, sort_keys=True)
+        held_out = derive_seed("reward-model", prompt) % 10_000 < 10_000 * config.held_out_frac
+        examples.append(Example(tuple(ids[-max_tokens:] for ids in rows), label, held_out))
+    if not examples:
+        raise DataError(f"{path}: no records to train on")
+    return examples
+
+
+def _encode(
+    row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, config: RewardModelConfig
+) -> tuple[list[tuple[int, ...]], float]:
+    names = ("chosen", "rejected") if config.objective == "pairwise" else ("response",)
+    needed = ("messages", *names) if config.objective == "pairwise" else ("messages", *names, "safe")
+    for name in needed:
+        if name not in row:
+            raise DataError(f"no `{name}`; a {config.objective} record has {', '.join(needed)}")
+    label = row["safe"] if config.objective == "pointwise" else 1
+    if label not in (0, 1):
+        raise DataError(f"safe must be true or false, not {label!r}")
+    # a response without reasoning can be read: whether one was wanted is the format reward's business
+    problem = Problem(
+        id="", kind="general", messages=messages_from_json(row["messages"]), wants_reasoning=False
+    )
+    view = config.view or _VIEWS[config.objective]
+    rows: list[tuple[int, ...]] = []
+    for name in names:
+        if not isinstance(row[name], str):
+            raise DataError(f"{name} must be text, not {row[name]!r}")
+        ids = encode_for_reward_model(problem, row[name], tokenizer, view)
+        if ids is None:
+            raise DataError(f"{name} holds nothing that can be read (view {view}): {row[name]!r}")
+        rows.append(ids)
+    return rows, float(label)
+
+
+def plan_batches(num: int, *, epochs: int, examples_per_batch: int, seed: int) -> list[list[int]]:
+    """The indices of every batch of all epochs, each its own permutation, in batches as even as can be."""
+    num_batches = max(1, round(num / examples_per_batch))
+    batches: list[list[int]] = []
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(derive_seed(seed, "reward_model", epoch))
+        order = torch.randperm(num, generator=generator).tolist()
+        batches += [order[i * num // num_batches : (i + 1) * num // num_batches] for i in range(num_batches)]
+    return batches
+
+
+def score_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: int) -> Tensor:
+    """The model's scalar for each row, [rows], with gradient; rows are padded on the right."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    device = next(model.parameters()).device
+    return cast(Tensor, model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits[:, 0])
+
+
+class _Run:
+    """The updates of one stage: from the last checkpoint, if there is one that belongs to it, to the end."""
+
+    def __init__(
+        self,
+        context: StageContext,
+        config: RewardModelConfig,
+        trainer: Trainer,
+        examples: list[Example],
+        batches: list[list[int]],
+        *,
+        pad_id: int,
+    ) -> None:
+        self.context = context
+        self.config = config
+        self.trainer = trainer
+        self.examples = examples
+        self.batches = batches
+        self.pad_id = pad_id
+        self.checkpoints = context.work_dir / "checkpoints"
+        self.identity = _identity(context.seed, config, examples)
+
+    def train(self) -> dict[str, float]:
+        """Do the updates that are left; the last metrics row."""
+        progress, total = self.context.progress, len(self.batches)
+        row = self._resume()
+        metrics = MetricsWriter(self.context.work_dir)
+        progress.start(self.context.name, total, "updates")
+        for number in range(self.trainer.num_updates + 1, total + 1):
+            row = self._update([self.examples[i] for i in self.batches[number - 1]])
+            if distributed.is_main():
+                with explain_full_disk(self.context.work_dir):
+                    metrics.write(number, row)
+                if number % self.config.checkpoint_every == 0 or number == total:
+                    state = self.trainer.state_dict()
+                    save_checkpoint(
+                        self.checkpoints, {**state, "step": number, "row": row, "identity": self.identity}
+                    )
+            progress.step(number, row)
+        metrics.close()
+        return row
+
+    def measure(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Loss and accuracy on held-out examples; {} where there are none."""
+        if not examples:
+            return {}
+        self.trainer.model.eval()
+        sums: dict[str, float] = {}
+        with torch.no_grad():
+            for pack in self._packs(examples):
+                parts = self._loss_fn(len(examples))([examples[i] for i in pack])
+                for name, value in {"loss": parts.loss, **parts.metrics}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+        self.trainer.model.train()
+        return {f"held_out/{name}": value for name, value in sums.items()}
+
+    def _resume(self) -> dict[str, float]:
+        """Go back to the last checkpoint; its metrics row, or an empty one where the stage starts anew."""
+        path = latest_checkpoint(self.checkpoints)
+        if path is None:
+            return {}
+        state = load_checkpoint(path, device=self.context.device)
+        if state["identity"] != self.identity:
+            self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
+            shutil.rmtree(self.checkpoints)
+            return {}
+        self.trainer.load_state_dict(state)
+        self.context.progress.note(f"going on after update {self.trainer.num_updates} of {len(self.batches)}")
+        return dict(state["row"])
+
+    def _update(self, batch: Sequence[Example]) -> dict[str, float]:
+        started = time.perf_counter()
+        packs = [[batch[i] for i in pack] for pack in self._packs(batch)]
+        row = self.trainer.update(distributed.shard(packs), self._loss_fn(len(batch)))
+        num_tokens = sum(len(ids) for example in batch for ids in example.rows)
+        return {**row, "tokens_per_second": num_tokens / (time.perf_counter() - started)}
+
+    def _packs(self, examples: Sequence[Example]) -> list[list[int]]:
+        return pack_by_tokens(
+            [example.num_tokens for example in examples], self.config.tokens_per_micro_batch
+        )
+
+    def _loss_fn(self, denominator: int) -> Callable[[Sequence[Example]], LossParts]:
+        """The loss of a micro-batch, as its share of a batch of `denominator` examples."""
+
+        def loss(examples: Sequence[Example]) -> LossParts:
+            rows = [ids for example in examples for ids in example.rows]
+            scores = score_rows(self.trainer.model, rows, self.pad_id)
+            if self.config.objective == "pairwise":
+                return pairwise_loss(scores[0::2], scores[1::2], denominator=denominator)
+            labels = torch.tensor([example.label for example in examples], device=scores.device)
+            return pointwise_loss(scores, labels, denominator=denominator)
+
+        return loss
+
+
+def _identity(seed: int, config: RewardModelConfig, examples: Sequence[Example]) -> str:
+    """A checksum of all that decides the updates, so that a checkpoint of another run is not gone on from."""
+    digest = hashlib.sha256(json.dumps([seed, config.model_dump(mode="json")]).encode())
+    for example in examples:
+        digest.update(repr((example.rows, example.label)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,315 @@
+"""Whether an answer is right, by the kind of the problem; and the self-test that every problem has to pass.
+
+math: exact rational arithmetic where the ground truth is a plain number, math-verify in killable processes
+for everything else. choice: the option's letter. logic: the text, or the verifier named in
+`metadata["verifier"]`: "multiset" (the numbers of the ground truth in any order) or "expression" (arithmetic
+over `metadata["numbers"]` that makes `metadata["target"]`). judged: whatever judge the caller gives.
+Not covered: code, which needs the sandbox.
+
+Surprises of math-verify, and what is done about them: it takes an expression for its value, so that "45 +
+6" would be paid where 51 is asked and the question itself would be an answer - here, where a plain number
+is asked, only a number is an answer. It takes both 50 and 0.5 for 50% - here only 50 (`numbers`). It drops
+units - here units that are both written must agree. It reads words as products of letters - here words are
+compared as words.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from r1kit.errors import UserError
+from r1kit.rewards.answers import answer_in, choice_letter, extract_answer, numbers_in
+from r1kit.rewards.arithmetic import evaluate, makes_target
+from r1kit.rewards.base import Reward, read_rollout
+from r1kit.rewards.math_pool import MathPool, shared_pool
+from r1kit.rewards.numbers import number_of, plain_characters, same_number
+from r1kit.types import Problem, PromptStyle, Rollout
+
+# Longer mathematical answers are wrong without being asked about: nobody's ground truth is a page.
+MAX_MATH_CHARS = 500
+LOGIC_VERIFIERS = ("exact", "multiset", "expression")
+
+_WORDS = re.compile(r"[^\W\d_]{4,}(?:[\s'.-]+[^\W\d_]+)*")
+# An answer that no problem of ours has; it stands in for a wrong one where the truth can't be counted up.
+_WRONG_EXPRESSION = "7919"
+
+
+class AccuracyReward:
+    """1 where the answer is right, else 0; a completion that is not well formed has no answer, and so 0.
+
+    None only where the verifier itself could not be had. `judge` scores the problems of kind "judged".
+    `counts` are the comparisons that ran out of time or crashed their worker, and were scored 0.
+    """
+
+    name = "accuracy"
+
+    def __init__(
+        self, style: PromptStyle, *, judge: Reward | None = None, pool: MathPool | None = None
+    ) -> None:
+        self._style = style
+        self._judge = judge
+        self._pool = pool or shared_pool()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """`timeouts` and `crashes` of the math verifier so far."""
+        return {name: self._pool.counts[name] for name in ("timeouts", "crashes")}
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        scores: list[float | None] = [0.0] * len(rollouts)
+        judged = [i for i, rollout in enumerate(rollouts) if rollout.problem.kind == "judged"]
+        if judged:
+            for i, score in zip(judged, self._judged([rollouts[i] for i in judged]), strict=True):
+                scores[i] = score
+        rows: list[int] = []
+        items: list[tuple[Problem, str]] = []
+        for i, rollout in enumerate(rollouts):
+            if rollout.problem.kind != "judged":
+                answer = extract_answer(read_rollout(rollout, self._style), rollout.problem)
+                if answer is not None:
+                    rows.append(i)
+                    items.append((rollout.problem, answer))
+        for i, correct in zip(rows, check_answers(items, pool=self._pool), strict=True):
+            scores[i] = None if correct is None else float(correct)
+        return scores
+
+    def _judged(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        if self._judge is None:
+            problem = rollouts[0].problem
+            raise UserError(
+                f"problem {problem.id} is graded by a judge, and none is configured: name a judge for this "
+                f"stage, or leave problems of kind `judged` out of it."
+            )
+        return self._judge(rollouts)
+
+
+def is_correct(problem: Problem, answer: str) -> bool:
+    """Whether the answer is right. Raises `UserError` where math-verify's workers can't be started."""
+    [correct] = check_answers([(problem, answer)])
+    if correct is None:
+        raise UserError("math-verify could not be started in a process of its own; is math-verify installed?")
+    return correct
+
+
+def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None = None) -> list[bool | None]:
+    """For each (problem, answer) whether it is right; None only where math-verify could not be had."""
+    verdicts = [_verdict(problem, answer) for problem, answer in items]
+    # the same answer to the same problem is compared once
+    slow = {
+        (problem.ground_truth or "", plain_characters(answer)): None
+        for (problem, answer), verdict in zip(items, verdicts, strict=True)
+        if verdict is None
+    }
+    if not slow:
+        return verdicts
+    compared = dict(zip(slow, (pool or shared_pool()).check(list(slow)), strict=True))
+    return [
+        compared[(problem.ground_truth or "", plain_characters(answer))] if verdict is None else verdict
+        for (problem, answer), verdict in zip(items, verdicts, strict=True)
+    ]
+
+
+def canonical_answer(problem: Problem, answer: str) -> str:
+    """Equal for answers that are plainly the same: 12 and 7 / 7, 12; 51 / 51.0. For majority votes."""
+    if problem.kind == "math":
+        number = number_of(answer)
+        return _squeezed(answer) if number is None else f"{number.value}{'%' * number.percent}"
+    if problem.kind == "logic":
+        verifier = problem.metadata.get("verifier", "exact")
+        if verifier == "multiset":
+            return " ".join(str(value) for value in sorted(map(Fraction, _values(answer))))
+        if verifier == "expression":
+            return re.sub(r"\s", "", plain_characters(answer))
+    return normalised(answer)
+
+
+def normalised(text: str) -> str:
+    """A short text for comparison: without case, punctuation around it and a leading article."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\s+", " ", text).strip(" .,;:!?。，；：！？\"'`*$()[]“”‘’「」")
+    return re.sub(r"^(?:the|an?) (?=\S)", "", text)
+
+
+def verify_problem(problem: Problem) -> str | None:
+    """What is wrong with a problem: its ground truth must score as correct, a wrong answer must not."""
+    return verify_problems([problem])[0]
+
+
+def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
+    """`verify_problem` for many, in order; expressions are compared side by side."""
+    faults = [_fault_in_fields(problem) for problem in problems]
+    rows: list[int] = []
+    pairs: list[tuple[str, str]] = []
+    for i, problem in enumerate(problems):
+        truth = problem.ground_truth
+        if faults[i] is None and truth is not None and problem.kind in ("math", "choice", "logic"):
+            faults[i] = _fault_in_scoring(problem, truth)
+            if (
+                faults[i] is None
+                and problem.kind == "math"
+                and _plain_verdict(truth, _WRONG_EXPRESSION) is None
+            ):
+                rows += [i, i]
+                pairs += [(truth, truth), (truth, _WRONG_EXPRESSION)]
+    verdicts = shared_pool().check(pairs)
+    for i, (truth, answer), correct in zip(rows, pairs, verdicts, strict=True):
+        if correct is None:
+            faults[i] = "math-verify could not be started to check the ground truth"
+        elif correct != (truth == answer):
+            unread = (
+                f"math-verify can't read the ground truth {truth!r} (or takes too long): write it as LaTeX"
+            )
+            faults[i] = (
+                unread if truth == answer else f"math-verify takes the wrong answer {answer} for {truth!r}"
+            )
+    return faults
+
+
+def _verdict(problem: Problem, answer: str) -> bool | None:
+    """Whether the answer is right; None where math-verify has to say."""
+    truth = problem.ground_truth
+    if problem.kind == "logic":
+        return _logic_verdict(problem, answer)
+    if truth is None or problem.kind not in ("math", "choice"):
+        raise UserError(
+            f"problem {problem.id} (kind {problem.kind}) has no ground truth that a rule could check; "
+            f"kinds checked by rule are math, choice and logic."
+        )
+    if problem.kind == "choice":
+        return choice_letter(answer, problem.metadata["options"]) == truth.strip().upper()
+    return _math_verdict(truth, answer)
+
+
+def _math_verdict(truth: str, answer: str) -> bool | None:
+    if len(answer) > MAX_MATH_CHARS or not _braces_balance(answer):
+        return False
+    return True if _squeezed(truth) == _squeezed(answer) else _plain_verdict(truth, answer)
+
+
+def _plain_verdict(truth: str, answer: str) -> bool | None:
+    """The verdict where the truth is a plain number or words; None where it is an expression."""
+    number = number_of(truth)
+    if number is not None:
+        given = number_of(answer)
+        return given is not None and same_number(number, given)
+    if _WORDS.fullmatch(_squeezed(truth, keep_spaces=True)):
+        return normalised(truth) == normalised(answer)
+    return None
+
+
+def _logic_verdict(problem: Problem, answer: str) -> bool:
+    verifier = problem.metadata.get("verifier", "exact")
+    truth = problem.ground_truth or ""
+    if verifier == "expression":
+        return makes_target(answer, problem.metadata["numbers"], Fraction(problem.metadata["target"]))
+    if verifier == "multiset":
+        return sorted(map(Fraction, _values(answer))) == sorted(map(Fraction, _values(truth)))
+    true_number, number = number_of(truth), number_of(answer)
+    if true_number is not None and number is not None:
+        return same_number(true_number, number)
+    return normalised(answer) == normalised(truth)
+
+
+def _values(text: str) -> list[str]:
+    found = numbers_in(text, thousands=False)
+    return [number for number in found if len(number) < 400]
+
+
+def _fault_in_fields(problem: Problem) -> str | None:
+    """What the verifier of the problem's kind needs and does not find."""
+    metadata, truth = problem.metadata, problem.ground_truth
+    if problem.kind in ("general", "safety"):
+        return None
+    if problem.kind == "code":
+        return "code problems need the sandbox, which this version does not have"
+    if problem.kind == "judged":
+        return None if (problem.reference or "").strip() else "a judged problem needs a reference answer"
+    if truth is None or not truth.strip():
+        return f"a {problem.kind} problem needs a ground truth"
+    if problem.kind == "choice":
+        options = metadata.get("options", ())
+        letters = [chr(ord("A") + i) for i in range(len(options))]
+        if not 2 <= len(options) <= 26 or len({normalised(option) for option in options}) < len(options):
+            return f"metadata.options must be 2 to 26 texts that all differ, not {options!r}"
+        return (
+            None
+            if truth.strip().upper() in letters
+            else f"the ground truth {truth!r} is none of {', '.join(letters)}"
+        )
+    if problem.kind == "logic":
+        return _fault_in_logic(metadata, truth)
+    return None
+
+
+def _fault_in_logic(metadata: Mapping[str, object], truth: str) -> str | None:
+    verifier = metadata.get("verifier", "exact")
+    if verifier not in LOGIC_VERIFIERS:
+        return f"metadata.verifier {verifier!r} is not known; known are {', '.join(LOGIC_VERIFIERS)}"
+    if verifier == "multiset" and not _values(truth):
+        return f"the ground truth {truth!r} of a multiset problem has no numbers in it"
+    if verifier == "expression":
+        if not isinstance(metadata.get("numbers"), Sequence) or not isinstance(metadata.get("target"), int):
+            return (
+                "an expression problem needs metadata.numbers (a list) and metadata.target (a whole number)"
+            )
+        if evaluate(truth) is None:
+            return f"the ground truth {truth!r} of an expression problem must be an expression that solves it"
+    choices = metadata.get("choices")
+    if isinstance(choices, Sequence) and truth not in choices:
+        return f"the ground truth {truth!r} is none of metadata.choices {list(choices)!r}"
+    return None
+
+
+def _fault_in_scoring(problem: Problem, truth: str) -> str | None:
+    """Whether the truth, read as an answer, is taken for wrong, or a wrong one for right."""
+    read = answer_in(truth, problem)
+    if read is None or _verdict(problem, read) is False:
+        return f"the ground truth {truth!r} does not score as correct under its own verifier ({problem.kind})"
+    wrong = _wrong_answer(problem, truth)
+    read = answer_in(wrong, problem)
+    if read is not None and _verdict(problem, read) is True:
+        return f"the wrong answer {wrong!r} scores as correct for the ground truth {truth!r}"
+    return None
+
+
+def _wrong_answer(problem: Problem, truth: str) -> str:
+    """An answer that is near the truth and wrong."""
+    if problem.kind == "choice":
+        return "B" if truth.strip().upper() == "A" else "A"
+    if problem.kind == "logic":
+        verifier = problem.metadata.get("verifier", "exact")
+        if verifier == "multiset":
+            first, *others = _values(truth)
+            return " ".join([str(Fraction(first) + 1), *others])
+        if verifier == "expression":
+            return f"{truth} + 1"
+        choices = problem.metadata.get("choices")
+        if choices:
+            return next((str(choice) for choice in choices if choice != truth), "?")
+    number = number_of(truth)
+    if number is not None:
+        return str(number.value + 1)
+    return _WRONG_EXPRESSION if problem.kind == "math" else f"not {truth}"
+
+
+def _braces_balance(text: str) -> bool:
+    depth = 0
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _squeezed(text: str, *, keep_spaces: bool = False) -> str:
+    """LaTeX without what does not change its meaning: delimiters, spacing, `\\text`, the size of brackets."""
+    text = plain_characters(text)
+    text = re.sub(r"\\\(|\\\)|\\\[|\\\]|\$|\\left|\\right|\\[,!;: ]", "", text)
+    text = (
+        re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", text)
+        .replace("\\dfrac", "\\frac")
+        .replace("\\tfrac", "\\frac")
+    )
+    return text.strip() if keep_spaces else re.sub(r"\s", "", text).rstrip(".")

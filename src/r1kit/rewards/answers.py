@@ -1,0 +1,244 @@
+"""Where the answer is in a response: found by the kind of problem, and never in the reasoning.
+
+The order is: the last `\\boxed{}`; what follows the last "the answer is"; the last expression. A zero
+response's summary is the content of `<answer>`, a chat response's what follows `</think>`; both are
+searched alike, so an `<answer>` may hold a sentence. Only one answer is ever read, the last one: listing
+several gains nothing. A response that is not well formed has no summary and so no answer. `lenient_answer`
+forgives that; it is for the evaluation, which tells learning the format from learning to solve, and nothing
+is trained on it.
+"""
+
+import re
+from collections.abc import Sequence
+
+from r1kit.rewards.numbers import number_of, plain_characters, spans_of_numbers
+from r1kit.types import Problem, PromptStyle, Response
+
+# Of longer summaries and answers the end is read: no answer is a book, and every later step assumes a bound.
+MAX_ANSWER_CHARS = 2000
+
+_MAX_SUMMARY_CHARS = 20_000
+
+_BRACE = re.compile(r"\\boxed\s*\{|[{}]")
+_CUE = re.compile(
+    r"(?:\banswers?\b(?:\s+(?:to|of|for)\b[^.\n]{0,80}?)?\W{0,4}(?:\b(?:is|are)\b)?|答案(?:应该|就)?(?:是|为)?)[\s:*=]*",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；\n]")
+_LATEX = re.compile(
+    r"\$\$(.+?)\$\$|(?<![\\\d])\$([^$\n]+?)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]"
+    r"|(-?\d*\s*\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\})",
+    re.DOTALL,
+)
+# Two letters in a row are prose, unless they are a command or a function.
+_PROSE = re.compile(r"[^\W\d_]{2,}|\n")
+_NOT_PROSE = re.compile(
+    r"\\[A-Za-z]+|\b(?:sin|cos|tan|cot|sec|csc|arc\w{3}|log|ln|exp|sqrt|pi|mod|gcd|lcm|max|min)\b"
+)
+# An answer in words, such as a name.
+_MAX_PHRASE_CHARS = 60
+# Between the numbers of one stretch of arithmetic.
+_BETWEEN = re.compile(r"[\s()%]*(?:[-+*/×÷=^]|\\times|\\div|\\cdot)[\s()]*|\s+(?=\d+\s*/\s*\d)")
+_ARITHMETIC = re.compile(r"(?:(?<![\w)])-)?(?:[\d(][\d\s+\-*/()=]*[\d)]|\d)")
+_LETTER = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
+
+
+def extract_answer(response: Response, problem: Problem | None = None) -> str | None:
+    """The answer that a response gives, as it wrote it; None where it gives none.
+
+    What to look for depends on the problem: letters for choice, numbers for a multiset and so on. Without a
+    problem, a mathematical expression.
+    """
+    if response.summary is None:
+        return None
+    return answer_in(response.summary, problem)
+
+
+def lenient_answer(text: str, style: PromptStyle, problem: Problem | None = None) -> str | None:
+    """An answer wherever one can be found, however broken the format. For the evaluation only.
+
+    Looked for in the last `<answer>`, else after the last `</think>`, else in the whole text - its last
+    number or word, which may then be one of the reasoning.
+    """
+    places = [text]
+    if "</think>" in text:
+        places.insert(0, text.rsplit("</think>", 1)[1])
+    if "<answer>" in text:
+        places.insert(0, text.rsplit("<answer>", 1)[1].split("</answer>", 1)[0])
+    for place in places:
+        bare = re.sub(r"</?(?:think|answer)>", " ", place).strip()
+        # a whole text may be longer than any answer: its end decides
+        if bare and (answer := answer_in(bare[-MAX_ANSWER_CHARS:], problem)) is not None:
+            return answer
+    return None
+
+
+def answer_in(summary: str, problem: Problem | None) -> str | None:
+    """The answer in a summary, by the problem's kind and verifier."""
+    text = plain_characters(summary[-_MAX_SUMMARY_CHARS:]).strip()
+    if not text:
+        return None
+    kind = "math" if problem is None else problem.kind
+    boxed = last_boxed(text)
+    if boxed is not None:
+        text = boxed
+    if kind not in ("math", "choice", "logic"):
+        return text
+    if len(text) > MAX_ANSWER_CHARS:
+        text = text[-MAX_ANSWER_CHARS:]
+    if problem is not None and kind == "choice":
+        return choice_letter(text, problem.metadata["options"])
+    if problem is not None and kind == "logic":
+        return _logic_answer(text, problem)
+    return text if boxed is not None else _expression_in(text)
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last `\\boxed{}` whose braces balance; None where there is none."""
+    best: tuple[int, int] | None = None
+    open_braces: list[tuple[bool, int]] = []
+    for match in _BRACE.finditer(text):
+        if match.group() != "}":
+            open_braces.append((match.group() != "{", match.end()))
+        elif open_braces:
+            is_boxed, start = open_braces.pop()
+            if is_boxed and (best is None or start > best[0]):
+                best = (start, match.start())
+    return text[best[0] : best[1]].strip() or None if best else None
+
+
+def numbers_in(text: str, *, thousands: bool = True) -> list[str]:
+    """Every number in the text, in order."""
+    text = plain_characters(text)
+    return [text[start:end] for start, end in spans_of_numbers(text, thousands=thousands)]
+
+
+def choice_letter(text: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that a text settles on: by letter, or else the last option quoted.
+
+    A letter counts standing alone (`B`, `(B)`, `B) 12`, `选B`): the first after "the answer is" where that
+    is said, else the last. The article of "A train" does not. Where an option's text is itself a letter,
+    the letter names the option.
+    """
+    letters = [chr(ord("A") + i) for i in range(len(options))]
+    bare = text.strip().strip("()[]{}.,:*$` ")
+    bare = re.sub(r"^\\text\s*\{\s*\(?([A-Za-z])\)?\s*\}?$", r"\1", bare)
+    if bare.upper() in letters:
+        return bare.upper()
+    for region, is_cued in _regions(text):
+        named = [m.group() for m in _LETTER.finditer(region) if m.group() in letters and not _is_article(m)]
+        if named:
+            return named[0 if is_cued else -1]
+        quoted = last_mention(region, options)
+        if quoted is not None:
+            return letters[quoted]
+    return None
+
+
+def last_mention(text: str, phrases: Sequence[str]) -> int | None:
+    """Which of the phrases the text mentions last (of two that end together, the longer); None for none."""
+    best: tuple[int, int, int] | None = None
+    for i, phrase in enumerate(phrases):
+        pattern = re.escape(plain_characters(phrase).strip())
+        # whole words and numbers only: no 12 in 123 or 12.5, no "true" in "untrue"
+        before = r"(?<![A-Za-z0-9_])(?<!\d[.,/])" if pattern[:1].isascii() else ""
+        after = r"(?![A-Za-z0-9_]|[.,/]\d)" if pattern[-1:].isascii() else ""
+        for match in re.finditer(before + pattern + after, text, re.IGNORECASE):
+            candidate = (match.end(), match.end() - match.start(), i)
+            if pattern and (best is None or candidate[:2] > best[:2]):
+                best = candidate
+    return None if best is None else best[2]
+
+
+def _logic_answer(text: str, problem: Problem) -> str | None:
+    verifier = problem.metadata.get("verifier", "exact")
+    if verifier == "multiset":
+        truth = numbers_in(problem.ground_truth or "", thousands=False)
+        # where no number has four digits, a comma can only separate
+        found = numbers_in(text, thousands=any(len(number) > 3 for number in truth))
+        last = [number.replace(",", "") for number in found[-len(truth) :]]
+        return " ".join(last) if truth and len(found) >= len(truth) else None
+    if verifier == "expression":
+        return _arithmetic_in(text)
+    choices = problem.metadata.get("choices")
+    if choices:
+        mention = last_mention(text, choices)
+        return None if mention is None else str(choices[mention])
+    if numbers_in(problem.ground_truth or "") == [problem.ground_truth]:
+        return _expression_in(text)
+    after_cue, cued = _after_last_cue(text)
+    if cued:
+        return _first_sentence(after_cue).strip(" \"'*“”‘’`") or None
+    return text.strip().rstrip(".。!！ ") or None
+
+
+def _regions(text: str) -> list[tuple[str, bool]]:
+    """Where to look, in this order: the sentence after the last cue (True), then all of the text (False)."""
+    after_cue, cued = _after_last_cue(text)
+    return [(_first_sentence(after_cue), True), (text, False)] if cued else [(text, False)]
+
+
+def _after_last_cue(text: str) -> tuple[str, bool]:
+    end = -1
+    for match in _CUE.finditer(text):
+        end = match.end()
+    return (text[end:], True) if end >= 0 and text[end:].strip() else (text, False)
+
+
+def _first_sentence(text: str) -> str:
+    text = text.strip()
+    match = _SENTENCE_END.search(text)
+    return text[: match.start()] if match else text
+
+
+def _is_article(match: re.Match[str]) -> bool:
+    return match.group() == "A" and re.match(r" [a-z]", match.string[match.end() :]) is not None
+
+
+def _expression_in(text: str) -> str | None:
+    """The mathematical expression that a text ends on: all of a bare one, else by cue, else the last."""
+    if ("=" not in text and number_of(text) is not None) or not _PROSE.search(_NOT_PROSE.sub(" ", text)):
+        return text.rstrip(".。").strip() or None
+    after_cue, cued = _after_last_cue(text)
+    # an answer may come before its cue ("51 is the answer"): then the last of all counts
+    if cued and (stretches := _stretches(after_cue)):
+        return stretches[0]
+    if stretches := _stretches(text):
+        return stretches[-1]
+    phrase = _first_sentence(after_cue).strip(" .\"'*")
+    return phrase if 0 < len(phrase) <= _MAX_PHRASE_CHARS else None
+
+
+def _stretches(text: str) -> list[str]:
+    """Formulas between dollars and stretches of arithmetic between words, in order."""
+    found = [(match.start(), next(g for g in match.groups() if g).strip()) for match in _LATEX.finditer(text)]
+    masked = _LATEX.sub(lambda match: "\n" * len(match.group()), text)
+    stretch: tuple[int, int] | None = None
+    for start, end in spans_of_numbers(masked):
+        if stretch is not None and _BETWEEN.fullmatch(masked, stretch[1], start):
+            stretch = (stretch[0], end)
+            continue
+        if stretch is not None:
+            found.append((stretch[0], _with_percent(masked, stretch)))
+        stretch = (start, end)
+    if stretch is not None:
+        found.append((stretch[0], _with_percent(masked, stretch)))
+    return [expression for _, expression in sorted(found)]
+
+
+def _with_percent(text: str, span: tuple[int, int]) -> str:
+    start, end = span
+    percent = re.match(r"\s?(?:%|percent\b)", text[end:])
+    return text[start:end] + ("%" if percent else "")
+
+
+def _arithmetic_in(text: str) -> str | None:
+    """The last stretch of arithmetic; of `12*3 = 36` the side that calculates."""
+    text = text.replace("\\times", "*").replace("\\cdot", "*").replace("\\div", "/")
+    text = text.replace("×", "*").replace("÷", "/").replace("·", "*")
+    stretches = [match.group().strip() for match in _ARITHMETIC.finditer(text)]
+    for stretch in reversed(stretches):
+        for side in stretch.split("="):
+            if re.search(r"[\d)]\s*[-+*/]", side):
+                return side.strip()
+    return stretches[-1].rstrip("= ") if stretches else None

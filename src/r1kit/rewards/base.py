@@ -1,0 +1,107 @@
+"""What a reward is, which problems its part applies to, and how parts are put together.
+
+A part that does not apply to a problem's kind is not in the breakdown at all; one that could not be had
+(judge down, worker lost) is None; a completion's own fault is the lowest score, never None
+(ARCHITECTURE.md, "A missing reward"). The total is the weighted plain sum (DeepSeek-R1 v2, 2.2).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Protocol
+
+from r1kit.errors import RecipeError, UserError
+from r1kit.template import parse_response
+from r1kit.types import (
+    REASONING_KINDS,
+    Kind,
+    Problem,
+    PromptStyle,
+    Response,
+    RewardBreakdown,
+    Rollout,
+)
+
+# The kinds a named part applies to; a part that is not named here applies to every kind.
+_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "accuracy": REASONING_KINDS,
+    "helpful": ("general",),
+    "safety": ("safety",),
+}
+
+
+class Reward(Protocol):
+    """Scores rollouts: one number each, in their order; None where it could not be had."""
+
+    @property
+    def name(self) -> str:
+        """The name of its part in the breakdown, and of its weight in the recipe."""
+        ...
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]: ...
+
+
+def applies(name: str, problem: Problem) -> bool:
+    """Whether the part of this name is scored for the problem, by its kind.
+
+    accuracy: what can be verified; helpful: general; safety: safety; language: where a reasoning is wanted;
+    format, random and own rewards: everything.
+    """
+    if name == "language":
+        return problem.wants_reasoning
+    return name not in _KINDS or problem.kind in _KINDS[name]
+
+
+def read_rollout(rollout: Rollout, style: PromptStyle) -> Response:
+    """The rollout's completion taken apart. One that ran out of tokens never stopped: not well formed."""
+    completion = rollout.completion
+    response = parse_response(completion.text, style, reasoning_required=rollout.problem.wants_reasoning)
+    if completion.finish_reason == "length" and response.well_formed:
+        return Response(reasoning=response.reasoning, summary=None, well_formed=False)
+    return response
+
+
+def score(
+    rollouts: Sequence[Rollout], rewards: Mapping[str, Reward], weights: Mapping[str, float]
+) -> list[RewardBreakdown]:
+    """The breakdown of each rollout, in order.
+
+    A reward without a weight is not asked; one with weight 0 is, and only logged. Raises `RecipeError` for
+    a weight without a reward, `UserError` for a reward that does not return one finite number or None per
+    rollout.
+    """
+    for name in weights:
+        if name not in rewards:
+            raise RecipeError(
+                f"`rewards.{name}` has a weight but there is no such reward; there are {sorted(rewards)}."
+            )
+    parts: list[dict[str, float | None]] = [{} for _ in rollouts]
+    for name in weights:
+        rows = [i for i, rollout in enumerate(rollouts) if applies(name, rollout.problem)]
+        if not rows:
+            continue
+        values = rewards[name]([rollouts[i] for i in rows])
+        for i, value in zip(rows, checked_values(name, values, len(rows)), strict=True):
+            parts[i][name] = value
+    return [RewardBreakdown(parts=row, weights={name: weights[name] for name in row}) for row in parts]
+
+
+def checked_values(name: str, values: object, num_rollouts: int) -> list[float | None]:
+    """The values of a reward as floats, or a `UserError` that says what is wrong with them."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise UserError(
+            f"reward `{name}` returned {type(values).__name__}; return a list with a number per rollout."
+        )
+    if len(values) != num_rollouts:
+        raise UserError(
+            f"reward `{name}` returned {len(values)} values for {num_rollouts} rollouts; return one each."
+        )
+    checked: list[float | None] = []
+    for i, value in enumerate(values):
+        if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
+            raise UserError(
+                f"reward `{name}` returned {value!r} for rollout {i}; return a finite number, or None "
+                f"where the score could not be had."
+            )
+        checked.append(None if value is None else float(value))
+    return checked

@@ -1,0 +1,76 @@
+"""From the reward names of a recipe to rewards."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from r1kit.errors import RecipeError
+from r1kit.rewards.accuracy import AccuracyReward
+from r1kit.rewards.base import Reward
+from r1kit.rewards.language import LanguageReward
+from r1kit.rewards.model_rewards import RewardModelReward, View
+from r1kit.rewards.own import load_own_reward
+from r1kit.rewards.rules import FormatReward, RandomReward
+from r1kit.types import PromptStyle
+
+REWARD_NAMES = ("accuracy", "format", "language", "helpful", "safety", "random")
+# DeepSeek-R1 v2, 3.1: the helpful model reads the final summary only, the safety model the whole response.
+_VIEWS: Mapping[str, View] = {"helpful": "summary", "safety": "response"}
+
+
+def check_reward_name(name: str) -> None:
+    """Raise `RecipeError` where no reward can have this name."""
+    if name in REWARD_NAMES or ":" in name:
+        return
+    near = difflib.get_close_matches(name, REWARD_NAMES, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(REWARD_NAMES)}."
+    raise RecipeError(f"unknown reward `{name}`; {hint} A function of your own is named `file.py:function`.")
+
+
+def build_rewards(
+    names: Sequence[str],
+    *,
+    style: PromptStyle,
+    seed: int,
+    reward_models: Mapping[str, Path | str] | None = None,
+    languages: Sequence[str] | None = None,
+    judges: Mapping[str, Reward] | None = None,
+    recipe_dir: Path | None = None,
+    failure_dir: Path | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> dict[str, Reward]:
+    """The rewards of these names.
+
+    `reward_models` gives the model of `helpful` and `safety`; a judge in `judges` takes the place of either,
+    and that of `accuracy` grades problems of kind "judged". `languages` are those that may turn up in a
+    reasoning (None: open). Functions of the user's own are found from `recipe_dir`; the rollouts on which one
+    fails are written to `failure_dir`. Nothing heavy is loaded before it is used.
+    """
+    judges = judges or {}
+    rewards: dict[str, Reward] = {}
+    for name in names:
+        check_reward_name(name)
+        if name == "accuracy":
+            rewards[name] = AccuracyReward(style, judge=judges.get(name))
+        elif name == "format":
+            rewards[name] = FormatReward(style)
+        elif name == "language":
+            rewards[name] = LanguageReward(style, languages=languages)
+        elif name == "random":
+            rewards[name] = RandomReward(seed)
+        elif name in judges:
+            rewards[name] = judges[name]
+        elif name in _VIEWS:
+            if name not in (reward_models or {}):
+                raise RecipeError(
+                    f"the reward `{name}` needs a model: set `reward_models.{name}` to a stage of kind "
+                    f"reward_model, a folder or a hub name; or name a judge for it."
+                )
+            model = (reward_models or {})[name]
+            rewards[name] = RewardModelReward(name, model, view=_VIEWS[name], dtype=dtype, device=device)
+        else:
+            rewards[name] = load_own_reward(
+                name, recipe_dir=recipe_dir or Path.cwd(), failure_dir=failure_dir
+            )
+    return rewards

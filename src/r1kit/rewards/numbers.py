@@ -1,0 +1,211 @@
+"""Plain numbers as answers are written: integers, decimals, fractions, percentages, with a unit or without.
+
+`number_of` reads a whole answer as one exact number, or says that it is none; `spans_of_numbers` finds
+numbers in running text. Exact rational arithmetic throughout, and never `eval`. Covered: signs (typographic
+ones too), full-width and other Unicode digits, thousands separators (1,234), `\\frac`, mixed numbers (1
+1/2), powers of ten (3 \\times 10^8, 1e6), repeating decimals (0.\\overline{3}), a trailing unit. Not
+covered: sums, products, roots - an expression that still has to be worked out is no number - and numerals
+spelt out (fifty-one, 五十一).
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal
+
+# Longer digit strings are no answers; int() of them is quadratic, and refused by Python beyond 4,300 digits.
+MAX_DIGITS = 400
+_MAX_EXPONENT = 300
+
+_MINUS_SIGNS = dict.fromkeys(map(ord, "−‐‑‒–﹣"), "-")
+_FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_OTHER = {
+    0x3000: " ",
+    0x00A0: " ",
+    0x2009: " ",
+    0x202F: " ",
+    0x2044: "/",
+    0x2215: "/",
+    # these separate the numbers of a list and never the thousands of one
+    ord("、"): ", ",
+    ord("，"): ", ",
+}
+_CHARACTERS = {**_MINUS_SIGNS, **_FULL_WIDTH, **_OTHER}
+
+_OTHER_DIGIT = re.compile(r"[^\D0-9]")
+
+_UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+"
+# A minus after a digit, a letter or a closing bracket subtracts; anywhere else it is a sign.
+_SIGN = r"(?:(?<![A-Za-z0-9_)\]}.])[-+])?"
+# Digits that belong to a name (x1, a_2) or to a longer number are not numbers of their own.
+_START = r"(?<![A-Za-z0-9_.])(?<!\d,(?=\d{3}(?!\d)))"
+_SPAN = re.compile(rf"{_SIGN}{_START}(?:{_UNSIGNED})")
+_LISTED = re.compile(rf"{_SIGN}(?<![A-Za-z0-9_.])(?:\d+(?:\.\d+)?|\.\d+)")
+
+_PLAIN = re.compile(rf"(?P<sign>[-+]?)\s*(?:{_UNSIGNED})(?:[eE][-+]?\d{{1,3}})?")
+_FRACTION = re.compile(r"(?P<whole>[-+]?\d+\s+)?(?P<top>[-+]?\d+)\s*/\s*(?P<bottom>\d+)")
+_LATEX_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\(?:overline|dot)\s*\{?\s*(\d+)\s*\}?")
+_POWER_OF_TEN = re.compile(
+    r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
+)
+_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|operatorname)\s*\{([^{}]*)\}")
+_DECORATION = " \t\n$*`\"'“”‘’"
+# Units that stand right after the digits; other letters there (5x, 2xy) are variables.
+_UNITS = "mm cm dm m km mg g kg t s ms min h hr hrs ml l L mph km/h m/s cm^2 m^2 km^2 cm^3 m^3 °"
+_ATTACHED_UNITS = frozenset(_UNITS.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """An exact number and how it was written. `decimals`: digits after the point, where there is one."""
+
+    value: Fraction
+    form: Literal["decimal", "fraction", "mixed"]
+    decimals: int = 0
+    percent: bool = False
+    unit: str = ""
+
+
+def plain_characters(text: str) -> str:
+    """The text with full-width forms, typographic minus signs and any script's digits as ASCII."""
+    if text.isascii():
+        return text
+    return _OTHER_DIGIT.sub(lambda match: str(unicodedata.digit(match.group())), text.translate(_CHARACTERS))
+
+
+def spans_of_numbers(text: str, *, thousands: bool = True) -> list[tuple[int, int]]:
+    """Start and end of every number in a text of plain characters; without `thousands`, commas separate."""
+    return [match.span() for match in (_SPAN if thousands else _LISTED).finditer(text)]
+
+
+@lru_cache(maxsize=8192)
+def number_of(text: str) -> Number | None:
+    """The number that an answer is, or None where it is anything else. Of `a = b = 51`, the last side."""
+    text = _undressed(plain_characters(text))
+    if "=" in text and not re.search(r"[,;]\s", text):
+        text = text.rsplit("=", 1)[1].strip()
+    if repeating := _REPEATING.fullmatch(text):
+        return Number(_repeating_value(repeating), "decimal") if len(text) <= MAX_DIGITS else None
+    text, factor = _without_power_of_ten(text)
+    match = _FRACTION.match(text)
+    form: Literal["decimal", "fraction", "mixed"] = "decimal"
+    if match is not None:
+        value = _fraction_value(match)
+        form = "mixed" if match["whole"] else "fraction"
+    elif (match := _PLAIN.match(text)) is not None:
+        value = _decimal_value(match.group())
+    if match is None or value is None:
+        return None
+    rest = text[match.end() :]
+    percent = re.match(r"\s*(?:%|percent\b|per cent\b)", rest)
+    unit = _unit(rest[percent.end() :] if percent else rest)
+    if unit is None:
+        return None
+    _, point, after = match.group().partition(".")
+    decimals = len(re.match(r"\d*", after).group()) if point else 0  # type: ignore[union-attr]
+    return Number(value * factor, form, decimals, percent is not None, unit)
+
+
+def same_number(truth: Number, answer: Number) -> bool:
+    """Whether the answer states the true number.
+
+    Exact, save that a decimal of six places or more that is rounded right is as good as a fraction without
+    a finite decimal (1/3 and 0.333333). For a whole number only the number itself will do: 12/3 is not an
+    answer where 4 is asked. 50% is 50% or 50, but not 0.5; where 0.5 or 50 is true, 50% is taken. Units
+    that are both written must agree.
+    """
+    if truth.unit and answer.unit and truth.unit.rstrip("s") != answer.unit.rstrip("s"):
+        return False
+    if truth.value.denominator == 1 and answer.form == "fraction":
+        return False
+    values = [answer.value]
+    if answer.percent and not truth.percent:
+        values.append(answer.value / 100)
+    return any(_equal(truth, value, answer.decimals) for value in values)
+
+
+def _equal(truth: Number, value: Fraction, decimals: int) -> bool:
+    if value == truth.value:
+        return True
+    return decimals >= 6 and not _has_finite_decimal(truth.value) and value == round(truth.value, decimals)
+
+
+def _has_finite_decimal(value: Fraction) -> bool:
+    denominator = value.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return denominator == 1
+
+
+def _undressed(text: str) -> str:
+    """The answer without LaTeX spacing, delimiters, emphasis and the sentence's period."""
+    text = text.strip(_DECORATION)
+    if "\\" in text:
+        text = _TEXT_COMMAND.sub(r" \1 ", text)
+        text = re.sub(r"\\[()\[\]]|\\left|\\right|\\displaystyle|\\boxed", "", text)
+        text = re.sub(r"\\[,!;: ]", "", text).replace("\\%", "%").replace("\\$", "")
+        text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
+        text = _LATEX_FRACTION.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", text)
+    text = text.replace("{,}", ",").strip(_DECORATION)
+    text = text.rstrip(".,;:。").strip(_DECORATION)
+    if text.startswith("-") and text[1:2] in ("$", " "):
+        text = "-" + text[1:].lstrip("$ ")
+    while len(text) > 1 and (text[0], text[-1]) in (("(", ")"), ("{", "}")):
+        text = text[1:-1].strip()
+    return text.lstrip("€£¥￥")
+
+
+def _without_power_of_ten(text: str) -> tuple[str, Fraction]:
+    match = _POWER_OF_TEN.search(text)
+    if match is None or not _PLAIN.fullmatch(text[: match.start()]):
+        return text, Fraction(1)
+    exponent = int(match[1] or match[2])
+    if abs(exponent) > _MAX_EXPONENT:
+        return text, Fraction(1)
+    return text[: match.start()] + text[match.end() :], Fraction(10) ** exponent
+
+
+def _fraction_value(match: re.Match[str]) -> Fraction | None:
+    whole, top, bottom = match["whole"], match["top"], match["bottom"]
+    if len(match.group()) > MAX_DIGITS or int(bottom) == 0:
+        return None
+    part = Fraction(int(top), int(bottom))
+    if not whole:
+        return part
+    if top[0] in "+-":
+        return None
+    return int(whole) - part if whole.strip().startswith("-") else int(whole) + part
+
+
+def _repeating_value(match: re.Match[str]) -> Fraction:
+    """0.1\\overline{6} is 1/10 + 6/90."""
+    sign, whole, fixed, repeated = match.groups()
+    value = Fraction(int(whole or 0) * 10 ** len(fixed) + int(fixed or 0), 10 ** len(fixed))
+    value += Fraction(int(repeated), (10 ** len(repeated) - 1) * 10 ** len(fixed))
+    return -value if sign else value
+
+
+def _decimal_value(text: str) -> Fraction | None:
+    mantissa, _, exponent = text.replace(",", "").replace(" ", "").lower().partition("e")
+    if len(mantissa) > MAX_DIGITS or abs(int(exponent or 0)) > _MAX_EXPONENT:
+        return None
+    return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
+
+
+def _unit(rest: str) -> str | None:
+    """The unit that follows the digits, "" for none; None where what follows is no unit."""
+    unit = rest.strip().rstrip(".")
+    if not unit:
+        return ""
+    if unit in _ATTACHED_UNITS or re.fullmatch(r"°\s?[CFK]?|[€$£¥]", unit):
+        return unit
+    if not all(character.isalpha() or character in " '-" for character in unit):
+        return None
+    # words after a space ("51 apples"; one letter would be a variable), or a measure word (51个, 51元)
+    if (rest[0].isspace() and 2 <= len(unit) <= 60) or (not unit[0].isascii() and len(unit) <= 8):
+        return unit.casefold()
+    return None

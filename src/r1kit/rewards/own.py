@@ -1,0 +1,112 @@
+"""Rewards of the user's own: `file.py:function`, a plain or async function of rollouts to numbers.
+
+    def score(rollouts):                       # my_rewards.py
+        return [float("!" not in rollout.completion.text) for rollout in rollouts]
+
+The function gets the rollouts of a batch and returns one number for each, in order; None for one that could
+not be had. It runs in this process, with its rights. If it raises, the run stops, and the rollouts that it
+was given are written to a file: a bug is never a reward of 0.
+"""
+
+import asyncio
+import difflib
+import importlib.util
+import inspect
+import sys
+import tempfile
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from r1kit.data.jsonl import write_jsonl
+from r1kit.data.records import rollout_to_json
+from r1kit.errors import RecipeError, StageHalted
+from r1kit.rewards.base import checked_values
+from r1kit.types import Rollout
+
+
+class OwnReward:
+    """Calls the function, waits for it where it is async, and checks what it returns."""
+
+    def __init__(self, name: str, function: Callable[..., Any], *, failure_dir: Path | None = None) -> None:
+        self.name = name
+        self._function = function
+        self._failure_dir = failure_dir
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        try:
+            values = self._function(list(rollouts))
+            if inspect.isawaitable(values):
+                values = _await(values)
+        except Exception as error:  # the user's code may raise anything
+            raise StageHalted(self._report(rollouts, error)) from error
+        if hasattr(values, "tolist"):  # arrays and tensors
+            values = values.tolist()
+        return checked_values(self.name, values, len(rollouts))
+
+    def _report(self, rollouts: Sequence[Rollout], error: Exception) -> str:
+        """Write what the function was given, and say where."""
+        folder = self._failure_dir or Path(tempfile.mkdtemp(prefix="r1kit-reward-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "failed_reward.jsonl"
+        write_jsonl(path, map(rollout_to_json, rollouts))
+        trace = folder / "failed_reward.txt"
+        trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return (
+            f"reward `{self.name}` raised {type(error).__name__}: {error} ({frame.filename}:{frame.lineno}). "
+            f"The {len(rollouts)} rollouts it was given are in {path}, the traceback in {trace.name} beside "
+            f"it; mend the function and run again."
+        )
+
+
+def load_own_reward(name: str, *, recipe_dir: Path, failure_dir: Path | None = None) -> OwnReward:
+    """The reward of `file.py:function`, relative to the recipe's folder. Raises `RecipeError`."""
+    file_name, _, function_name = name.rpartition(":")
+    path = (recipe_dir / file_name).resolve()
+    if not path.is_file():
+        raise RecipeError(
+            f"reward `{name}`: there is no file {path}; the path is relative to the recipe's folder."
+        )
+    module = _import(path, name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        near = difflib.get_close_matches(function_name, known, n=1)
+        hint = (
+            f"did you mean `{near[0]}`?"
+            if near
+            else f"functions in it: {', '.join(sorted(known)) or 'none'}."
+        )
+        raise RecipeError(f"reward `{name}`: no function `{function_name}` in {path}; {hint}")
+    return OwnReward(name, function, failure_dir=failure_dir)
+
+
+def _import(path: Path, name: str) -> ModuleType:
+    module_name = f"r1kit_own_{path.stem}_{abs(hash(path))}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"reward `{name}`: {path} is not a Python file; name one that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's code may raise anything
+        del sys.modules[module_name]
+        raise RecipeError(
+            f"reward `{name}`: {path} can't be imported: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _await(values: Awaitable[Any]) -> Any:
+    """The result of an async function, in a thread of its own: the caller's may run an event loop."""
+
+    async def wait() -> Any:
+        return await values
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, wait()).result()

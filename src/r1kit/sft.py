@@ -1,0 +1,281 @@
+"""Supervised fine-tuning: loss on the response alone, its stop token included (DeepSeek-R1 v1, 2.3).
+
+A batch is a random set of examples of about `tokens_per_batch` tokens, domains mixed as they come; inside
+it, micro-batches are sorted by length. The order is a pure function of (seed, epoch), so a killed run goes
+on from its last checkpoint to the same weights, to the bit.
+Not covered: packing, LoRA, several turns with a loss (the last response is trained).
+"""
+
+import hashlib
+import itertools
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import Field, field_validator
+from transformers import PreTrainedTokenizerBase
+
+from r1kit import distributed
+from r1kit.checkpoint import explain_full_disk, latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.config import Config
+from r1kit.data.jsonl import read_jsonl, write_jsonl
+from r1kit.data.records import messages_from_json
+from r1kit.errors import DataError
+from r1kit.logprobs import TokenBatch, collate, completion_logprobs, pack_by_tokens
+from r1kit.losses import LossParts, next_token_loss
+from r1kit.metrics import MetricsWriter
+from r1kit.models import context_length, load_model, load_tokenizer, save_model
+from r1kit.prompts import check_chat_template, encode_prompt, encode_response
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.train import OptimizerConfig, Trainer
+from r1kit.types import Problem, PromptStyle
+
+# DeepSeek-R1 v2, B.4: cosine from 5e-5 to a tenth of it.
+_PAPER_OPTIMIZER = OptimizerConfig(learning_rate=5e-5, schedule="cosine")
+
+
+class SftConfig(Config):
+    """An SFT stage. `data` names a stage that wrote `data.jsonl`, or a JSONL file, or several of either."""
+
+    kind: Literal["sft"] = "sft"
+    model: str
+    data: str | list[str]
+    epochs: int = Field(default=2, ge=1)  # DeepSeek-R1 v1, 2.3.3
+    optimizer: OptimizerConfig = _PAPER_OPTIMIZER
+    tokens_per_batch: int = Field(
+        default=640_000, ge=1
+    )  # batch 128 at the 800k set's mean of about 5,000 tokens
+    tokens_per_micro_batch: int = Field(default=2_000, ge=1)  # fastest on a CPU, whose caches it fits
+    max_tokens: int = Field(
+        default=32_768, ge=2
+    )  # the paper's context; longer examples are dropped and counted
+    checkpoint_every: int = Field(default=50, ge=1)
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _complete_optimizer(cls, table: Any) -> Any:
+        # a recipe that sets the learning rate alone keeps the paper's schedule
+        return {**_PAPER_OPTIMIZER.model_dump(), **table} if isinstance(table, dict) else table
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the response that is trained, as tokens."""
+
+    prompt_token_ids: tuple[int, ...]
+    response_token_ids: tuple[int, ...]
+    domain: str
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and response together."""
+        return len(self.prompt_token_ids) + len(self.response_token_ids)
+
+
+def run_sft(context: StageContext, config: SftConfig) -> dict[str, float | int | str]:
+    """Train `config.model` on the data; writes `model/`, `metrics.jsonl` and `counts.json`."""
+    model_path = context.model_path(config.model)
+    tokenizer = load_tokenizer(model_path)
+    model = load_model(model_path, dtype=context.dtype, device=context.device)
+    names = [config.data] if isinstance(config.data, str) else config.data
+    max_tokens = min(config.max_tokens, context_length(model))
+    examples, counts = load_examples([context.data_path(name) for name in names], tokenizer, max_tokens)
+    if counts["dropped_too_long"]:
+        context.progress.note(
+            f"{counts['dropped_too_long']} of {counts['records']} examples are longer than {max_tokens} "
+            "tokens and are left out"
+        )
+    write_jsonl(context.work_dir / "counts.json", [counts])
+    batches = plan_batches(
+        [example.num_tokens for example in examples],
+        epochs=config.epochs,
+        tokens_per_batch=config.tokens_per_batch,
+        seed=context.seed,
+    )
+    trainer = Trainer(model, config.optimizer, total_steps=len(batches))
+    run = _Run(context, config, trainer, examples, batches, pad_id=cast(int, tokenizer.pad_token_id))
+    last_row = run.train()
+    if distributed.is_main():
+        with explain_full_disk(context.work_dir):
+            save_model(model, tokenizer, context.work_dir / "model")
+        shutil.rmtree(context.work_dir / "checkpoints", ignore_errors=True)
+    distributed.barrier()
+    return {
+        "updates": len(batches),
+        "examples": len(examples),
+        "dropped_too_long": counts["dropped_too_long"],
+        "tokens": config.epochs * sum(example.num_tokens for example in examples),
+        "updates_skipped": trainer.num_skipped,
+        "loss": last_row["loss"],
+    }
+
+
+def load_examples(
+    paths: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> tuple[list[Example], dict[str, Any]]:
+    """The examples of all files, and counts: `records`, `dropped_too_long`, `examples_by_domain`.
+
+    Raises `DataError` with file and line for a record that can't be used, and where nothing is left.
+    """
+    examples: list[Example] = []
+    num_records, template_checked = 0, False
+    for path in paths:
+        for line, row in read_jsonl(path):
+            num_records += 1
+            if row.get("style") == "chat" and not template_checked:
+                check_chat_template(tokenizer)
+                template_checked = True
+            try:
+                example = _example(row, tokenizer)
+            except DataError as error:
+                raise DataError(f"{path}:{line}: {error}") from None
+            if example.num_tokens <= max_tokens:
+                examples.append(example)
+    files = ", ".join(str(path) for path in paths)
+    if not num_records:
+        raise DataError(f"{files}: no records to train on")
+    if not examples:
+        raise DataError(
+            f"{files}: all {num_records} examples are longer than {max_tokens} tokens, the smaller of "
+            "max_tokens and the model's context"
+        )
+    return examples, {
+        "records": num_records,
+        "dropped_too_long": num_records - len(examples),
+        "examples_by_domain": dict(sorted(Counter(example.domain for example in examples).items())),
+    }
+
+
+def _example(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example:
+    for key in ("messages", "response", "style"):
+        if key not in row:
+            raise DataError(f"the record has no `{key}`; it needs messages, response and style")
+    response, style = row["response"], row["style"]
+    if not isinstance(response, str) or not response.strip():
+        raise DataError(f"response must be text that is not empty, not {response!r}")
+    if style not in ("zero", "chat"):
+        raise DataError(f"style must be zero or chat, not {style!r}")
+    problem = Problem(id="", kind="general", messages=messages_from_json(row["messages"]))
+    response_ids = encode_response(response, tokenizer)
+    if tokenizer.eos_token_id in response_ids[:-1]:
+        raise DataError(f"the response holds the end token {tokenizer.eos_token}, which is added by itself")
+    prompt_ids = encode_prompt(problem, tokenizer, cast(PromptStyle, style))
+    return Example(prompt_ids, response_ids, str(row.get("domain") or ""))
+
+
+def plan_batches(lengths: Sequence[int], *, epochs: int, tokens_per_batch: int, seed: int) -> list[list[int]]:
+    """The example indices of every batch of all epochs: each epoch is its own permutation of all examples.
+
+    An epoch is cut into batches of as even a number of tokens as whole examples allow, so that no small
+    remainder gets an update of its own.
+    """
+    total = sum(lengths)
+    num_batches = min(len(lengths), max(1, round(total / tokens_per_batch)))
+    batches: list[list[int]] = []
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(derive_seed(seed, "sft", epoch))
+        order = torch.randperm(len(lengths), generator=generator).tolist()
+        # the batch of an example is where its middle token falls
+        ends = itertools.accumulate(lengths[i] for i in order)
+        places = [
+            int((end - lengths[i] / 2) * num_batches / total) for i, end in zip(order, ends, strict=True)
+        ]
+        by_place: dict[int, list[int]] = {}
+        for i, place in zip(order, places, strict=True):
+            by_place.setdefault(place, []).append(i)
+        batches.extend(by_place.values())
+    return batches
+
+
+class _Run:
+    """The updates of one stage: from the last checkpoint, if there is one that belongs to it, to the end."""
+
+    def __init__(
+        self,
+        context: StageContext,
+        config: SftConfig,
+        trainer: Trainer,
+        examples: list[Example],
+        batches: list[list[int]],
+        *,
+        pad_id: int,
+    ) -> None:
+        self.context = context
+        self.config = config
+        self.trainer = trainer
+        self.examples = examples
+        self.batches = batches
+        self.pad_id = pad_id
+        self.checkpoints = context.work_dir / "checkpoints"
+        self.identity = _identity(context.seed, config, examples)
+
+    def train(self) -> dict[str, float]:
+        """Do the updates that are left; the last metrics row."""
+        progress, total = self.context.progress, len(self.batches)
+        row = self._resume()
+        progress.start(self.context.name, total, "updates")
+        with closing(MetricsWriter(self.context.work_dir)) as metrics:
+            for number in range(self.trainer.num_updates + 1, total + 1):
+                row = self._update(self.batches[number - 1])
+                if distributed.is_main():
+                    self._write(number, row, metrics)
+                progress.step(number, row)
+        return row
+
+    def _write(self, number: int, row: dict[str, float], metrics: MetricsWriter) -> None:
+        with explain_full_disk(self.context.work_dir):
+            metrics.write(number, row)
+        if number % self.config.checkpoint_every == 0 or number == len(self.batches):
+            own = {"step": number, "row": row, "identity": self.identity}
+            save_checkpoint(self.checkpoints, {**self.trainer.state_dict(), **own})
+
+    def _resume(self) -> dict[str, float]:
+        """Go back to the last checkpoint; its metrics row, or an empty one where the stage starts anew."""
+        path = latest_checkpoint(self.checkpoints)
+        if path is None:
+            return {}
+        state = load_checkpoint(path, device=self.context.device)
+        if state["identity"] != self.identity:
+            self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
+            shutil.rmtree(self.checkpoints)
+            return {}
+        self.trainer.load_state_dict(state)
+        self.context.progress.note(f"going on after update {self.trainer.num_updates} of {len(self.batches)}")
+        return dict(state["row"])
+
+    def _update(self, indices: list[int]) -> dict[str, float]:
+        """One update on a batch of examples; the metrics row."""
+        started = time.perf_counter()
+        batch = [self.examples[i] for i in indices]
+        num_tokens = sum(example.num_tokens for example in batch)
+        num_trained = sum(len(example.response_token_ids) for example in batch)
+        packs = pack_by_tokens([example.num_tokens for example in batch], self.config.tokens_per_micro_batch)
+
+        def collated(pack: list[int]) -> TokenBatch:
+            prompts = [batch[i].prompt_token_ids for i in pack]
+            responses = [batch[i].response_token_ids for i in pack]
+            return collate(prompts, responses, self.pad_id).to(self.trainer.device)
+
+        def loss_fn(micro_batch: TokenBatch) -> LossParts:
+            logprobs_BT, _ = completion_logprobs(self.trainer.model, micro_batch)
+            return next_token_loss(logprobs_BT, micro_batch.loss_mask_BT, denominator=num_trained)
+
+        row = self.trainer.update(map(collated, distributed.shard(packs)), loss_fn)
+        seconds = time.perf_counter() - started
+        return {**row, "tokens": num_tokens, "tokens_per_second": num_tokens / seconds}
+
+
+def _identity(seed: int, config: SftConfig, examples: list[Example]) -> str:
+    """A checksum of all that decides the updates, so that a checkpoint of another run is not gone on from."""
+    digest = hashlib.sha256(json.dumps([seed, config.model_dump(mode="json")]).encode())
+    for example in examples:
+        digest.update(repr((example.prompt_token_ids, example.response_token_ids)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""How prompts are written and responses are read: Table 1's template, and one strict parser.
+
+Two shapes exist. `zero` (DeepSeek-R1 v1, Table 1): `<think> reasoning </think> <answer> answer </answer>`
+and nothing else. `chat` (DeepSeek-R1 v1, 2.3.1): `<think>` reasoning `</think>` and then a summary for the
+reader. A tag that is missing, nested, repeated or out of order, or text where none belongs, is a fault; so
+is a marker of a turn (`<|user|>`), behind which a model talks to itself.
+Not covered: extracting an answer from a summary (`rewards.answers`), chat templates (`prompts`).
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from r1kit.types import PromptStyle, Response
+
+# DeepSeek-R1 v1, Table 1, to the letter.
+ZERO_TEMPLATE = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
+    "The assistant first thinks about the reasoning process in the mind and then provides the user with the "
+    "answer. The reasoning process and answer are enclosed within <think> </think> and <answer> </answer> "
+    "tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>. "
+    "User: {question}. Assistant:"
+)
+
+_TURN = "User: "
+
+# Direct prompting for reflection and verification (DeepSeek-R1 v1, 2.3.1): stands behind the question.
+REFLECTION_REQUEST: Mapping[str, str] = {
+    "en": " Think step by step and check your answer.",
+    "zh": "请一步一步思考并检查答案。",
+}
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_TAG = re.compile("|".join(TAGS))
+# A chat template's marker in a completion: the model plays the other side too. DeepSeek's have a wide bar.
+_MARKER = re.compile(r"<[|｜][^\s<>|｜]{1,40}[|｜]>")
+_ZERO_SHAPE = list(TAGS)
+_CHAT_SHAPE = ["<think>", "</think>"]
+
+
+def render_zero(question: str) -> str:
+    """The R1-Zero prompt for a question. Closing punctuation is not doubled before the template's period."""
+    question = question.strip()
+    before, after = ZERO_TEMPLATE.split("{question}")
+    return before + question + (after.removeprefix(".") if question.endswith(tuple(".?!。？！")) else after)
+
+
+def render_zero_turn(question: str) -> str:
+    """A further question of the same conversation: the template's end, without its introduction."""
+    rendered = render_zero(question)
+    return rendered[rendered.index(_TURN) :]
+
+
+def first_turn(text: str) -> str:
+    """A completion up to where the model asks itself a next question, as it does after few-shot examples."""
+    return text.split(f"\n{_TURN}", 1)[0]
+
+
+def format_zero(reasoning: str, answer: str) -> str:
+    """A completion in the zero shape, as it follows the prompt of `render_zero`."""
+    return f" <think> {reasoning} </think> <answer> {answer} </answer>"
+
+
+def format_chat(reasoning: str | None, summary: str) -> str:
+    """A completion in the chat shape; without reasoning it is the bare summary."""
+    return summary if reasoning is None else f"<think>\n{reasoning}\n</think>\n\n{summary}"
+
+
+def parse_response(text: str, style: PromptStyle, *, reasoning_required: bool = True) -> Response:
+    """Take a completion's text apart. Whatever is not exactly the shape is not well formed.
+
+    An empty reasoning or an empty answer is a fault. In the chat style a text without any tag is well formed
+    where no reasoning is required ("hello"), and is then all summary.
+    """
+    tags = _TAG.findall(text)
+    pieces = [piece.strip() for piece in _TAG.split(text)]
+    if _MARKER.search(text):
+        return Response(reasoning=_loose_reasoning(text), summary=None, well_formed=False)
+    if style == "zero":
+        # pieces: before <think>, reasoning, between </think> and <answer>, answer, after </answer>
+        is_clean = tags == _ZERO_SHAPE and not (pieces[0] or pieces[2] or pieces[4])
+        if is_clean and _is_visible(pieces[1]) and _is_visible(pieces[3]):
+            return Response(reasoning=pieces[1], summary=pieces[3], well_formed=True)
+    elif tags == _CHAT_SHAPE:
+        if not pieces[0] and _is_visible(pieces[1]) and _is_visible(pieces[2]):
+            return Response(reasoning=pieces[1], summary=pieces[2], well_formed=True)
+    elif not tags and not reasoning_required and _is_visible(pieces[0]):
+        return Response(reasoning=None, summary=pieces[0], well_formed=True)
+    return Response(reasoning=_loose_reasoning(text), summary=None, well_formed=False)
+
+
+def _is_visible(text: str) -> bool:
+    """Whether there is anything to see in it: zero-width characters fill no reasoning."""
+    return any(unicodedata.category(character)[0] not in "CZ" for character in text)
+
+
+def _loose_reasoning(text: str) -> str | None:
+    """What stands behind the first <think>, up to the next tag or marker; None where there is nothing."""
+    _, tag, rest = text.partition("<think>")
+    end = re.search(f"{_TAG.pattern}|{_MARKER.pattern}", rest)
+    return (rest[: end.start()] if end else rest).strip() or None if tag else None

@@ -1,0 +1,1 @@
+"""The embedded default: a small bilingual world that a tiny model learns for real."""

@@ -1,0 +1,220 @@
+"""What a person sees of a run: live on a terminal, plain lines anywhere else, and the stage table at the end.
+
+Both displays implement `stage.Progress` and say the same: stage, step of total, time left, tokens per second,
+reward parts (accuracy and language consistency among them), each phase's share of the time, and a sample now
+and then. Plain lines hold no control codes and come every few seconds, so that a log stays readable.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from r1kit.pipeline.status import StageStatus
+from r1kit.stage import Progress
+
+PLAIN_SECONDS = 5.0
+_SAMPLE_CHARACTERS = 700
+_REWARD = "reward/"
+_PHASE = "_seconds"
+
+# Metrics worth a place on one line, beside the reward's parts, and how to write them.
+_SHOWN: dict[str, tuple[str, str]] = {
+    "loss": ("loss", ".3f"),
+    "pass@1": ("pass@1", ".3f"),
+    "accuracy": ("accuracy", ".3f"),
+    "completion/length_mean": ("tokens", ".0f"),
+    "completion/truncated_frac": ("cut", ".2f"),
+    "kl/ref": ("kl", ".4f"),
+    "policy/entropy": ("entropy", ".2f"),
+    "tokens_per_second": ("tokens/s", ",.0f"),
+}
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `0:42`, `12:05` or `3:20:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def metrics_line(row: Mapping[str, float]) -> str:
+    """A row of metrics in one line: the reward and its parts first."""
+    parts = []
+    if "reward/mean" in row:
+        parts.append(f"reward {row['reward/mean']:.3f}")
+    for name, value in row.items():
+        part = name.removeprefix(_REWARD)
+        if name.startswith(_REWARD) and "/" not in part and part not in ("mean", "missing_frac"):
+            parts.append(f"{part} {value:.3f}")
+    parts += [f"{label} {row[name]:{spec}}" for name, (label, spec) in _SHOWN.items() if name in row]
+    return "  ".join(parts)
+
+
+def phase_shares(row: Mapping[str, float]) -> str:
+    """Each phase's share of the step's time: `sampling 61%  training 35%  scoring 4%`."""
+    phases = {name[: -len(_PHASE)].rsplit("/", 1)[-1]: s for name, s in row.items() if name.endswith(_PHASE)}
+    phases.pop("step", None)  # the whole, not a part
+    total = sum(phases.values())
+    if total <= 0:
+        return ""
+    ordered = sorted(phases.items(), key=lambda item: -item[1])
+    return "  ".join(f"{name} {value / total:.0%}" for name, value in ordered)
+
+
+@dataclass
+class Meter:
+    """How far the present part is, and how long the rest will take at the speed so far."""
+
+    now: Callable[[], float] = time.monotonic
+    stage: str = ""
+    total: int = 0
+    unit: str = ""
+    done: int = 0
+    row: dict[str, float] = field(default_factory=dict)
+    _started: float = 0.0
+    _first: int | None = None  # done before the first step seen here: a resumed stage does not start at 0
+
+    def start(self, stage: str, total: int, unit: str) -> None:
+        """Begin to count `total` times `unit`."""
+        self.stage, self.total, self.unit, self.done, self.row = stage, total, unit, 0, {}
+        self._started, self._first = self.now(), None
+
+    def step(self, done: int, row: Mapping[str, float]) -> None:
+        """`done` are done."""
+        if self._first is None:
+            self._first = max(0, done - 1)
+        self.done = done
+        self.row = dict(row) or self.row
+
+    def elapsed(self) -> float:
+        """Seconds since the part began."""
+        return self.now() - self._started
+
+    def left(self) -> float | None:
+        """Seconds to go; None before anything is done."""
+        if self._first is None or self.done <= self._first:
+            return None
+        return self.elapsed() / (self.done - self._first) * max(0, self.total - self.done)
+
+    def headline(self) -> str:
+        """`zero  step 12 of 90  0:31, 3:20 left`."""
+        left = self.left()
+        to_go = f", {clock(left)} left" if left is not None and self.done < self.total else ""
+        return f"{self.stage}  {self.done} of {self.total} {self.unit}  {clock(self.elapsed())}{to_go}"
+
+
+class PlainProgress:
+    """Lines on a stream that is no terminal."""
+
+    def __init__(self, write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
+        self._write, self._now = write, now
+        self._meter = Meter(now)
+        self._last = float("-inf")
+
+    def start(self, stage: str, total: int, unit: str) -> None:
+        """One line for the new part."""
+        self._meter.start(stage, total, unit)
+        self._write(f"{stage}: {total} {unit}")
+        self._last = self._now()
+
+    def step(self, done: int, row: Mapping[str, float]) -> None:
+        """A line every few seconds, and for the last step."""
+        self._meter.step(done, row)
+        if self._now() - self._last < PLAIN_SECONDS and done < self._meter.total:
+            return
+        self._last = self._now()
+        parts = [self._meter.headline(), metrics_line(self._meter.row), phase_shares(self._meter.row)]
+        self._write("  |  ".join(part for part in parts if part))
+
+    def sample(self, text: str) -> None:
+        """Left out: samples are in the stage's rollouts, and would drown a log."""
+
+    def note(self, text: str) -> None:
+        """The note, as it is."""
+        self._write(text)
+
+
+class LiveProgress:
+    """A block at the foot of a terminal that is redrawn; notes and finished parts scroll by above it."""
+
+    def __init__(self, console: Console, live: Live) -> None:
+        self._console, self._live = console, live
+        self._meter = Meter()
+        self._sample = ""
+
+    def start(self, stage: str, total: int, unit: str) -> None:
+        """Leave a line for the part that ends, and show the new one."""
+        self.close()
+        self._meter.start(stage, total, unit)
+        self._sample = ""
+        self._live.update(self._render())
+
+    def step(self, done: int, row: Mapping[str, float]) -> None:
+        """Redraw."""
+        self._meter.step(done, row)
+        self._live.update(self._render())
+
+    def sample(self, text: str) -> None:
+        """Show this sample until the next."""
+        cut = len(text) > _SAMPLE_CHARACTERS
+        self._sample = text[:_SAMPLE_CHARACTERS] + ("…" if cut else "")
+        self._live.update(self._render())
+
+    def note(self, text: str) -> None:
+        """Print above the block."""
+        self._console.print(Text(text))
+
+    def close(self) -> None:
+        """Leave a line for what was under way, and clear the block."""
+        if self._meter.done:
+            self._console.print(
+                Text(f"{self._meter.headline()}  {metrics_line(self._meter.row)}", style="dim")
+            )
+        self._meter.done = 0
+        self._live.update(Text(""))
+
+    def _render(self) -> RenderableType:
+        meter = self._meter
+        bar = ProgressBar(total=max(1, meter.total), completed=meter.done, width=None)
+        lines: list[RenderableType] = [Text(meter.headline(), style="bold"), bar]
+        lines += [Text(line) for line in (metrics_line(meter.row), phase_shares(meter.row)) if line]
+        if self._sample:
+            lines.append(Panel(Text(self._sample), title="a sample", title_align="left", border_style="dim"))
+        return Group(*lines)
+
+
+@contextmanager
+def progress_on(console: Console) -> Iterator[Progress]:
+    """The display that fits the console: live on a terminal, plain lines elsewhere."""
+    if not console.is_terminal:
+        # print, not rich's: no wrapping at a width that a file does not have
+        yield PlainProgress(lambda line: print(line, file=console.file, flush=True))
+        return
+    with Live(Text(""), console=console, refresh_per_second=4, transient=True) as live:
+        progress = LiveProgress(console, live)
+        try:
+            yield progress
+        finally:
+            progress.close()
+
+
+def status_table(rows: Sequence[StageStatus]) -> Table:
+    """The stage table of `r1 status` and of a run's end."""
+    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
+    for header in ("stage", "kind", "state", "time"):
+        table.add_column(header, justify="right" if header == "time" else "left", no_wrap=header != "state")
+    styles = {"done": "green", "stale": "yellow", "in progress": "cyan", "to do": "dim"}
+    for row in rows:
+        state = Text(row.state, style=styles[row.state])
+        if row.why:
+            state.append(f": {row.why}", style="default")
+        table.add_row(row.name, row.kind, state, clock(row.seconds) if row.seconds else "")
+    return table

@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
+from r1kit.errors import DataError
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def source(name: str, **more) -> PreferenceSource:
+    return PreferenceSource(source=f"{name}.jsonl", mapping=name, **more)
+
+
+def test_ultrafeedback_gives_pairs_and_skips_ties_with_a_count() -> None:
+    notes: list[str] = []
+    (pair,) = load_pairs(source("ultrafeedback"), seed=0, base_dir=FIXTURES, note=notes.append)
+    assert (pair.chosen, pair.rejected) == ("The Loire.", "Paris.")
+    assert pair.messages == ({"role": "user", "content": "Name a river in France."},)
+    assert "1 records kept, 1 skipped" in notes[0]
+    assert "ultrafeedback.jsonl:2: no preference" in notes[0]
+    with pytest.raises(DataError, match=r"ultrafeedback\.jsonl:2"):
+        load_pairs(source("ultrafeedback", on_bad="error"), seed=0, base_dir=FIXTURES)
+
+
+def test_helpsteer2_joins_the_two_rows_of_a_prompt() -> None:
+    (pair,) = load_pairs(source("helpsteer2"), seed=0, base_dir=FIXTURES)
+    assert (pair.chosen, pair.rejected) == ("Hello!", "No.")
+
+
+def test_helpsteer3_reads_the_sign_of_the_preference_and_the_whole_context() -> None:
+    first, second = load_pairs(source("helpsteer3"), seed=0, base_dir=FIXTURES)
+    assert (first.chosen, second.chosen) == ("Blue.", "Red.")
+    assert [m["role"] for m in first.messages] == ["user", "assistant", "user"]
+
+
+def test_beavertails_gives_safety_labels_and_no_pairs() -> None:
+    labels = load_labels(source("beavertails"), seed=0, base_dir=FIXTURES)
+    assert [label.safe for label in labels] == [True, False]
+    with pytest.raises(DataError, match="does not hold pairs"):
+        load_pairs(source("beavertails"), seed=0, base_dir=FIXTURES)
+
+
+def test_own_columns_are_mapped_for_pairs_and_labels(tmp_path: Path) -> None:
+    row = {"q": "Hi", "good": "Hello!", "bad": "No.", "reply": "Hello!", "ok": 1}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    pairs = PreferenceSource(source="a.jsonl", columns={"prompt": "q", "chosen": "good", "rejected": "bad"})
+    assert load_pairs(pairs, seed=0, base_dir=tmp_path)[0].rejected == "No."
+    labels = PreferenceSource(source="a.jsonl", columns={"prompt": "q", "response": "reply", "safe": "ok"})
+    assert load_labels(labels, seed=0, base_dir=tmp_path)[0].safe is True
+
+
+def test_a_missing_column_and_an_unknown_field_suggest_the_near_miss(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "Hi", "Chosen": "a", "rejected": "b"}\n')
+    with pytest.raises(DataError, match="no column 'chosen'; did you mean 'Chosen'"):
+        load_pairs(PreferenceSource(source="a.jsonl", on_bad="error"), seed=0, base_dir=tmp_path)
+    with pytest.raises(ValidationError, match="did you mean 'chosen'"):
+        PreferenceSource(source="a.jsonl", columns={"choosen": "x"})

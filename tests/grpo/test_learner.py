@@ -1,0 +1,198 @@
+import copy
+
+import pytest
+import torch
+
+from r1kit import packing
+from r1kit.grpo.groups import Group
+from r1kit.grpo.learner import Learner, Row, advantages_of, average_metrics, split_rows
+from r1kit.train import Trainer
+from tests.grpo.scripted import breakdown, problems, rollout
+from tests.grpo.test_config import config
+from tests.tiny_models import load_tiny, tiny_model
+
+RIGHT, WRONG, LOST = breakdown(accuracy=1.0), breakdown(accuracy=0.0), breakdown(accuracy=None)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return load_tiny(tiny_model(tmp_path_factory.mktemp("model")))[0]
+
+
+def group(index, breakdowns, *, cut=()):
+    problem = problems(9)[index]
+    rollouts = tuple(
+        rollout(problem, group=index, sample=i, tokens=2 + i + index, cut=i in cut)
+        for i in range(len(breakdowns))
+    )
+    return Group("a", 0, rollouts, tuple(breakdowns))
+
+
+def learner(policy, **fields):
+    settings = config(
+        optimizer={"learning_rate": 1e-2}, **({"mini_batches": 1, "problems_per_step": 4} | fields)
+    )
+    return Learner(copy.deepcopy(policy), settings, pad_id=1, seed=3), settings
+
+
+def weights(policy):
+    return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
+
+
+GROUPS = [group(0, [RIGHT, WRONG, WRONG]), group(1, [RIGHT, RIGHT, WRONG]), group(2, [WRONG, WRONG, WRONG])]
+
+
+def test_advantages_by_hand_with_a_missing_reward_and_a_constant_group():
+    found = advantages_of([group(0, [RIGHT, WRONG, LOST, WRONG]), group(1, [RIGHT] * 4)], config())
+    # mean 1/3 and population std sqrt(2)/3 of 1, 0, 0: advantages sqrt(2), -1/sqrt(2), -1/sqrt(2)
+    root = 2**0.5
+    assert found[0] == [pytest.approx(root, abs=1e-5), pytest.approx(-1 / root, abs=1e-5), None, found[0][1]]
+    assert found[1] == [None] * 4
+
+
+def test_tiny_differences_are_not_blown_up_beyond_the_floor():
+    close = [breakdown(helpful=0.50), breakdown(helpful=0.52)]
+    ((low, high),) = advantages_of([group(0, close)], config(advantage_std_floor=0.1))
+    assert (low, high) == (pytest.approx(-0.1, abs=1e-4), pytest.approx(0.1, abs=1e-4))
+    ((low, high),) = advantages_of([group(0, close)], config(advantage_std_floor=0.0))
+    assert (low, high) == (pytest.approx(-1, abs=1e-3), pytest.approx(1, abs=1e-3))
+
+
+def test_truncated_rows_are_penalised_or_masked_and_count_in_the_mean_either_way():
+    groups = [group(0, [RIGHT, WRONG], cut=[1])]
+    assert advantages_of(groups, config(truncated="penalise"))[0] == pytest.approx([1.0, -1.0], abs=1e-5)
+    masked = advantages_of(groups, config(truncated="mask"))[0]
+    assert masked == [pytest.approx(1.0, abs=1e-5), None]
+
+
+def test_the_split_is_random_even_and_in_order():
+    rows = [Row(rollout(problems(1)[0], sample=i), 0.0) for i in range(10)]
+    parts = split_rows(rows, 3, seed=1)
+    assert [len(part) for part in parts] == [4, 3, 3]
+    samples = [[row.rollout.sample for row in part] for part in parts]
+    assert sorted(i for part in samples for i in part) == list(range(10))
+    assert all(part == sorted(part) for part in samples)
+    assert samples != [[row.rollout.sample for row in part] for part in split_rows(rows, 3, seed=2)]
+
+
+def test_the_gradient_does_not_depend_on_the_micro_batches(policy, monkeypatch):
+    results = []
+    for budget in (8, 10_000):
+        trained, settings = learner(policy, tokens_per_micro_batch=budget, kl_coef=0.1)
+        gradients = []
+
+        def keep(parameters, *_, into=gradients):
+            into.append(torch.cat([p.grad.flatten() for p in parameters]))
+            return into[-1].norm()
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", keep)
+        row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+        results.append((gradients[0], row))
+    assert results[0][0].abs().max() > 0.1
+    assert torch.allclose(results[0][0], results[1][0], atol=1e-5)
+    assert results[0][1] == pytest.approx(results[1][1], rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("mini_batches", [1, 2])
+def test_an_update_with_shared_prompts_is_that_of_padded_rows(policy, monkeypatch, mini_batches):
+    # a row without a reward is dropped from its group, a constant group as a whole
+    groups = [
+        group(0, [RIGHT, WRONG, LOST, WRONG, RIGHT]),
+        group(1, [*[WRONG] * 4, RIGHT]),
+        group(2, [RIGHT] * 5),
+    ]
+    results = []
+    for batching in (packing.SHARED_PROMPTS, packing.PADDED):
+        monkeypatch.setattr("r1kit.grpo.learner.batching_for", lambda _, batching=batching: batching)
+        trained, settings = learner(policy, kl_coef=0.1, mini_batches=mini_batches)
+        # Adam's first update is the gradient's sign where it is far from 0: plain descent shows its size
+        trained.trainer._optimizer = torch.optim.SGD(trained.policy.parameters(), lr=1e-2)
+        row = trained.train_step(1, groups, advantages_of(groups, settings))
+        results.append((weights(trained.policy), row))
+    assert (results[0][0] - weights(policy)).abs().max() > 1e-4
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-5, atol=1e-6)
+    assert results[0][1] == pytest.approx(results[1][1], rel=1e-4, abs=1e-5)
+
+
+def test_a_right_answer_becomes_likelier_and_a_wrong_one_less_so(policy):
+    trained, settings = learner(policy, kl_coef=0.0)
+    groups = GROUPS[:1]
+    rows = [Row(r, 0.0) for r in groups[0].rollouts]
+    before = trained._old_logprobs(rows).sum(1)
+    trained.train_step(1, groups, advantages_of(groups, settings))
+    after = trained._old_logprobs(rows).sum(1)
+    assert after[0] > before[0]
+    assert after[2] < before[2]
+
+
+def test_old_logprobs_stay_those_of_the_first_mini_batch(policy):
+    trained, settings = learner(policy, mini_batches=2, clip_eps=0.01)
+    row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    # the second update's ratio has moved away from 1, the first one's has not
+    assert row["policy/clip_frac"] > 0
+    assert row["kl/old"] > 0
+    single, settings = learner(policy, mini_batches=1, clip_eps=0.01)
+    row = single.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    assert row["policy/clip_frac"] == 0
+    assert row["policy/ratio_mean"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_sampler_is_compared_with_the_policy_before_the_update(policy):
+    trained, settings = learner(policy, mini_batches=2)
+    groups = GROUPS[:1]
+    logprobs = trained._old_logprobs([Row(r, 0.0) for r in groups[0].rollouts])
+    mask = logprobs != 0
+    # the rollouts claim a logprob of -1 for every token
+    expected = (logprobs[mask] + 1.0).abs()
+    row = trained.train_step(1, groups, advantages_of(groups, settings))
+    assert row["sampler/logratio_max"] == pytest.approx(float(expected.max()), rel=1e-5)
+
+
+def test_the_reference_is_the_start_until_its_refresh_is_due(policy):
+    trained, settings = learner(policy, mini_batches=2, kl_coef=0.1, reference_refresh_every=4)
+    advantages = advantages_of(GROUPS, settings)
+    start = weights(policy)
+    for step in (1, 2):
+        trained.train_step(step, GROUPS, advantages)
+        assert torch.equal(weights(trained.reference), start)
+    after_four_updates = weights(trained.policy)
+    trained.train_step(3, GROUPS, advantages)
+    assert torch.equal(weights(trained.reference), after_four_updates)
+    assert trained.refreshed_at == 4
+
+
+def test_without_kl_no_reference_is_held_and_none_is_reported(policy):
+    trained, settings = learner(policy, kl_coef=0.0)
+    assert trained.reference is None
+    assert "kl/ref" not in trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+
+
+def test_a_step_with_nothing_to_learn_leaves_the_weights_and_counts_its_updates(policy):
+    trained, settings = learner(policy, mini_batches=2)
+    row = trained.train_step(1, GROUPS[2:], advantages_of(GROUPS[2:], settings))
+    assert torch.equal(weights(trained.policy), weights(policy))
+    assert trained.trainer.num_updates == 2
+    assert row["update/skipped"] == 0
+
+
+def test_several_updates_make_one_row():
+    row = average_metrics(
+        [{"a": 1.0, "b_max": 3.0, "update/skipped": 1.0}, {"a": 2.0, "b_max": 1.0, "update/skipped": 1.0}]
+    )
+    assert row == {"a": 1.5, "b_max": 3.0, "update/skipped": 2.0}
+    assert average_metrics([{"kl/ref": 1.0, "x": 1.0}, {"x": 3.0}]) == {"kl/ref": 1.0, "x": 2.0}
+
+
+def test_the_trainer_gets_every_row_of_a_step_exactly_once(policy, monkeypatch):
+    seen = []
+    update = Trainer.update
+
+    def spy(self, micro_batches, loss_fn):
+        batches = list(micro_batches)
+        seen.append(sum(len(batch.advantages_B) for batch in batches))
+        return update(self, batches, loss_fn)
+
+    monkeypatch.setattr(Trainer, "update", spy)
+    trained, settings = learner(policy, mini_batches=4, tokens_per_micro_batch=12)
+    trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    assert seen == [2, 2, 1, 1]

@@ -1,0 +1,391 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from r1kit.data.jsonl import read_jsonl
+from r1kit.errors import DataError, RecipeError
+from r1kit.rejection import RejectionConfig, run_rejection
+from r1kit.rejection.config import QualityConfig
+from r1kit.rejection.general import quality_bars
+from r1kit.rejection.reasoning import num_to_keep
+from r1kit.types import Problem
+
+from ..data_stages import Script, math_problem, stage_context
+from ..rewards.chat_server import chat_server
+from ..tiny_models import tiny_model
+
+GOOD = "We add the two numbers with care, and the check holds as well."
+SUM = math_problem(1, "What is 12 + 7?", "19")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+def chat(reasoning: str, summary: str = "The answer is 19.") -> str:
+    return f"<think>\n{reasoning}\n</think>\n\n{summary}"
+
+
+def config(**more) -> RejectionConfig:
+    defaults = {"model": "dev2", "problems": ["set"], "samples_per_round": 8, "max_rounds": 1}
+    return RejectionConfig(**(defaults | {"max_new_tokens": 400} | more))
+
+
+def rows(folder: Path) -> list[dict]:
+    return [row for _, row in read_jsonl(folder / "data.jsonl")]
+
+
+def counts(folder: Path) -> dict:
+    return json.loads((folder / "counts.json").read_text())
+
+
+def number_of(prompt: str) -> int:
+    return int(prompt.rsplit("What is ", 1)[1].split(" +")[0])
+
+
+def general(number: int, question: str, **more) -> Problem:
+    return Problem(
+        id=f"g{number}",
+        kind="general",
+        messages=({"role": "user", "content": question},),
+        language="en",
+        domain=more.pop("domain", "chat"),
+        **more,
+    )
+
+
+def test_every_filter_counts_what_it_drops(base, tmp_path, monkeypatch) -> None:
+    samples = [
+        chat("x" * 500),
+        "The answer is 19.",
+        chat(GOOD, "The answer is 18."),
+        chat("我们把两个数字加起来，再检查一遍。"),
+        chat("We add the numbers and check. " * 6),
+        chat(f"{GOOD}\n```python\n12 + 7\n```"),
+        chat(GOOD),
+        chat(GOOD),
+    ]
+    Script(monkeypatch, lambda prompt, number: samples[number])
+    context = stage_context(tmp_path, base, {"set": [SUM]})
+    summary = run_rejection(context, config(max_paragraph_chars=100))
+    found = counts(tmp_path)
+    assert found["reasoning"]["sums"] == {
+        "sampled": 8,
+        "truncated": 1,
+        "malformed": 1,
+        "wrong": 1,
+        "ungraded": 0,
+        "mixed_language": 1,
+        "long_paragraph": 1,
+        "code_block": 1,
+        "duplicate": 1,
+        "solved": 0,
+        "surplus": 0,
+        "kept": 1,
+    }
+    assert found["pass_rates"] == {"p1": 5 / 8}  # right are the last five, whatever they look like
+    assert summary["pass_rate"] == 5 / 8
+    [record] = rows(tmp_path)
+    assert record["response"] == chat(GOOD)
+    assert (record["domain"], record["style"], record["problem_id"]) == ("sums", "chat", "p1")
+
+
+def test_wrong_answers_are_never_kept_not_even_the_best_of_them(base, tmp_path, monkeypatch) -> None:
+    hopeless = math_problem(2, "What is 99 + 1?", "100")
+
+    def write(prompt: str, number: int) -> str:
+        return chat(f"{GOOD} Again {number}.", "The answer is 19.")
+
+    script = Script(monkeypatch, write)
+    run_rejection(stage_context(tmp_path, base, {"set": [SUM, hopeless]}), config(max_rounds=3))
+    assert {record["problem_id"] for record in rows(tmp_path)} == {"p1"}
+    # the solved one is done after a round, the other one gets the whole budget
+    assert script.num_sampled == 8 + 3 * 8
+    with pytest.raises(DataError, match="not one sample of 1 problems was right"):
+        run_rejection(stage_context(tmp_path / "2", base, {"set": [hopeless]}), config())
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(0.0, 4), (0.25, 3), (0.5, 3), (0.75, 2), (1.0, 1)])
+def test_more_is_kept_of_hard_problems(rate: float, kept: int) -> None:
+    # 1 + 3 (1 - rate), rounded half up: 4, 3.25, 2.5, 1.75, 1
+    assert num_to_keep(rate, keep_hard=4, keep_easy=1) == kept
+
+
+def test_the_pass_rate_decides_how_many_are_kept_and_when_enough_is_enough(
+    base, tmp_path, monkeypatch
+) -> None:
+    problems = [math_problem(i, f"What is {i} + 0?", str(i)) for i in (1, 2)]
+
+    def write(prompt: str, number: int) -> str:
+        # problem 1 is always right, problem 2 in one sample of four
+        asked = number_of(prompt)
+        right = asked == 1 or number % 4 == 0
+        return chat(f"{GOOD} This is version {number} of many.", f"The answer is {asked if right else 9}.")
+
+    script = Script(monkeypatch, write)
+    stage = config(samples_per_round=4, max_rounds=5, keep_hard=4, keep_easy=1)
+    run_rejection(stage_context(tmp_path, base, {"set": problems}), stage)
+    # 1: solved after 4 samples, keeps 1. 2: rate 1/4 asks for 3 (round(1 + 3 * 3/4) = 3), had after 3 rounds
+    assert script.num_sampled == 4 + 12
+    kept = [record["problem_id"] for record in rows(tmp_path)]
+    assert kept == ["p1", "p2", "p2", "p2"]
+    assert counts(tmp_path)["reasoning"]["sums"]["surplus"] == 3
+
+
+def test_problems_that_every_sample_solves_are_thinned_out(base, tmp_path, monkeypatch) -> None:
+    problems = [math_problem(i, f"What is {i} + 0?", str(i)) for i in range(40)]
+    Script(monkeypatch, lambda prompt, number: chat(GOOD, f"The answer is {number_of(prompt)}."))
+    stage = config(samples_per_round=1, solved_frac=0.5)
+    run_rejection(stage_context(tmp_path, base, {"set": problems}), stage)
+    found = counts(tmp_path)["reasoning"]["sums"]
+    assert found["solved"] + found["kept"] == 40
+    assert 10 <= found["kept"] <= 30
+
+
+def test_a_killed_stage_goes_on_and_samples_nothing_twice(base, tmp_path, monkeypatch) -> None:
+    problems = {"set": [math_problem(i, f"What is {i} + 0?", str(i)) for i in range(40)]}
+
+    def write(prompt: str, number: int) -> str:
+        asked = number_of(prompt)
+        right = (asked + number) % 3 == 0
+        return chat(f"{GOOD} Version {number}.", f"The answer is {asked if right else 99}.")
+
+    stage = config(samples_per_round=2, max_rounds=4)
+    whole = Script(monkeypatch, write)
+    run_rejection(stage_context(tmp_path / "whole", base, problems), stage)
+    killed = Script(monkeypatch, write)
+    killed.stop_after = whole.num_sampled // 2
+    with pytest.raises(KeyboardInterrupt):
+        run_rejection(stage_context(tmp_path / "killed", base, problems), stage)
+    killed.stop_after = None
+    run_rejection(stage_context(tmp_path / "killed", base, problems), stage)
+    assert killed.num_sampled == whole.num_sampled
+    for name in ("data.jsonl", "counts.json"):
+        assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_judged_problems_go_to_the_judge_with_the_ground_truth_once(base, tmp_path, monkeypatch) -> None:
+    judged = math_problem(3, "Why is the sky blue?", "", kind="judged", reference="Rayleigh scattering")
+    summaries = ["Scattering of light.", "It reflects the sea.", "The judge is down for this."]
+    Script(monkeypatch, lambda prompt, number: chat(GOOD, summaries[number % 3]))
+
+    def answer(body: dict) -> str | int:
+        asked = body["messages"][-1]["content"]
+        assert "[Reference answer]\nRayleigh scattering" in asked
+        if summaries[2] in asked:
+            return 400
+        return json.dumps({"correctness": "correct" if summaries[0] in asked else "incorrect"})
+
+    with chat_server(answer) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        stage = config(samples_per_round=3, judge=judge)
+        for _ in range(2):
+            run_rejection(stage_context(tmp_path, base, {"set": [judged]}), stage)
+        # three, and again the one that could not be had
+        assert len(server.requests) == 4
+    [record] = rows(tmp_path)
+    assert record["response"].endswith(summaries[0])
+    found = counts(tmp_path)
+    assert found["reasoning"]["sums"]["ungraded"] == 1
+    assert found["reasoning"]["sums"]["wrong"] == 1
+    assert found["pass_rates"] == {"p3": 0.5}
+
+
+def test_what_can_not_be_graded_is_refused_before_anything_is_sampled(base, tmp_path) -> None:
+    judged = math_problem(3, "Why?", "", kind="judged", reference="Because.")
+    code = math_problem(4, "Add.", "", kind="code", tests=({"type": "stdin", "input": "", "output": ""},))
+    for problem, message in [
+        (judged, "can only be graded by a judge; add a table"),
+        (code, "of kind code.*sandbox"),
+        (general(1, "Hello"), "has no right answer"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            run_rejection(stage_context(tmp_path, base, {"set": [problem]}), config())
+
+
+def write_both(prompt: str, number: int) -> str:
+    """The one sum is solved; general prompts get answers of growing quality, some with a reasoning."""
+    if "12 + 7" in prompt:
+        return chat(GOOD)
+    if "Hello" in prompt:
+        return [chat("A greeting.", "Hi there 3!"), "Hi there 5!", "Hi there 1!", "<think> broken"][number]
+    explained = [chat("We look it up here.", f"It is {points}.") for points in (2, 8)]
+    return [*explained, "It is 9.", chat("我们查一下这个问题。", "It is 7.")][number]
+
+
+def quality_judge(body: dict) -> str:
+    """Scores an answer by the number in it."""
+    answer = body["messages"][-1]["content"].split("[Answer]")[1].split("Reply with")[0]
+    return json.dumps({"score": next(int(c) for c in answer if c.isdigit())})
+
+
+PROMPTS = [general(1, "Hello!", wants_reasoning=False), general(2, "Explain tides.")]
+
+
+def test_general_data_passes_a_quality_filter_with_reasoning_only_where_wanted(
+    base, tmp_path, monkeypatch
+) -> None:
+    Script(monkeypatch, write_both)
+    with chat_server(quality_judge) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        part = {"problems": ["chat"], "keep_per_problem": 4, "quality": {"judge": judge, "threshold": 0.2}}
+        context = stage_context(tmp_path, base, {"set": [SUM], "chat": PROMPTS})
+        summary = run_rejection(context, config(general=part))
+    found = counts(tmp_path)["general"]["stage: sampled"]
+    assert found == {
+        "sampled": 8,
+        "truncated": 0,
+        "malformed": 2,  # the broken one, and the explanation without reasoning
+        "mixed_language": 1,
+        "duplicate": 0,
+        "unscored": 0,
+        "low_quality": 2,  # 1 and 2 points: (1 - 1) / 9 and (2 - 1) / 9
+        "surplus": 0,
+        "kept": 3,
+    }
+    by_prompt = {}
+    for record in rows(tmp_path)[1:]:
+        by_prompt.setdefault(record["problem_id"], set()).add(record["response"])
+    assert by_prompt == {
+        "g1": {"Hi there 3!", "Hi there 5!"},
+        "g2": {chat("We look it up here.", "It is 8.")},
+    }
+    assert (summary["general_records"], summary["reasoning_records"]) == (3, 1)
+    domains = counts(tmp_path)["domains"]
+    assert list(domains) == ["sums", "general", "total"]
+    assert [row["samples"] for row in domains.values()] == [1, 3, 4]
+    mean = (domains["sums"]["mean tokens"] + 3 * domains["general"]["mean tokens"]) / 4
+    assert domains["total"]["mean tokens"] == pytest.approx(mean)
+    assert context.progress.notes[-1].splitlines()[0].split() == ["domain", "samples", "mean", "tokens"]
+
+
+def test_the_best_of_a_prompt_is_kept_and_a_judge_may_decide_what_wants_reasoning(
+    base, tmp_path, monkeypatch
+) -> None:
+    Script(monkeypatch, write_both)
+
+    def answer(body: dict) -> str:
+        asked = body["messages"][-1]["content"]
+        if "think before it answers" in asked:
+            return json.dumps({"reasoning": "Hello" in asked})
+        return quality_judge(body)
+
+    with chat_server(answer) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        quality = {"judge": judge, "quantile": 0.0}
+        part = {"problems": ["chat"], "quality": quality, "reasoning": judge}
+        context = stage_context(tmp_path, base, {"set": [SUM], "chat": PROMPTS})
+        run_rejection(context, config(general=part))
+    # turned around: the greeting needs its reasoning, the explanation loses it
+    assert [record["response"] for record in rows(tmp_path)[1:]] == [
+        chat("A greeting.", "Hi there 3!"),
+        "It is 9.",
+    ]
+
+
+def test_a_reward_model_is_the_quality_filter_by_quantile_of_each_domain(base, tmp_path, monkeypatch) -> None:
+    Script(monkeypatch, write_both)
+    asked = {}
+
+    class Model:
+        def __init__(self, name, path, *, view, dtype, device) -> None:
+            asked.update(path=path, view=view)
+
+        def score_texts(self, responses):
+            assert not any(problem.wants_reasoning for problem, _ in responses)
+            return [
+                int(next(c for c in text.rsplit("</think>")[-1] if c.isdigit())) / 10 for _, text in responses
+            ]
+
+    monkeypatch.setattr("r1kit.rejection.general.RewardModelReward", Model)
+    quality = {"reward_model": "quality", "quantile": 0.5}
+    part = {"problems": ["chat"], "quality": quality, "keep_per_problem": 4}
+    prompts = [PROMPTS[0], replace(PROMPTS[1], domain="facts")]
+    context = stage_context(tmp_path, base, {"set": [SUM], "chat": prompts}, quality=tmp_path / "rm")
+    run_rejection(context, config(general=part))
+    assert asked == {"path": str(tmp_path / "rm"), "view": "summary"}
+    # greetings score 3, 5, 1: the lowest floor(3/2) is dropped; facts 2, 8: the lowest one
+    responses = {record["response"].rsplit("\n")[-1] for record in rows(tmp_path)[1:]}
+    assert responses == {"Hi there 3!", "Hi there 5!", "It is 8."}
+
+
+def test_quality_bars_are_the_threshold_or_each_domains_quantile() -> None:
+    scores = [("a", 0.1), ("a", 0.2), ("a", 0.3), ("b", 0.9), ("b", 0.8)]
+    threshold = QualityConfig(reward_model="x", threshold=0.5)
+    assert quality_bars(scores, threshold) == {"a": 0.5, "b": 0.5}
+    # floor(0.4 * 3) = 1 of three is dropped, floor(0.4 * 2) = 0 of two
+    assert quality_bars(scores, QualityConfig(reward_model="x", quantile=0.4)) == {"a": 0.2, "b": 0.8}
+
+
+def test_demonstrations_come_from_a_file_with_errors_that_name_the_line(base, tmp_path, monkeypatch) -> None:
+    Script(monkeypatch, write_both)
+    path = tmp_path / "shown.jsonl"
+    lines = [
+        {"prompt": "Hello!", "response": "Hi 4!"},
+        {
+            "messages": [{"role": "user", "content": "Why?"}],
+            "response": chat("We think.", "So 6."),
+            "language": "en",
+        },
+        {"prompt": "How?", "response": "Thus 7.", "reasoning": "We ponder.", "domain": "facts"},
+        {"prompt": "When?", "response": "At 5.", "wants_reasoning": True},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with chat_server(quality_judge) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        part = {"demonstrations": str(path), "quality": {"judge": judge, "threshold": 0.0}}
+        run_rejection(stage_context(tmp_path, base, {"set": [SUM]}), config(general=part))
+        responses = {record["response"] for record in rows(tmp_path)[1:]}
+        assert responses == {"Hi 4!", chat("We think.", "So 6."), chat("We ponder.", "Thus 7.")}
+        assert counts(tmp_path)["general"]["stage: demonstrations"]["malformed"] == 1
+        path.write_text('{"prompt": "Hello!"}\n')
+        with pytest.raises(DataError, match=r"shown\.jsonl:1: response must be text"):
+            run_rejection(stage_context(tmp_path, base, {"set": [SUM]}), config(general=part))
+
+
+def test_tinyworlds_demonstrations_are_filtered_by_the_quality_model(base, tmp_path, monkeypatch) -> None:
+    Script(monkeypatch, write_both)
+
+    class Model:
+        def __init__(self, *args, **more) -> None:
+            pass
+
+        def score_texts(self, responses):
+            return [(i % 10) / 10 for i, _ in enumerate(responses)]
+
+    monkeypatch.setattr("r1kit.rejection.general.RewardModelReward", Model)
+    part = {
+        "demonstrations": "tinyworld-demonstrations",
+        "num_demonstrations": 40,
+        "quality": {"reward_model": "quality", "threshold": 0.5},
+        "max_records": 10,
+    }
+    run_rejection(stage_context(tmp_path, base, {"set": [SUM]}), config(general=part))
+    found = counts(tmp_path)["general"]["stage: demonstrations"]
+    assert (found["sampled"], found["kept"]) == (40, 10)
+    assert found["low_quality"] > 0
+    for record in rows(tmp_path)[1:]:
+        assert record["response"].startswith("<think>") == (
+            record["domain"] not in ("greeting", "thanks", "identity")
+        )
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    for table, message in [
+        ({"keep_easy": 5}, "`keep_easy` is above `keep_hard`"),
+        ({"general": {"quality": {"threshold": 0.5, "reward_model": "x"}}}, "name `problems` to answer"),
+        (
+            {"general": {"problems": ["chat"], "quality": {"threshold": 0.5}}},
+            "one of `reward_model` and `judge`",
+        ),
+        (
+            {"general": {"problems": ["chat"], "quality": {"reward_model": "x"}}},
+            "one of `threshold` and `quantile`",
+        ),
+    ]:
+        with pytest.raises(ValidationError, match=message):
+            config(**table)

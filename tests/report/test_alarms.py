@@ -1,0 +1,48 @@
+"""The reward-hacking alarm rings where reward and truth part, and nowhere else."""
+
+import json
+
+import pytest
+
+from r1kit.data.jsonl import write_jsonl
+from r1kit.report.alarms import reward_hacking
+from r1kit.report.reader import read_run
+from tests.report.synthetic import write_manifest
+
+
+def make(tmp_path, rewards, probes, general=None):
+    folder = tmp_path / "r1"
+    folder.mkdir()
+    rows = [
+        {"step": i, "reward/mean": r, "eval/held_out_accuracy": p}
+        for i, (r, p) in enumerate(zip(rewards, probes, strict=True))
+    ]
+    write_jsonl(folder / "metrics.jsonl", rows)
+    write_manifest(folder, "r1", "grpo", 0, {"model": "dev3"})
+    for stage, value in zip(("dev3", "r1"), general or (), strict=False):
+        path = tmp_path / "eval" / stage
+        path.mkdir(parents=True)
+        cell = {"value": value, "low": value - 0.02, "high": value + 0.02}
+        (path / "summary.json").write_text(json.dumps({"general": {"correct": cell}}), encoding="utf-8")
+    return {f.text.split(" ")[0]: f.alarm for f in reward_hacking(read_run(tmp_path))}
+
+
+@pytest.mark.parametrize(
+    ("rewards", "probes", "alarm"),
+    [
+        ((0.2, 0.5, 0.9), (0.5, 0.8, 0.9), False),  # both rise
+        ((0.2, 0.5, 0.9), (0.5, 0.8, 0.6), True),  # reward rises, the probe falls from its best
+        ((0.9, 0.5, 0.2), (0.8, 0.7, 0.5), False),  # both fall: bad, but no hacking
+        ((0.2, 0.5, 0.9), (0.5, 0.8, 0.75), False),  # a fall within noise
+    ],
+)
+def test_the_probe_during_training(tmp_path, rewards, probes, alarm):
+    assert make(tmp_path, rewards, probes) == {"reward": alarm}
+
+
+def test_the_evaluation_before_and_after(tmp_path):
+    assert make(tmp_path, (0.2, 0.9), (0.8, 0.8), general=(0.93, 0.84))["general,"] is True
+
+
+def test_an_evaluation_within_its_interval_is_quiet(tmp_path):
+    assert make(tmp_path, (0.2, 0.9), (0.8, 0.8), general=(0.93, 0.91))["general,"] is False

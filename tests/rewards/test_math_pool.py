@@ -1,0 +1,87 @@
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from r1kit.rewards.math_pool import MathPool
+
+# A stand-in for the worker that does what the "answer" says.
+OBEDIENT = """
+import json, os, sys, time
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["answer"] == "hang":
+        time.sleep(60)
+    if request["answer"] == "die":
+        os._exit(1)
+    if request["answer"] == "die once" and not os.path.exists(sys.argv[1]):
+        open(sys.argv[1], "w").close()
+        os._exit(1)
+    print(json.dumps({"correct": request["truth"] == request["answer"]}), flush=True)
+"""
+
+
+def _pool(tmp_path: Path, source: str, **options: float) -> MathPool:
+    script = tmp_path / "worker.py"
+    script.write_text(source)
+    command = [sys.executable, str(script), str(tmp_path / "flag")]
+    return MathPool(num_workers=2, command=command, **options)  # type: ignore[arg-type]
+
+
+def test_verdicts_come_back_in_order_whatever_happens_to_the_workers(tmp_path: Path) -> None:
+    pool = _pool(tmp_path, OBEDIENT, time_limit_seconds=1.0)
+    answers = ["1", "hang", "2", "die", "3", "die once", "4", "5"]
+    began = time.monotonic()
+    verdicts = pool.check([("3" if answer == "3" else "x", answer) for answer in answers])
+    assert verdicts == [False, False, False, False, True, False, False, False]
+    # "die once" was tried again in a new worker; "die" took two down
+    assert pool.counts == {"timeouts": 1, "crashes": 1}
+    assert time.monotonic() - began < 30
+    assert pool.check([("x", "x")]) == [True]
+    pool.close()
+    assert pool.check([("x", "x"), ("x", "y")]) == [True, False]
+    pool.close()
+
+
+def test_many_hanging_comparisons_are_all_killed(tmp_path: Path) -> None:
+    pool = _pool(tmp_path, OBEDIENT, time_limit_seconds=0.3)
+    assert pool.check([("x", "hang")] * 4 + [("x", "x")]) == [False] * 4 + [True]
+    assert pool.counts["timeouts"] == 4
+    pool.close()
+
+
+@pytest.mark.parametrize("source", ["raise SystemExit(1)", "import time; time.sleep(60)"])
+def test_workers_that_never_start_give_no_verdict_instead_of_a_wrong_one(tmp_path: Path, source: str) -> None:
+    pool = _pool(tmp_path, source, start_limit_seconds=0.3)
+    assert pool.check([("x", "x"), ("x", "y")]) == [None, None]
+    pool.close()
+
+
+def test_a_command_that_does_not_exist_gives_no_verdict(tmp_path: Path) -> None:
+    pool = MathPool(command=[str(tmp_path / "nothing")])
+    assert pool.check([("x", "x")]) == [None]
+
+
+def test_nothing_to_compare_starts_nothing(tmp_path: Path) -> None:
+    assert MathPool(command=[str(tmp_path / "nothing")]).check([]) == []
+
+
+def test_math_verify_compares_expressions_and_survives_hostile_ones() -> None:
+    pool = MathPool(num_workers=1, time_limit_seconds=2.0)
+    pairs = [
+        ("2\\sqrt{3}", "\\sqrt{12}"),
+        ("x^2+1", "1+x^2"),
+        ("x^2+1", "x^2+2"),
+        ("\\{1,2\\}", "\\{2,1\\}"),
+        ("[0,1)", "[0,1]"),
+        ("\\frac{1", "\\frac{1"),
+        ("x", "__import__('os').system('touch /tmp/owned')"),
+        ("x^2", "9^{9^{9^{9}}}"),
+        ("\\pi/3", "\\frac{\\pi}{3}"),
+    ]
+    verdicts = pool.check(pairs)
+    pool.close()
+    assert verdicts == [True, True, False, True, False, False, False, False, True]
+    assert pool.counts["crashes"] == 0

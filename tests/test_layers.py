@@ -1,0 +1,99 @@
+"""A module imports only from rows below its own, or from its own package (docs/ARCHITECTURE.md, "Layers")."""
+
+import ast
+from pathlib import Path
+
+import r1kit
+
+ROOT = Path(r1kit.__file__).parent
+
+# From the bottom up. Lines of one group are one row of ARCHITECTURE.md's table, finer where it has an inside.
+ROWS = [
+    # 0: the standard library alone
+    "types errors",
+    "template seeds stage",
+    # 1
+    "config",
+    "tinyworld",
+    "data",
+    # 2
+    "engines.base distributed losses sandbox",
+    "models prompts logprobs optim",
+    "packing",
+    # 3
+    "engines.local checkpoint metrics rewards",
+    # 4
+    "train rollouts ask_log draws filters evaluate",
+    # 5: stages never import one another
+    "sft grpo reward_model cold_start rejection preferences",
+    # 6
+    "report",
+    "pipeline",
+    # 7
+    "ui",
+    "cli",
+    "__main__",
+]
+ROW_OF = {unit: row for row, units in enumerate(ROWS) for unit in units.split()}
+
+# What row 0 may use beside itself.
+STANDARD_LIBRARY_ONLY = ("types", "errors", "template", "seeds", "stage")
+
+
+def unit_of(module: str) -> str:
+    """`r1kit.grpo.config` is of unit `grpo`; the engines are units of their own."""
+    parts = module.split(".")[1:]
+    return ".".join(parts[:2]) if parts[0] == "engines" and len(parts) > 1 else parts[0]
+
+
+def imports_of(path: Path) -> list[tuple[str, int]]:
+    """Every module that a file imports, wherever in it, with the line. Relative imports are none of ours."""
+    found: list[tuple[str, int]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            module = node.module or ""
+            names = [alias.name for alias in node.names]
+            found += (
+                [(f"r1kit.{name}", node.lineno) for name in names]
+                if module == "r1kit"
+                else [(module, node.lineno)]
+            )
+    return found
+
+
+def modules() -> dict[str, Path]:
+    return {
+        ".".join(("r1kit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in sorted(ROOT.rglob("*.py"))
+        if path != ROOT / "__init__.py" and path != ROOT / "engines" / "__init__.py"
+    }
+
+
+def test_every_module_has_a_row() -> None:
+    unlisted = sorted({unit_of(module) for module in modules()} - ROW_OF.keys())
+    assert not unlisted, f"give these a row in tests/test_layers.py and docs/ARCHITECTURE.md: {unlisted}"
+
+
+def test_modules_import_only_from_rows_below() -> None:
+    faults = []
+    for module, path in modules().items():
+        unit = unit_of(module)
+        for imported, line in imports_of(path):
+            if not imported.startswith("r1kit.") or imported == "r1kit.__version__":
+                continue
+            other = unit_of(imported)
+            if other != unit and ROW_OF[other] >= ROW_OF[unit]:
+                faults.append(
+                    f"{path.relative_to(ROOT)}:{line}: {unit} imports {other}, which is not below it"
+                )
+    assert not faults, "\n".join(faults)
+
+
+def test_the_nouns_need_the_standard_library_alone() -> None:
+    for module, path in modules().items():
+        if unit_of(module) in STANDARD_LIBRARY_ONLY:
+            roots = {imported.split(".")[0] for imported, _ in imports_of(path)}
+            assert not roots & {"torch", "transformers", "pydantic", "numpy", "datasets"}, path

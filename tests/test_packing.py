@@ -1,0 +1,132 @@
+"""Rows that share their prompt against the same rows padded, one prompt each."""
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from r1kit import packing
+from r1kit.logprobs import completion_logprobs
+from r1kit.packing import PADDED, SHARED_PROMPTS, batching_for, why_not_shared
+from tests.tiny_models import load_tiny, tiny_model
+
+ONE, TWO = list(range(20, 31)), [5, 6, 7]
+# groups of odd sizes, their rows mixed: five of ONE, two of TWO, one alone; some completions are one token
+PROMPTS = [ONE, TWO, ONE, [9], ONE, TWO, ONE, ONE]
+COMPLETIONS = [[*range(40, 40 + n)] for n in (3, 1, 12, 4, 11, 7, 1, 5)]
+
+
+def results(model, batching, prompts, completions, *, max_tokens=10_000):
+    """Logprobs and entropies of every row, and the gradient of a loss that weighs every token differently."""
+    model.zero_grad()
+    rows = {}
+    for indices in batching.pack(prompts, completions, max_tokens):
+        batch = batching.collate([prompts[i] for i in indices], [completions[i] for i in indices], 1)
+        logprobs_BT, entropy_BT = completion_logprobs(model, batch, temperature=0.8, with_entropy=True)
+        weights = torch.arange(1, logprobs_BT.shape[1] + 1) * torch.tensor([[i + 1.0] for i in indices])
+        (logprobs_BT * weights).mul(1e-3).sum().backward()
+        for b, i in enumerate(indices):
+            assert logprobs_BT[b, len(completions[i]) :].abs().sum() == 0
+            rows[i] = torch.stack([logprobs_BT[b], entropy_BT[b]]).detach()[:, : len(completions[i])]
+    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    return torch.cat([rows[i] for i in range(len(prompts))], 1), gradient
+
+
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory):
+    return load_tiny(tiny_model(tmp_path_factory.mktemp("model")))[0].train()
+
+
+@pytest.mark.parametrize("architecture", packing.MODEL_TYPES)
+def test_logprobs_and_gradients_are_those_of_padded_rows(tmp_path, architecture):
+    model = load_tiny(tiny_model(tmp_path, architecture, tied=architecture != "llama"))[0].train()
+    assert batching_for(model) is SHARED_PROMPTS
+    logprobs, gradient = results(model, SHARED_PROMPTS, PROMPTS, COMPLETIONS)
+    expected, expected_gradient = results(model, PADDED, PROMPTS, COMPLETIONS)
+    torch.testing.assert_close(logprobs, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
+    assert gradient.abs().max() > 0.01
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "rows", [[2], [6], [1, 6], [0, 2, 4], [3, 1, 7]], ids=["one", "one token", "only one token", "3", "mixed"]
+)
+def test_any_part_of_the_groups_gives_the_same(qwen3, rows):
+    prompts, completions = [PROMPTS[i] for i in rows], [COMPLETIONS[i] for i in rows]
+    found = results(qwen3, SHARED_PROMPTS, prompts, completions)
+    for one, other in zip(found, results(qwen3, PADDED, prompts, completions), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_groups_that_are_split_over_micro_batches_give_the_same(qwen3):
+    whole = results(qwen3, SHARED_PROMPTS, PROMPTS, COMPLETIONS)
+    split = results(qwen3, SHARED_PROMPTS, PROMPTS, COMPLETIONS, max_tokens=30)
+    for one, other in zip(whole, split, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_the_same_rows_give_the_same_bits(qwen3, num_threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        first = results(qwen3, SHARED_PROMPTS, PROMPTS, COMPLETIONS)
+        for _ in range(3):
+            again = results(qwen3, SHARED_PROMPTS, PROMPTS, COMPLETIONS)
+            assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_completion_sees_nothing_of_another(qwen3):
+    def first_row(other):
+        batch = SHARED_PROMPTS.collate([ONE, ONE], [[50, 51, 52], other], 1)
+        with torch.no_grad():
+            return completion_logprobs(qwen3, batch)[0][0]
+
+    assert torch.equal(first_row([60, 61, 62]), first_row([70, 71, 72]))
+
+
+def test_the_sequence_by_hand():
+    batch = SHARED_PROMPTS.collate([(7, 8), (3,), (7, 8)], [(9, 2), (6, 2), (9, 4, 5)], 1)
+    # prompts 7 8 and 3, the longest row's first; then 9 4 of row 2, 9 of row 0, 6 of row 1
+    assert batch.input_ids_S.tolist() == [7, 8, 3, 9, 4, 9, 6]
+    assert batch.position_ids_S.tolist() == [0, 1, 0, 2, 3, 2, 1]
+    assert batch.target_ids_BT.tolist() == [[9, 2, 0], [6, 2, 0], [9, 4, 5]]
+    assert batch.source_BT.tolist() == [[1, 5, 0], [2, 6, 0], [1, 3, 4]]
+    assert batch.loss_mask_BT.tolist() == [[True, True, False], [True, True, False], [True] * 3]
+
+
+def test_packs_count_a_prompt_once_and_keep_a_group_together_where_it_fits():
+    prompts = [[1] * 4] * 3 + [[2] * 4] * 2 + [[3] * 9]
+    completions = [[0] * n for n in (3, 2, 1, 4, 4, 9)]
+    # [3]: 9 + 9 = 18 > 14, alone. [2]: 4 + 4 + 4 = 12. [1]: 4 + 3 + 2 + 1 = 10, too many for the 2 left
+    assert SHARED_PROMPTS.pack(prompts, completions, 14) == [[5], [3, 4], [0, 1, 2]]
+    # one group of 12 is over the budget of 9: 4 + 4 and 4 + 4; the other is 4 + 3 + 2 and 4 + 1
+    assert SHARED_PROMPTS.pack(prompts[:5], completions[:5], 9) == [[3], [4], [0, 1], [2]]
+
+
+def test_copies_of_a_long_prompts_keys_are_bounded():
+    # 20 + 10 * 1 tokens fit into 40, but each row attends over 21 keys: 7 rows are 147 of 4 * 40, 8 are 168
+    packs = SHARED_PROMPTS.pack([[1] * 20] * 10, [[0]] * 10, 40)
+    assert [len(pack) for pack in packs] == [7, 3]
+
+
+def test_models_that_cant_share_keep_padded_rows(tmp_path):
+    def qwen2(**fields):
+        sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+        return Qwen2ForCausalLM(Qwen2Config(vocab_size=16, intermediate_size=8, **sizes, **fields))
+
+    assert why_not_shared(qwen2()) is None
+    windowed = qwen2(use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    assert "sliding_attention" in why_not_shared(windowed)
+    assert batching_for(windowed) is PADDED
+    assert "'eager'" in why_not_shared(qwen2(attn_implementation="eager"))
+    growing = qwen2(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
+    assert "'dynamic'" in why_not_shared(growing)
+    checkpointing = qwen2()
+    checkpointing.model.gradient_checkpointing = True
+    assert "backward" in why_not_shared(checkpointing)
+    other = qwen2()
+    other.config.model_type = "mamba"
+    assert "'mamba'" in why_not_shared(other)
