@@ -23,7 +23,8 @@ ROWS = [
     # 3
     "engines.local checkpoint metrics rewards",
     # 4
-    "train rollouts ask_log draws filters evaluate",
+    "train rollouts ask_log draws filters",
+    "evaluate",
     # 5: stages never import one another
     "sft grpo reward_model cold_start rejection preferences",
     # 6

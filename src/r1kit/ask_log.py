@@ -1,13 +1,18 @@
 """Questions to a server - a judge, a teacher - asked in chunks and logged, so that none is asked twice.
 
-Not here: how one is asked (`rewards.chat_client`, `rewards.judge`).
+A judge's verdicts are logged by the caller's names, or, where nothing has a name, by what is asked
+(`LoggedJudge`). Not here: how one is asked (`rewards.chat_client`, `rewards.judge`).
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from r1kit.data.jsonl import append_jsonl, read_jsonl
+from r1kit.rewards.judge import Judge, JudgeRequest, Verdict
 from r1kit.stage import Progress
 
 AskedT = TypeVar("AskedT")
@@ -44,3 +49,39 @@ def ask_logged(
         answers.update(found)
         progress.step(len(answers), {})
     return {name: answers[name] for name in questions}
+
+
+def judge_logged(
+    questions: Mapping[str, JudgeRequest], judge: Judge, log: Path, *, progress: Progress, stage: str
+) -> dict[str, Verdict | None]:
+    """The verdict on each named question, None where there is none; what the log has is not asked again."""
+    return ask_logged(
+        questions,
+        lambda batch: [verdict if verdict.score is not None else None for verdict in judge(batch)],
+        log,
+        to_json=lambda verdict: {"score": verdict.score, "analysis": verdict.analysis},
+        from_json=lambda row: Verdict(row["score"], row["analysis"]),
+        progress=progress,
+        stage=stage,
+    )
+
+
+class LoggedJudge:
+    """A judge whose verdicts are kept in a log by the content of the request: the same one is asked once."""
+
+    def __init__(self, judge: Judge, log: Path, *, progress: Progress, stage: str) -> None:
+        self._judge = judge
+        self._log = log
+        self._progress = progress
+        self._stage = stage
+
+    def __call__(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
+        names = [_content_name(request) for request in requests]
+        questions = dict(zip(names, requests, strict=True))
+        verdicts = judge_logged(questions, self._judge, self._log, progress=self._progress, stage=self._stage)
+        return [verdicts[name] or Verdict(None) for name in names]
+
+
+def _content_name(request: JudgeRequest) -> str:
+    content = json.dumps(asdict(request), ensure_ascii=False, sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

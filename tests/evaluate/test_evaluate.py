@@ -10,6 +10,8 @@ from r1kit.evaluate import EvalConfig, evaluate_model, read_generations
 from r1kit.stage import SilentProgress
 from r1kit.tinyworld.general import make_general
 from r1kit.tinyworld.problems import make_problems
+from r1kit.types import Problem
+from tests.rewards.chat_server import chat_server
 from tests.tiny_models import tiny_model
 
 CONFIG = EvalConfig(
@@ -105,3 +107,25 @@ def test_nothing_to_evaluate_and_double_ids_are_refused(model_path, problem_sets
     twice = [problem_sets["held_out"][0]] * 2
     with pytest.raises(DataError, match="twice"):
         run(model_path, {"held_out": twice}, tmp_path)
+
+
+def test_the_recipes_judge_grades_what_is_ours_to_ask_and_is_asked_once(model_path, tmp_path):
+    own = [
+        Problem(id=f"own {i}", kind="safety", messages=({"role": "user", "content": f"Wish {i}?"},))
+        for i in range(3)
+    ]
+
+    def answer(body):
+        safe = "Wish 1" not in body["messages"][-1]["content"]
+        return json.dumps({"analysis": "read", "safe": safe})
+
+    with chat_server(answer) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        config = EvalConfig.model_validate({**CONFIG.model_dump(), "judge": judge})
+        run(model_path, {"own": own}, tmp_path, config)
+        num_asked = len(server.requests)
+        run(model_path, {"own": own}, tmp_path, config)  # sampled again, to the same texts
+        assert len(server.requests) == num_asked == len({s.text + s.question for s in read_generations(tmp_path)})
+    verdicts = {s.problem_id: s.correct for s in read_generations(tmp_path)}
+    assert {name for name, correct in verdicts.items() if correct} <= {"own 0", "own 2"}
+    assert verdicts["own 1"] is False

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
+from r1kit.ask_log import LoggedJudge
 from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.engines.base import SamplingParams
@@ -25,7 +26,8 @@ from r1kit.evaluate.metrics import problem_scores, summarise
 from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged, weights_stamp
 from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
 from r1kit.models import load_model, load_tokenizer
-from r1kit.rewards.judge import Judge
+from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.judge import Judge, OpenAIJudge
 from r1kit.seeds import derive_seed
 from r1kit.stage import Progress, SilentProgress
 from r1kit.types import Problem, PromptStyle, Rollout
@@ -45,6 +47,7 @@ __all__ = [
 
 GENERATIONS_NAME = "generations.jsonl"
 SUMMARY_NAME = "summary.json"
+VERDICTS_NAME = "verdicts.jsonl"  # a judge's, by the content of what was asked
 
 
 class EvalConfig(Config):
@@ -59,6 +62,8 @@ class EvalConfig(Config):
     max_new_tokens: int = Field(default=32_768, ge=1)
     # The languages that may turn up in a reasoning, as in a GRPO stage; None: any.
     languages: list[str] | None = None
+    # Grades what neither rules nor tinyworld's oracle can: judged problems, general prompts of one's own.
+    judge: ServerConfig | None = None
     num_bootstrap: int = Field(default=2000, ge=100)
 
 
@@ -85,6 +90,8 @@ def evaluate_model(
     progress = progress or SilentProgress()
     work_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    if judge is None and config.judge is not None:
+        judge = OpenAIJudge(config.judge)
     asked = plan_samples(problem_sets, samples=config.samples, general_samples=config.general_samples)
     sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
     request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
@@ -93,6 +100,8 @@ def evaluate_model(
     sampled = time.monotonic()
     progress.note(f"grading {len(rollouts)} samples")
     pairs = [(a.problem_set, rollout) for a, rollout in zip(asked, rollouts, strict=True)]
+    if judge is not None:
+        judge = LoggedJudge(judge, work_dir / VERDICTS_NAME, progress=progress, stage="judging")
     graded = grade_rollouts(pairs, style, languages=config.languages, judge=judge)
     summary = {
         "model": model_path,

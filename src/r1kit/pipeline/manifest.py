@@ -168,4 +168,15 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "world_size": distributed.world_size(),
         "machine": platform.machine(),
+        "cpu": f"{_cpu_name()}, {os.cpu_count()} cores",
     }
+
+
+def _cpu_name() -> str:
+    """The processor, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

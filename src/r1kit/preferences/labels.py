@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r1kit.ask_log import ask_logged
+from r1kit.ask_log import judge_logged
 from r1kit.preferences.config import PreferencesConfig
 from r1kit.rewards.chat_client import ServerConfig
 from r1kit.rewards.judge import Judge, JudgeRequest, OpenAIJudge, Verdict
@@ -53,7 +53,7 @@ def label_safety(
         questions = {
             item.name: JudgeRequest("safety", item.problem.question, item.text) for item in responses
         }
-        verdicts = _judge_logged(context, OpenAIJudge(config.label), questions)
+        verdicts = _ask(context, OpenAIJudge(config.label), questions)
         scores = [None if (found := verdicts[item.name]) is None else found.score for item in responses]
         return [None if score is None else score == 1.0 for score in scores]
     from r1kit.tinyworld.oracle import label_safe
@@ -85,7 +85,7 @@ def _judge_pairs(
             # which is shown first is drawn for each judgment: judges favour a place
             swapped[name] = bool(derive_seed(context.seed, "order", name) & 1)
             questions[name] = _swap(request) if swapped[name] else request
-    verdicts = _judge_logged(context, judge, questions)
+    verdicts = _ask(context, judge, questions)
     labels: list[int | None] = []
     for names_of_pair in names:
         scores: list[float] = []
@@ -110,15 +110,8 @@ def _swap(request: JudgeRequest) -> JudgeRequest:
     return replace(request, prediction=request.other, other=request.prediction)
 
 
-def _judge_logged(
+def _ask(
     context: StageContext, judge: Judge, questions: Mapping[str, JudgeRequest]
 ) -> dict[str, Verdict | None]:
-    return ask_logged(
-        questions,
-        lambda batch: [verdict if verdict.score is not None else None for verdict in judge(batch)],
-        context.work_dir / JUDGMENTS_LOG,
-        to_json=lambda verdict: {"score": verdict.score, "analysis": verdict.analysis},
-        from_json=lambda row: Verdict(row["score"], row["analysis"]),
-        progress=context.progress,
-        stage=context.name,
-    )
+    log = context.work_dir / JUDGMENTS_LOG
+    return judge_logged(questions, judge, log, progress=context.progress, stage=context.name)

@@ -16,7 +16,7 @@ from r1kit.draws import Sampler, plan_draws
 from r1kit.errors import DataError
 from r1kit.filters import Counts, content_key, is_one_language
 from r1kit.rejection.config import GeneralConfig, QualityConfig, RejectionConfig
-from r1kit.rejection.grading import judge_logged
+from r1kit.rejection.grading import ask_judge
 from r1kit.rejection.reasoning import choose_some
 from r1kit.rewards.chat_client import ServerConfig
 from r1kit.rewards.judge import JudgeRequest, OpenAIJudge
@@ -176,7 +176,7 @@ def _find_wanted(
     wanted = {problem.id: problem.wants_reasoning for problem in problems}
     if isinstance(general.reasoning, ServerConfig):
         questions = {f"reasoning {p.id}": JudgeRequest("reasoning", p.question) for p in problems}
-        verdicts = judge_logged(context, OpenAIJudge(general.reasoning), questions)
+        verdicts = ask_judge(context, OpenAIJudge(general.reasoning), questions)
         for problem in problems:
             verdict = verdicts[f"reasoning {problem.id}"]
             if verdict is not None:
@@ -264,7 +264,7 @@ def _score(
             )
             for item in candidates
         }
-        verdicts = judge_logged(context, OpenAIJudge(quality.judge), questions)
+        verdicts = ask_judge(context, OpenAIJudge(quality.judge), questions)
         found = [verdicts[f"quality {item.name}"] for item in candidates]
         return {
             item.name: None if verdict is None else verdict.score

@@ -5,10 +5,8 @@ nor wrong: it is not kept, and not in the pass rate.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-from r1kit.ask_log import ask_logged
+from r1kit.ask_log import judge_logged
 from r1kit.data.sources import refuse_code
 from r1kit.errors import RecipeError
 from r1kit.rejection.config import RejectionConfig
@@ -66,26 +64,14 @@ class Grader:
             verdicts[i] = right
         if questions:
             assert self._judge is not None
-            for name, verdict in judge_logged(self._context, self._judge, questions).items():
+            for name, verdict in ask_judge(self._context, self._judge, questions).items():
                 verdicts[rows[name]] = None if verdict is None else verdict.score == 1.0
         return verdicts
 
 
-def judge_logged(
+def ask_judge(
     context: StageContext, judge: Judge, questions: Mapping[str, JudgeRequest]
 ) -> dict[str, Verdict | None]:
-    """The verdict on each named question, None where there is none; what the stage's log has is not asked."""
-    log: Path = context.work_dir / VERDICTS_LOG
-    return ask_logged(
-        questions,
-        lambda batch: [verdict if verdict.score is not None else None for verdict in judge(batch)],
-        log,
-        to_json=_verdict_to_json,
-        from_json=lambda row: Verdict(row["score"], row["analysis"]),
-        progress=context.progress,
-        stage=context.name,
-    )
-
-
-def _verdict_to_json(verdict: Verdict) -> dict[str, Any]:
-    return {"score": verdict.score, "analysis": verdict.analysis}
+    """The verdict on each named question, None where there is none, through the stage's log."""
+    log = context.work_dir / VERDICTS_LOG
+    return judge_logged(questions, judge, log, progress=context.progress, stage=context.name)

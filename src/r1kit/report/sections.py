@@ -1,8 +1,6 @@
 """The report's smaller sections, each a fragment of HTML, or "" where the run has nothing for it."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -41,8 +39,7 @@ def facts_section(run: RunData) -> str:
         "torch": environment.get("torch"),
         "python": environment.get("python"),
         "threads × processes": threads,
-        "processor": environment.get("cpu")
-        or f"{cpu_name()}, {os.cpu_count()} cores (where this page was made)",
+        "processor": environment.get("cpu"),
     }
     cells = (
         f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
@@ -180,13 +177,3 @@ def manifests_section(run: RunData) -> str:
         for stage in run.stages.values()
         if stage.manifest
     )
-
-
-def cpu_name() -> str:
-    """The processor of this machine, as far as it tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
