@@ -18,7 +18,7 @@ ROWS = [
     "data",
     # 2
     "engines.base distributed losses sandbox",
-    "models prompts logprobs optim",
+    "models prompts logprobs optim policy_losses",
     "packing",
     # 3
     "engines.local checkpoint metrics rewards",

@@ -11,7 +11,8 @@ import torch.multiprocessing as mp
 from r1kit import distributed
 from r1kit.errors import StageHalted
 from r1kit.logprobs import collate, completion_logprobs, pack_by_tokens
-from r1kit.losses import LossParts, grpo_loss, next_token_loss
+from r1kit.losses import LossParts, next_token_loss
+from r1kit.policy_losses import POLICY_LOSSES, Totals, k3_kl
 from r1kit.train import OptimizerConfig, Trainer
 from tests.tiny_models import load_tiny, tiny_model
 
@@ -27,15 +28,20 @@ def make_trainer(folder: Path, **options) -> Trainer:
     return Trainer(model, config, total_steps=10)
 
 
-def grpo_rows(model, pack) -> LossParts:
+def policy_rows(model, pack, *, loss) -> LossParts:
     batch = collate([PROMPTS[i] for i in pack], [COMPLETIONS[i] for i in pack], pad_id=1)
     logprobs_BT, _ = completion_logprobs(model, batch)
     advantages = torch.tensor([ADVANTAGES[i] for i in pack])
     # an old policy and a reference that are off by an amount of the row's own
     offset = torch.tensor([0.05 * i - 0.2 for i in pack]).unsqueeze(1)
-    settings = {"clip_low": 0.2, "clip_high": 0.2, "kl_coef": 0.1, "denominator": 8}
+    totals = Totals(num_rows=8, num_tokens=sum(map(len, COMPLETIONS)), max_length=9)
+    settings = {"clip_low": 0.2, "clip_high": 0.2, "kl_coef": 0.1, "kl": k3_kl, "totals": totals}
     old, ref = logprobs_BT.detach() + offset, logprobs_BT.detach() - offset
-    return grpo_loss(logprobs_BT, old, ref, advantages, batch.loss_mask_BT, **settings)
+    return POLICY_LOSSES[loss](logprobs_BT, old, ref, advantages, batch.loss_mask_BT, **settings)
+
+
+POLICY_ROWS = [functools.partial(policy_rows, loss=loss) for loss in POLICY_LOSSES]
+grpo_rows = POLICY_ROWS[0]
 
 
 def sft_rows(model, pack) -> LossParts:
@@ -54,7 +60,7 @@ def flat_weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().reshape(-1) for p in trainer.model.parameters()])
 
 
-@pytest.mark.parametrize("rows", [grpo_rows, sft_rows])
+@pytest.mark.parametrize("rows", [*POLICY_ROWS, sft_rows], ids=[*POLICY_LOSSES, "sft"])
 def test_gradients_do_not_depend_on_the_micro_batch_token_budget(tmp_path, rows):
     model, _ = load_tiny(tiny_model(tmp_path))
     grads, losses = [], []

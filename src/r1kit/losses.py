@@ -1,9 +1,9 @@
-"""Advantages, losses and KL estimators: pure functions of float32 tensors.
+"""Advantages, and the losses of SFT and reward models: pure functions of float32 tensors.
 
 Legend: P problems, G group, B rows (P * G, group-major), T target positions (completion tokens).
 A loss returns its share of the mini-batch's loss: `denominator` is taken once per mini-batch, across
 micro-batches and ranks, so that shares add up to the same loss however the rows are batched.
-Not here: which rows are trained (the loss mask), logprobs (`logprobs`).
+Not here: losses of a policy (`policy_losses`), which rows are trained (the loss mask), logprobs (`logprobs`).
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 AdvantageScale = Literal["group", "batch", "none"]
-
-# exp(20) = 5e8: far beyond any useful ratio, and its square still fits float32
-_MAX_LOG_RATIO = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,74 +63,6 @@ def group_advantages(
     else:
         std = torch.zeros(())
     return centred / (std.clamp(min=std_floor) + eps)
-
-
-def k3_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """ref/pi - log(ref/pi) - 1 per token: an estimate of KL(pi || ref) (DeepSeek-R1 v1, eq. 2).
-
-    Never negative, and unbiased for tokens sampled from pi. Inside the exponential the log ratio is held at
-    20 at most.
-    """
-    log_ratio = ref_logprobs - logprobs
-    return log_ratio.clamp(max=_MAX_LOG_RATIO).exp() - log_ratio - 1.0
-
-
-def grpo_loss(
-    logprobs_BT: Tensor,
-    old_logprobs_BT: Tensor | None,
-    ref_logprobs_BT: Tensor | None,
-    advantages_B: Tensor,
-    loss_mask_BT: Tensor,
-    *,
-    clip_low: float,
-    clip_high: float,
-    kl_coef: float,
-    denominator: float,
-) -> LossParts:
-    """GRPO with ratio and KL per token (DeepSeekMath, eq. 3; DeepSeek-R1 v1, eq. 1), to be minimised.
-
-        loss = -1/denominator sum_i 1/|o_i| sum_t [ min(w A_i, clip(w, 1 - clip_low, 1 + clip_high) A_i)
-                                                    - kl_coef k3 ],    w = exp(logprobs - old_logprobs)
-
-    Each row is averaged over its own trained tokens, then rows are summed; `denominator` is the number of
-    trained rows of the whole mini-batch. A row without a trained token contributes nothing.
-    `old_logprobs_BT` None means on-policy: the ratio is 1, and its gradient is kept. With `kl_coef` 0 and a
-    reference, the KL is reported and not trained.
-    Metrics, per-row means averaged over rows: `policy/clip_frac` (share of tokens whose ratio is cut, so
-    that they give no policy gradient), `policy/clip_high_frac`, `policy/ratio_mean`, `kl/old`, `kl/ref`.
-    """
-    mask = loss_mask_BT.bool()
-    weight_BT = mask / mask.sum(1, keepdim=True).clamp(min=1) / denominator
-
-    def average(values_BT: Tensor) -> Tensor:
-        return (values_BT * weight_BT).sum()
-
-    # what stands where nothing is trained may be anything, also NaN, which a weight of 0 would let through
-    logprobs = torch.where(mask, logprobs_BT.float(), 0.0)
-    old = logprobs.detach() if old_logprobs_BT is None else torch.where(mask, old_logprobs_BT.float(), 0.0)
-    log_ratio = (logprobs - old).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
-    ratio = log_ratio.exp()
-    advantages_B1 = advantages_B.float().unsqueeze(1)
-    clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
-    objective = torch.minimum(ratio * advantages_B1, clipped * advantages_B1)
-
-    with torch.no_grad():
-        cut_high = (advantages_B1 > 0) & (ratio > 1.0 + clip_high)
-        cut_low = (advantages_B1 < 0) & (ratio < 1.0 - clip_low)
-        metrics = {
-            "policy/clip_frac": average((cut_high | cut_low).float()),
-            "policy/clip_high_frac": average(cut_high.float()),
-            "policy/ratio_mean": average(ratio),
-            # tokens come from the old policy: KL(old || pi) is the mean of pi/old - log(pi/old) - 1
-            "kl/old": average(ratio - log_ratio - 1.0),
-        }
-    loss = -average(objective)
-    if ref_logprobs_BT is not None:
-        kl = average(k3_kl(logprobs, torch.where(mask, ref_logprobs_BT.float(), 0.0)))
-        metrics["kl/ref"] = kl.detach()
-        if kl_coef:
-            loss = loss + kl_coef * kl
-    return LossParts(loss, metrics)
 
 
 def next_token_loss(logprobs_BT: Tensor, loss_mask_BT: Tensor, *, denominator: float) -> LossParts:

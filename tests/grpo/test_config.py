@@ -21,6 +21,7 @@ def test_defaults_are_the_papers():
     assert paper.num_updates == 10_400
     assert paper.problems_per_step * paper.group_size == 8_192
     assert (paper.clip_eps, paper.clip_high, paper.kl_coef) == (10.0, 10.0, 0.001)
+    assert (paper.loss, paper.kl_estimator) == ("grpo", "k3")
     assert (paper.reference_refresh_every, paper.optimizer.learning_rate) == (400, 3e-6)
 
 
@@ -33,6 +34,7 @@ def test_schedules_replace_what_is_in_force_from_their_step_on():
     assert [scheduled.shares_at(s) for s in (4, 5)] == [{"reasoning": 1}, {"reasoning": 1, "general": 3}]
     assert [scheduled.weights_at(s) for s in (4, 5)] == [{"accuracy": 1}, {"accuracy": 1, "helpful": 0.5}]
     assert [scheduled.max_new_tokens_at(s) for s in (1, 6, 7)] == [100, 100, 200]
+    assert (scheduled.longest_completion, config(max_new_tokens=7).longest_completion) == (200, 7)
     assert scheduled.problem_sets() == ["general", "reasoning"]
     assert scheduled.reward_names() == ["accuracy", "helpful"]
 

@@ -6,6 +6,7 @@ import torch
 from r1kit import packing
 from r1kit.grpo.groups import Group
 from r1kit.grpo.learner import Learner, Row, advantages_of, average_metrics, split_rows
+from r1kit.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.train import Trainer
 from tests.grpo.scripted import breakdown, problems, rollout
 from tests.grpo.test_config import config
@@ -39,6 +40,7 @@ def weights(policy):
     return torch.cat([parameter.detach().flatten() for parameter in policy.parameters()])
 
 
+LENGTHS = [{"from_step": 1, "value": 9}, {"from_step": 2, "value": 7}]
 GROUPS = [group(0, [RIGHT, WRONG, WRONG]), group(1, [RIGHT, RIGHT, WRONG]), group(2, [WRONG, WRONG, WRONG])]
 
 
@@ -75,10 +77,13 @@ def test_the_split_is_random_even_and_in_order():
     assert samples != [[row.rollout.sample for row in part] for part in split_rows(rows, 3, seed=2)]
 
 
-def test_the_gradient_does_not_depend_on_the_micro_batches(policy, monkeypatch):
+@pytest.mark.parametrize("loss", POLICY_LOSSES)
+def test_the_gradient_does_not_depend_on_the_micro_batches(policy, monkeypatch, loss):
     results = []
     for budget in (8, 10_000):
-        trained, settings = learner(policy, tokens_per_micro_batch=budget, kl_coef=0.1)
+        trained, settings = learner(
+            policy, tokens_per_micro_batch=budget, kl_coef=0.1, loss=loss, max_new_tokens=8
+        )
         gradients = []
 
         def keep(parameters, *_, into=gradients):
@@ -93,8 +98,36 @@ def test_the_gradient_does_not_depend_on_the_micro_batches(policy, monkeypatch):
     assert results[0][1] == pytest.approx(results[1][1], rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("mini_batches", [1, 2])
-def test_an_update_with_shared_prompts_is_that_of_padded_rows(policy, monkeypatch, mini_batches):
+def test_the_learner_counts_what_losses_are_divided_by(policy):
+    trained, settings = learner(policy, mini_batches=1, loss="dr_grpo", max_new_tokens=LENGTHS)
+    seen = []
+
+    def spy(*tensors, totals, **options):
+        seen.append(totals)
+        return POLICY_LOSSES["dr_grpo"](*tensors, totals=totals, **options)
+
+    trained._policy_loss = spy
+    trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    # rows of 2, 3, 4 and of 3, 4, 5 tokens; the constant group is not trained; the longest limit of the stage
+    assert seen == [Totals(num_rows=6, num_tokens=21, max_length=9)]
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_the_learner_takes_the_recipes_kl(policy, estimator):
+    # a reference that is off: its KL is no longer 0, and every estimator sees another one
+    trained, settings = learner(policy, kl_coef=0.1, kl_estimator=estimator)
+    with torch.no_grad():
+        trained.reference.get_input_embeddings().weight.mul_(0.5)
+    tokens = trained._collate([Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts])
+    ours, ref = (trained._frozen_logprobs(model, tokens) for model in (trained.policy, trained.reference))
+    mask = tokens.loss_mask_BT
+    values = KL_ESTIMATORS[estimator](ours, ref) * mask
+    row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    assert row["kl/ref"] == pytest.approx(float((values.sum(1) / mask.sum(1)).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("mini_batches", "loss"), [(1, "grpo"), *((2, loss) for loss in POLICY_LOSSES)])
+def test_an_update_with_shared_prompts_is_that_of_padded_rows(policy, monkeypatch, mini_batches, loss):
     # a row without a reward is dropped from its group, a constant group as a whole
     groups = [
         group(0, [RIGHT, WRONG, LOST, WRONG, RIGHT]),
@@ -104,7 +137,16 @@ def test_an_update_with_shared_prompts_is_that_of_padded_rows(policy, monkeypatc
     results = []
     for batching in (packing.SHARED_PROMPTS, packing.PADDED):
         monkeypatch.setattr("r1kit.grpo.learner.batching_for", lambda _, batching=batching: batching)
-        trained, settings = learner(policy, kl_coef=0.1, mini_batches=mini_batches)
+        # groups are split over micro-batches, rows never are: with gspo a ratio is of a whole row
+        trained, settings = learner(
+            policy,
+            kl_coef=0.1,
+            mini_batches=mini_batches,
+            loss=loss,
+            max_new_tokens=8,
+            tokens_per_micro_batch=20,
+            clip_eps=1e-3,
+        )
         # Adam's first update is the gradient's sign where it is far from 0: plain descent shows its size
         trained.trainer._optimizer = torch.optim.SGD(trained.policy.parameters(), lr=1e-2)
         row = trained.train_step(1, groups, advantages_of(groups, settings))

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
+from r1kit.policy_losses import KlName, LossName
 from r1kit.rewards.chat_client import ServerConfig
 from r1kit.train import OptimizerConfig
 from r1kit.types import PromptStyle
@@ -96,11 +97,16 @@ class GrpoConfig(Config):
 
     # Updates.
     mini_batches: int = Field(16, ge=1)  # updates per step, one inner epoch [v2 2.1]
+    # "grpo": [v1 eq. 1]. The others average or weigh differently: the table in `policy_losses`. To "dr_grpo"
+    # belongs advantage_scale = "none", to "gspo" a clip of 3e-4 and 4e-4, to "cispo" a clip_eps of 1 or more
+    # (no lower bound).
+    loss: LossName = "grpo"
     clip_eps: float = Field(10.0, gt=0)  # [v2 3.2.1]; PPO's 0.2 is what TINYWORLD measured
     clip_eps_high: float | None = Field(
         None, gt=0
     )  # upper side, where it differs (DAPO: 0.28); None: clip_eps
     kl_coef: float = Field(0.001, ge=0)  # [v2 2.1]; 0 loads no reference
+    kl_estimator: KlName = "k3"  # [v1 eq. 2]; "k2" and "k1" have the gradient of KL(policy || reference)
     reference_refresh_every: int = Field(400, ge=0)  # updates [v2 2.1], at the next step's start; 0: never
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-6)  # [v2 2.1]
     tokens_per_micro_batch: int = Field(2_000, ge=1)  # TINYWORLD: fastest on a CPU; no effect on the gradient
@@ -138,6 +144,13 @@ class GrpoConfig(Config):
         if isinstance(self.max_new_tokens, int):
             return self.max_new_tokens
         return [point for point in self.max_new_tokens if point.from_step <= step][-1].value
+
+    @property
+    def longest_completion(self) -> int:
+        """The longest completion allowed at any step."""
+        if isinstance(self.max_new_tokens, int):
+            return self.max_new_tokens
+        return max(point.value for point in self.max_new_tokens)
 
     def problem_sets(self) -> list[str]:
         """Every problem set that the stage trains on, sorted."""

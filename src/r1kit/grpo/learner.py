@@ -19,8 +19,9 @@ from r1kit.distributed import all_reduce_sum
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, fate
 from r1kit.logprobs import CompletionBatch, completion_logprobs
-from r1kit.losses import LossParts, group_advantages, grpo_loss
+from r1kit.losses import LossParts, group_advantages
 from r1kit.packing import batching_for
+from r1kit.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.seeds import derive_seed
 from r1kit.train import Trainer
 from r1kit.types import Rollout
@@ -78,6 +79,8 @@ class Learner:
         self.trainer = Trainer(policy, config.optimizer, total_steps=config.num_updates)
         self.reference: PreTrainedModel | None = None
         self.refreshed_at = 0  # the update after which the reference was last replaced by the policy
+        self._policy_loss = POLICY_LOSSES[config.loss]
+        self._kl = KL_ESTIMATORS[config.kl_estimator]
         self._batching = batching_for(policy)
         self._pad_id = pad_id
         self._seed = seed
@@ -143,22 +146,23 @@ class Learner:
         num_tokens = sum(len(row.rollout.completion.token_ids) for rows in micro_batches for row in rows)
         counts = torch.tensor([sum(len(rows) for rows in micro_batches), num_tokens], dtype=torch.float64)
         num_rows, num_tokens_in_all = all_reduce_sum(counts).tolist()
+        totals = Totals(num_rows, num_tokens_in_all, max_length=self.config.longest_completion)
 
         def batches() -> Iterator[MicroBatch]:
             for rows, old_logprobs in zip(micro_batches, old, strict=True):
                 yield self._micro_batch(rows, old_logprobs)
 
         def loss(batch: MicroBatch) -> LossParts:
-            return self._loss(batch, num_rows=num_rows, num_tokens=num_tokens_in_all)
+            return self._loss(batch, totals)
 
         return self.trainer.update(batches(), loss)
 
-    def _loss(self, batch: MicroBatch, *, num_rows: float, num_tokens: float) -> LossParts:
+    def _loss(self, batch: MicroBatch, totals: Totals) -> LossParts:
         config = self.config
         logprobs_BT, entropy_BT = completion_logprobs(
             self.policy, batch.tokens, temperature=config.temperature, with_entropy=True
         )
-        parts = grpo_loss(
+        parts = self._policy_loss(
             logprobs_BT,
             batch.old_logprobs_BT,
             batch.ref_logprobs_BT,
@@ -167,15 +171,16 @@ class Learner:
             clip_low=config.clip_eps,
             clip_high=config.clip_high,
             kl_coef=config.kl_coef,
-            denominator=num_rows,
+            kl=self._kl,
+            totals=totals,
         )
         assert entropy_BT is not None
         # the policy that sampled, as the trainer sees it, against what the sampler said
         before_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
         log_ratio_N = (before_BT[batch.tokens.loss_mask_BT] - batch.sampler_logprobs_N).abs()
         extra = {
-            "policy/entropy": entropy_BT.sum() / num_tokens,
-            "sampler/logratio_mean": log_ratio_N.sum() / num_tokens,
+            "policy/entropy": entropy_BT.sum() / totals.num_tokens,
+            "sampler/logratio_mean": log_ratio_N.sum() / totals.num_tokens,
             "sampler/logratio_max": log_ratio_N.max(),
         }
         return LossParts(parts.loss, {**parts.metrics, **extra})
