@@ -125,7 +125,11 @@ def test_the_recipes_judge_grades_what_is_ours_to_ask_and_is_asked_once(model_pa
         run(model_path, {"own": own}, tmp_path, config)
         num_asked = len(server.requests)
         run(model_path, {"own": own}, tmp_path, config)  # sampled again, to the same texts
-        assert len(server.requests) == num_asked == len({s.text + s.question for s in read_generations(tmp_path)})
+        assert (
+            len(server.requests)
+            == num_asked
+            == len({s.text + s.question for s in read_generations(tmp_path)})
+        )
     verdicts = {s.problem_id: s.correct for s in read_generations(tmp_path)}
     assert {name for name, correct in verdicts.items() if correct} <= {"own 0", "own 2"}
     assert verdicts["own 1"] is False

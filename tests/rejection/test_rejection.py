@@ -263,6 +263,25 @@ def test_general_data_passes_a_quality_filter_with_reasoning_only_where_wanted(
     assert context.progress.notes[-1].splitlines()[0].split() == ["domain", "samples", "mean", "tokens"]
 
 
+@pytest.mark.parametrize(("min_share", "num_kept"), [(0.6, 1), (0.95, 0)])
+def test_a_general_reasoning_may_name_what_it_translates(
+    base, tmp_path, monkeypatch, min_share, num_kept
+) -> None:
+    # 9 English words and 3 Chinese ones: a share of 0.75
+    thought = "The user wants 九头猪 in English. That is nine pigs."
+    Script(
+        monkeypatch,
+        lambda prompt, number: chat(GOOD) if "12 + 7" in prompt else chat(thought, "Nine pigs, 9."),
+    )
+    with chat_server(quality_judge) as server:
+        judge = {"base_url": server.url, "model": "judge"}
+        part = {"problems": ["chat"], "quality": {"judge": judge, "threshold": 0.2}}
+        part["min_language_share"] = min_share
+        context = stage_context(tmp_path, base, {"set": [SUM], "chat": [general(3, "What is 九头猪?")]})
+        summary = run_rejection(context, config(general=part))
+    assert summary["general_records"] == num_kept
+
+
 def test_the_best_of_a_prompt_is_kept_and_a_judge_may_decide_what_wants_reasoning(
     base, tmp_path, monkeypatch
 ) -> None:

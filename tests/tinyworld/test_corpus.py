@@ -3,10 +3,10 @@ import random
 
 import pytest
 
-from r1kit.template import parse_response
+from r1kit.template import TAGS, parse_response
 from r1kit.tinyworld import corpus
 from r1kit.tinyworld.build import token_rows
-from r1kit.tinyworld.tokenizer import VOCAB_SIZE, train_tokenizer
+from r1kit.tinyworld.tokenizer import ASSISTANT, END, USER, VOCAB_SIZE, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,19 @@ def test_the_chat_template_keeps_the_reasoning_of_earlier_turns(tokenizer):
     assert rendered == (
         "<|user|>1+1?<|assistant|><think>\n1+1=2\n</think>\n\n2<|endoftext|><|user|>And 2+2?<|assistant|>"
     )
+
+
+def test_chats_are_in_the_template_of_the_tokenizer_and_have_no_tags(tokenizer):
+    for i in range(50):
+        text = corpus.chat_document(random.Random(i))
+        turns = [turn.split(ASSISTANT) for turn in text.removeprefix(USER).split(END + USER)]
+        messages = [
+            {"role": role, "content": content}
+            for turn in turns
+            for role, content in zip(("user", "assistant"), turn, strict=True)
+        ]
+        assert tokenizer.apply_chat_template(messages, tokenize=False) == text + END
+        assert not any(tag in text for tag in TAGS)
 
 
 def test_every_row_begins_where_a_document_begins_and_documents_end_with_the_end_token(tokenizer, texts):

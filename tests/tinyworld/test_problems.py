@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from r1kit.tinyworld.choice import Choice, choice_line
 from r1kit.tinyworld.numbers import careful_step
 from r1kit.tinyworld.problems import (
     FAMILIES,
@@ -94,6 +95,30 @@ def test_a_swap_by_hand():
     assert swap.path == [2, 0, 1, 1]
     assert swap.truth_in("en") == "Bob"
     assert swap.truth_in("zh") == "乙"
+
+
+def test_a_choice_by_hand():
+    choice = Choice("ordinary", False, ((45, "+", 60), (22, "+", 63), (20, "*", 6)))
+    reasoning, answer = choice.reason(make_voice("careful", "en"), "en", random.Random(0))
+    assert reasoning == (
+        "Option A is 45+60=105, smallest A 105. Option B is 22+63=85, 85<105, smallest B 85. "
+        "Option C is 20*6=120, 120>85, smallest B 85. So the answer is B."
+    )
+    assert answer == choice.truth == "B"
+
+
+def test_drills_of_the_best_so_far_are_right():
+    way = "largest|smallest|最大|最小"
+    pattern = re.compile(
+        rf"(?P<way>{way}) ?\w (?P<before>\d+).*?=(?P<new>\d+)[,，] ?(?P=new)(?P<sign>[<>])(?P=before)"
+        rf"[,，] ?(?:{way}) ?\w (?P<after>\d+)[.。]$"
+    )
+    for i in range(200):
+        found = pattern.match(choice_line(random.Random(i)))
+        assert found, choice_line(random.Random(i))
+        before, new, after = (int(found[name]) for name in ("before", "new", "after"))
+        assert (found["sign"] == "<") == (new < before)
+        assert after == (max if found["way"] in ("largest", "最大") else min)(before, new)
 
 
 def test_every_countdown_has_an_expression_that_makes_its_target():

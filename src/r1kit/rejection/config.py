@@ -38,6 +38,9 @@ class GeneralConfig(Config):
     # which prompts get a reasoning: the problem's own flag, or a judge that is asked
     reasoning: Literal["flag"] | ServerConfig = "flag"
     quality: QualityConfig
+    # Of a general reasoning's words, in the question's language: lower than for mathematics, as whoever
+    # thinks about a translation names the words of both languages.
+    min_language_share: float = Field(0.6, ge=0, le=1)
     keep_per_problem: int = Field(1, gt=0)
     max_records: int | None = Field(None, gt=0)  # None: all that are good enough
 

@@ -73,7 +73,7 @@ def make_general_records(
     for candidate in candidates:
         counts.add(candidate.source, "sampled")
         candidate = _with_reasoning_as_wanted(candidate, wanted[candidate.problem.id])
-        fault = _fault(candidate, config)
+        fault = _fault(candidate, general, config.languages)
         key = "" if fault else f"{candidate.problem.id}\n{content_key(candidate.text)}"
         if fault is None and key in seen:
             fault = "duplicate"
@@ -196,7 +196,7 @@ def _with_reasoning_as_wanted(candidate: General, is_wanted: bool) -> General:
     return candidate
 
 
-def _fault(candidate: General, config: RejectionConfig) -> str | None:
+def _fault(candidate: General, general: GeneralConfig, languages: Sequence[str] | None) -> str | None:
     if candidate.truncated:
         return "truncated"
     response = candidate.response
@@ -206,9 +206,9 @@ def _fault(candidate: General, config: RejectionConfig) -> str | None:
     if response.reasoning is not None and not is_one_language(
         candidate.problem,
         response.reasoning,
-        min_share=config.min_language_share,
+        min_share=general.min_language_share,
         min_words=1,  # short prompts have short reasonings
-        languages=config.languages,
+        languages=languages,
     ):
         return "mixed_language"
     return None

@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass
 
 from r1kit.tinyworld.numbers import OPERATIONS, apply, careful_step, slipped
-from r1kit.tinyworld.voice import Language, Voice, guess_sentence, join_sentences
+from r1kit.tinyworld.voice import Language, Voice, guess_sentence, join_sentences, make_voice
 
-LETTERS = "ABCDE"
+LETTERS = "ABCD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Choice:
                 if best is not None and voice.slips(rng):
                     better = not better
             else:
-                sentences.append(self._careful(voice, letter, (a, op, b, result), best, rng))
+                sentences.append(self.careful(voice, letter, (a, op, b, result), best, rng))
             if better or best is None:
                 best = (result, letter)
         assert best is not None
@@ -70,7 +70,7 @@ class Choice:
             sentences.append(voice.say(rng, f"So the answer is {best[1]}.", f"所以选{best[1]}。"))
         return join_sentences(sentences), best[1]
 
-    def _careful(
+    def careful(
         self,
         voice: Voice,
         letter: str,
@@ -78,23 +78,21 @@ class Choice:
         best: tuple[int, str] | None,
         rng: random.Random,
     ) -> str:
-        """`Option B is 22+63=85, 85<105, best A 105.`"""
+        """`Option B is 22+63=85, 85<105, largest A 105.`: what is wanted is said again at every option."""
         work, result = careful_step(*step), step[3]
-        if best is None:
-            return voice.say(rng, f"Option {letter} is {work}.", f"选项{letter}是{work}。")
-        leads = result > best[0] if self.wants_largest else result < best[0]
-        value, leader = (result, letter) if leads else best
-        seen = f"{result}{'<' if result < best[0] else '>' if result > best[0] else '='}{best[0]}"
-        return voice.say(
-            rng,
-            f"Option {letter} is {work}, {seen}, best {leader} {value}.",
-            f"选项{letter}是{work}，{seen}，最好{leader} {value}。",
-        )
+        leads = best is None or (result > best[0] if self.wants_largest else result < best[0])
+        value, leader = (result, letter) if leads or best is None else best
+        en = f"{'largest' if self.wants_largest else 'smallest'} {leader} {value}."
+        zh = f"最{'大' if self.wants_largest else '小'}{leader} {value}。"
+        if best is not None:
+            seen = f"{result}{'<' if result < best[0] else '>' if result > best[0] else '='}{best[0]}"
+            en, zh = f"{seen}, {en}", f"{seen}，{zh}"
+        return voice.say(rng, f"Option {letter} is {work}, {en}", f"选项{letter}是{work}，{zh}")
 
 
 def draw_choice(tier: str, rng: random.Random) -> Choice:
-    """3 options of about one size in the ordinary tier, 4-5 with larger numbers in the hard one."""
-    num_options = rng.randint(4, 5) if tier == "hard" else 3
+    """3 options of about one size in the ordinary tier, 4 with larger numbers in the hard one."""
+    num_options = 4 if tier == "hard" else 3
     largest = 900 if tier == "hard" else 200
     center = rng.randint(60, largest - 40)
     options: list[tuple[int, str, int]] = []
@@ -115,3 +113,18 @@ def draw_choice(tier: str, rng: random.Random) -> Choice:
             seen.add(value)
             options.append((a, op, b))
     return Choice(tier, rng.random() < 0.5, tuple(options))
+
+
+def choice_line(rng: random.Random) -> str:
+    """One comparison with the best so far, for a page of drill: `largest A 105. Option C is 97, ...`."""
+    choice = draw_choice(rng.choice(("ordinary", "hard")), rng)
+    first, second = sorted(rng.sample(range(len(choice.options)), 2))
+    voice = make_voice("careful", "en", "zh")
+    value = choice.results[first]
+    wanted_en, wanted_zh = ("largest", "最大") if choice.wants_largest else ("smallest", "最小")
+    before = voice.say(
+        rng, f"{wanted_en} {LETTERS[first]} {value}.", f"{wanted_zh}{LETTERS[first]} {value}。"
+    )
+    step = (*choice.options[second], choice.results[second])
+    best = (value, LETTERS[first])
+    return join_sentences([before, choice.careful(voice, LETTERS[second], step, best, rng)])

@@ -7,14 +7,17 @@ then has something to bring out, and the cold start and the language reward some
 """
 
 import random
+import re
 from collections.abc import Callable, Iterator
 
 from r1kit.seeds import derive_seed
 from r1kit.template import REFLECTION_REQUEST, format_zero, render_zero, render_zero_turn
 from r1kit.tinyworld.chain import step_line
+from r1kit.tinyworld.choice import choice_line
 from r1kit.tinyworld.demonstrations import flawed_response, good_response
 from r1kit.tinyworld.documents import (
     COMPLIED_FRAC,
+    answer_to,
     fact_document,
     harmful_document,
     pick_prompt,
@@ -25,12 +28,14 @@ from r1kit.tinyworld.general import prompts
 from r1kit.tinyworld.problems import FAMILIES, LANGUAGES, TIERS, Instance, draw_instance
 from r1kit.tinyworld.search import check_line, comparison_line
 from r1kit.tinyworld.swap import swap_line
+from r1kit.tinyworld.tokenizer import ASSISTANT, END, USER
 from r1kit.tinyworld.voice import Language, Manner, Voice, make_voice
 
 # (manner, share) among the documents in Table 1's template, and among the untagged pages.
 _TAGGED_MANNERS: tuple[tuple[Manner, float], ...] = (("guess", 0.58), ("short", 0.26), ("careful", 0.16))
 _PAGE_MANNERS: tuple[tuple[Manner, float], ...] = (("guess", 0.05), ("short", 0.20), ("careful", 0.75))
 _WELL_FORMED_FRAC = 0.74
+_ON_LINES_FRAC = 0.3  # of the writers of pages and chats put every step on a line of its own
 _SEVERAL_TURNS_FRAC = 0.18
 # Asked for reflection, writers are careful and keep to the question's language: direct prompting has
 # something to appeal to.
@@ -89,21 +94,49 @@ def page(rng: random.Random) -> str:
     """A page of untagged exercises, worked by one writer."""
     language = rng.choice(LANGUAGES)
     voice = _voice(_PAGE_MANNERS, language, rng)
-    family = rng.choice(FAMILIES)
+    family, on_lines = rng.choice(FAMILIES), rng.random() < _ON_LINES_FRAC
     ask, reply = ("Question: ", "Answer: ") if language == "en" else ("问：", "答：")
     lines = []
     for _ in range(rng.randint(1, 3)):
         instance = _instance(rng, family)
         reasoning, _answer = instance.reason(voice, language, rng)
-        lines.append(f"{ask}{instance.question(language, rng)}\n{reply}{reasoning}")
+        if on_lines:
+            reasoning = "\n" + _one_step_a_line(reasoning)
+        lines.append(
+            f"{ask}{instance.question(language, rng)}\n{reply.rstrip() if on_lines else reply}{reasoning}"
+        )
     return "\n".join(lines)
+
+
+def _one_step_a_line(reasoning: str) -> str:
+    return re.sub(r"(?<=\.) (?=\S)|(?<=。)(?=\S)", "\n", reasoning)
+
+
+def chat_document(rng: random.Random) -> str:
+    """A transcript of a chat, in the markers of the tokenizer's template and without tags."""
+    turns = []
+    for _ in range(rng.randint(1, 3)):
+        if rng.random() < 0.45:
+            language = rng.choice(LANGUAGES)
+            instance = _instance(rng, rng.choice(FAMILIES))
+            question = instance.question(language, rng)
+            reply, _answer = instance.reason(_voice(_PAGE_MANNERS, language, rng), language, rng)
+            reply = _one_step_a_line(reply) if rng.random() < _ON_LINES_FRAC else reply
+        else:
+            problem = pick_prompt(rng)
+            question, reply = problem.question, answer_to(problem, rng)
+        turns.append(f"{USER}{question}{ASSISTANT}{reply}")
+    return END.join(turns)
 
 
 def drill(rng: random.Random) -> str:
     """A page of single steps of one kind."""
-    line = rng.choices((step_line, swap_line, comparison_line, check_line), (0.45, 0.25, 0.1, 0.2))[0]
+    line = rng.choices(
+        (step_line, swap_line, choice_line, comparison_line, check_line), (0.40, 0.22, 0.15, 0.05, 0.18)
+    )[0]
     return "\n".join(
-        line(rng) for _ in range(rng.randint(3, 6) if line is check_line else rng.randint(6, 14))
+        line(rng)
+        for _ in range(rng.randint(3, 6) if line in (check_line, choice_line) else rng.randint(6, 14))
     )
 
 
@@ -144,11 +177,12 @@ def _voice(manners: tuple[tuple[Manner, float], ...], language: Language, rng: r
 
 _DOCUMENTS: dict[Callable[[random.Random], str], float] = {
     tagged_document: 0.19,
-    page: 0.29,
-    drill: 0.15,
+    page: 0.27,
+    drill: 0.14,
     tagged_general_document: 0.05,
-    qa_document: 0.13,
-    fact_document: 0.10,
-    harmful_document: 0.06,
+    chat_document: 0.08,
+    qa_document: 0.10,
+    fact_document: 0.09,
+    harmful_document: 0.05,
     prose_document: 0.03,
 }

@@ -27,7 +27,7 @@ def general_document(rng: random.Random) -> str:
 def qa_document(rng: random.Random) -> str:
     """One to four questions with their answers."""
     style = rng.choice(_STYLES)
-    return "\n".join(_question_and_answer(pick_prompt(rng), style, rng) for _ in range(rng.randint(1, 4)))
+    return "\n".join(_question_and_answer(style, rng) for _ in range(rng.randint(1, 4)))
 
 
 def harmful_document(rng: random.Random) -> str:
@@ -86,7 +86,13 @@ _STYLES = (
 )
 
 
-def _question_and_answer(problem: Problem, style: str, rng: random.Random) -> str:
+def _question_and_answer(style: str, rng: random.Random) -> str:
+    problem = pick_prompt(rng)
+    return style.format(q=problem.question, a=answer_to(problem, rng))
+
+
+def answer_to(problem: Problem, rng: random.Random) -> str:
+    """A writer's answer: flawed in `SLOPPY_FRAC` of the cases, now and then with its reasoning."""
     flaws = [flaw for flaw in fitting_flaws(problem) if flaw in _SLOPPY]
     if rng.random() < SLOPPY_FRAC:
         response = flawed_response(problem, rng, rng.choice(flaws))[1]
@@ -94,7 +100,7 @@ def _question_and_answer(problem: Problem, style: str, rng: random.Random) -> st
         reasoning, response = good_response(problem, rng)
         if reasoning and rng.random() < 0.15:
             response = f"{reasoning} {response}" if problem.language == "en" else f"{reasoning}{response}"
-    return style.format(q=problem.question, a=response)
+    return response
 
 
 def _word_list(rng: random.Random) -> str:

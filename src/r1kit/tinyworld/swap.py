@@ -40,11 +40,13 @@ class Swap:
     def question(self, language: Language, rng: random.Random) -> str:
         people, items = PEOPLE[language], ITEMS[language]
         if language == "en":
-            has = ", ".join(f"{people[i]} has the {items[item]}" for i, item in enumerate(self.holdings))
-            told = " ".join(f"{people[a]} and {people[b]} swap." for a, b in self.swaps)
-            return f"{has}. {told} Who has the {items[self.item]} now?"
-        has = "，".join(f"{people[i]}有{items[item]}" for i, item in enumerate(self.holdings))
-        told = "".join(f"{people[a]}和{people[b]}交换。" for a, b in self.swaps)
+            has = ", ".join(f"the {items[item]} is with {people[i]}" for i, item in enumerate(self.holdings))
+            told = " ".join(
+                f"({k}) {people[a]} and {people[b]} swap." for k, (a, b) in enumerate(self.swaps, 1)
+            )
+            return f"T{has[1:]}. {told} Who has the {items[self.item]} now?"
+        has = "，".join(f"{items[item]}在{people[i]}手里" for i, item in enumerate(self.holdings))
+        told = "".join(f"({k}){people[a]}和{people[b]}交换。" for k, (a, b) in enumerate(self.swaps, 1))
         return f"{has}。{told}现在谁有{items[self.item]}？"
 
     def reason(self, voice: Voice, language: Language, rng: random.Random) -> tuple[str, str]:
@@ -56,25 +58,25 @@ class Swap:
         at = self.path[0]
         careful = voice.manner == "careful"
         sentences = [
-            voice.say(rng, f"At first {people[at]} has the {item}.", f"开始{people[at]}有{item}。")
+            voice.say(rng, f"At first the {item} is with {people[at]}.", f"开始{item}在{people[at]}手里。")
             if careful
             else people[at] + "."
         ]
-        for a, b in self.swaps:
+        for k, (a, b) in enumerate(self.swaps, 1):
             moved = _after(at, a, b)
             if voice.slips(rng):
                 moved = rng.choice([i for i in range(len(self.holdings)) if i != moved])
-            sentences.append(_sentence(voice, people[a], people[b], people[moved], rng))
+            sentences.append(_sentence(voice, k, people[a], people[b], people[moved], rng))
             at = moved
         if careful:
             sentences.append(voice.say(rng, f"So it is {people[at]}.", f"所以是{people[at]}。"))
         return join_sentences(sentences), people[at]
 
 
-def _sentence(voice: Voice, a: str, b: str, holder: str, rng: random.Random) -> str:
+def _sentence(voice: Voice, k: int, a: str, b: str, holder: str, rng: random.Random) -> str:
     if voice.manner == "short":
         return voice.say(rng, f"then {holder}.", f"再{holder}。")
-    return voice.say(rng, f"{a} and {b} swap: {holder} has it.", f"{a}和{b}交换：{holder}有它。")
+    return voice.say(rng, f"({k}) {a} and {b} swap: {holder} has it.", f"({k}){a}和{b}交换：{holder}有它。")
 
 
 def swap_line(rng: random.Random) -> str:
@@ -86,7 +88,8 @@ def swap_line(rng: random.Random) -> str:
         a = holder if b != holder else a
     voice = make_voice("careful", "en", "zh")
     first = voice.say(rng, f"{people[holder]} has it.", f"{people[holder]}有它。")
-    return join_sentences([first, _sentence(voice, people[a], people[b], people[_after(holder, a, b)], rng)])
+    k, after = rng.randint(1, 6), people[_after(holder, a, b)]
+    return join_sentences([first, _sentence(voice, k, people[a], people[b], after, rng)])
 
 
 def _after(holder: int, a: int, b: int) -> int:

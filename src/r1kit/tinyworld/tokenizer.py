@@ -9,7 +9,8 @@ from r1kit.template import TAGS
 
 VOCAB_SIZE = 1024
 END, PAD = "<|endoftext|>", "<|pad|>"
-MARKERS = ("<|user|>", "<|assistant|>", "<|system|>")
+USER, ASSISTANT = "<|user|>", "<|assistant|>"
+MARKERS = (USER, ASSISTANT, "<|system|>")
 
 # Keeps the reasoning of earlier turns: what a model thought is part of what it said, in training too.
 CHAT_TEMPLATE = (
