@@ -276,6 +276,13 @@ def test_answers_that_the_verifier_could_not_compare_are_counted_by_step(base, t
     assert sum("the math verifier ran out of time on" in note for note in progress.notes) == 1
 
 
+def test_a_temperature_schedule_is_what_the_engine_samples_at(base, tmp_path):
+    factory, made = scripted()
+    schedule = [{"from_step": 1, "value": 1.0}, {"from_step": 2, "value": 0.5}]
+    run_grpo(context(base, tmp_path), settings(steps=3, temperature=schedule), engine_factory=factory)
+    assert made[0].temperatures == [1.0, 0.5]
+
+
 def test_missing_rewards_halt_the_stage_and_it_goes_on_when_they_are_back(base, tmp_path):
     folder = tmp_path_with(base, tmp_path)
     reward = (

@@ -219,7 +219,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
     config, context = stage.config, stage.context
     _load_weights(stage, step - 1)
     params = _sampling_params(
-        stage, max_tokens=config.max_new_tokens_at(step), temperature=config.temperature
+        stage, max_tokens=config.max_new_tokens_at(step), temperature=config.temperature_at(step)
     )
     mixture_seed = derive_seed(context.seed, context.name, "mixture", step)
 
