@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check slow peers clean
 
 demo: $(READY)  ## the whole recipe on the embedded model, to runs/demo/report.html
 	$(BIN)/r1 run demo
@@ -14,6 +14,9 @@ test: $(READY)  ## the tests, minutes
 
 slow: $(READY)  ## the tests that take longer
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+peers: $(READY)  ## TRL, for the slow test that compares losses with it; --no-deps: torch stays as it is
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps trl accelerate psutil
 
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .

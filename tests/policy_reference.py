@@ -1,5 +1,6 @@
 """The policy losses once more, from the papers' equations: token by token, in float64, with plain loops."""
 
+import math
 from collections.abc import Callable
 from types import ModuleType
 
@@ -35,7 +36,22 @@ def clip(ratio: Scalar, low: float, high: float) -> Scalar:
     return torch.clamp(ratio, 1 - low, 1 + high)
 
 
-def reference_loss(kind, logprobs, old, ref, advantages, mask, *, clip_low, clip_high, kl_coef, kl) -> Scalar:
+def importance_weights(correction, old, sampler, mask, cap) -> torch.Tensor:
+    """Each token's weight against the sampler, one at a time."""
+    weights = torch.ones_like(old)
+    for i in range(mask.shape[0]):
+        tokens = [t for t in range(mask.shape[1]) if mask[i, t]]
+        for t in tokens:
+            own = tokens if correction == "sequence" else [t]
+            if correction != "none":
+                factors = [float(torch.exp(old[i, u]) / torch.exp(sampler[i, u])) for u in own]
+                weights[i, t] = min(math.prod(factors), cap)
+    return weights
+
+
+def reference_loss(
+    kind, logprobs, old, ref, advantages, mask, weights, *, clip_low, clip_high, kl_coef, kl
+) -> Scalar:
     """The loss of all rows at once, so that every denominator is counted here, not given."""
     rows = [[t for t in range(mask.shape[1]) if mask[i, t]] for i in range(mask.shape[0])]
     num_rows = sum(len(tokens) > 0 for tokens in rows)
@@ -51,14 +67,14 @@ def reference_loss(kind, logprobs, old, ref, advantages, mask, *, clip_low, clip
             product = torch.ones((), dtype=F64)
             for ratio in ratios:
                 product = product * ratio ** (1 / len(tokens))
-            row = torch.min(product * advantage, clip(product, clip_low, clip_high) * advantage) * len(tokens)
+            term = torch.min(product * advantage, clip(product, clip_low, clip_high) * advantage)
         for t, ratio in zip(tokens, ratios, strict=True):
             if kind == "cispo":
-                row = row + float(clip(ratio.detach(), clip_low, clip_high)) * advantage * logprobs[i, t]
+                term = float(clip(ratio.detach(), clip_low, clip_high)) * advantage * logprobs[i, t]
             elif kind != "gspo":
-                row = row + torch.min(ratio * advantage, clip(ratio, clip_low, clip_high) * advantage)
-            row = row - kl_coef * KLS[kl](logprobs[i, t], ref[i, t])
-        # gspo's row is |o_i| times its ratio's term, so that the KL is divided with it
+                term = torch.min(ratio * advantage, clip(ratio, clip_low, clip_high) * advantage)
+            row = row + weights[i, t] * term - kl_coef * KLS[kl](logprobs[i, t], ref[i, t])
+        # gspo's term is that of the row, added once for each of its |o_i| tokens, and divided by them
         total = (
             total
             + row
@@ -91,6 +107,7 @@ def case(seed: int) -> dict[str, torch.Tensor]:
     logprobs = old + (shift + normal(*shape) * 0.1 if seed % 2 == 0 else normal(*shape))
     logprobs[0, 0], logprobs[1, 0] = old[0, 0] + 3.4, old[1, 0] + 3.4
     ref = logprobs + normal(*shape) * 0.7
+    sampler = old + normal(*shape) * 0.5
     lengths = torch.tensor([9, 1, 5, 9, 2, 7, 0, 3])
     mask = torch.arange(num_targets)[None] < lengths[:, None]
     mask[3, 2:4] = False
@@ -99,27 +116,37 @@ def case(seed: int) -> dict[str, torch.Tensor]:
         "logprobs": torch.where(mask, logprobs, torch.nan),
         "old": torch.where(mask, old, torch.nan),
         "ref": torch.where(mask, ref, torch.nan),
+        "sampler": torch.where(mask, sampler, torch.nan),
         "advantages": torch.where(mask.any(1), advantages, torch.nan),
         "mask": mask,
     }
 
 
+IMPORTANCE_CAP = 1.5
 SETTINGS = [
-    {"clip_low": low, "clip_high": high, "kl_coef": kl_coef, "kl": kl}
+    {"clip_low": low, "clip_high": high, "kl_coef": kl_coef, "kl": kl, "importance": importance}
     for low, high in ((0.2, 0.3), (10.0, 10.0))
-    for kl_coef, kl in ((0.0, "k3"), (0.3, "k1"), (0.3, "k2"), (0.3, "k3"))
+    for kl_coef, kl, importance in (
+        (0.0, "k3", "none"),
+        (0.3, "k1", "none"),
+        (0.3, "k2", "token"),
+        (0.3, "k3", "sequence"),
+    )
 ]
 
 
 def check_against_reference(losses: ModuleType, kind: str, seed: int, settings: dict) -> None:
     """The loss of `losses`' micro-batches and its gradient are the reference's: 1e-5 of its size."""
     given = case(seed)
+    mask = given["mask"]
+    settings = dict(settings)
+    correction = settings.pop("importance")
     tensors = [given[name] for name in ("old", "ref", "advantages", "mask")]
+    weights = importance_weights(correction, given["old"], given["sampler"], mask, IMPORTANCE_CAP)
     exact = given["logprobs"].clone().requires_grad_()
-    expected = reference_loss(kind, exact, *tensors, **settings)
+    expected = reference_loss(kind, exact, *tensors, weights, **settings)
     expected.backward()
 
-    mask = given["mask"]
     totals = losses.Totals(
         num_rows=float(mask.any(1).sum()), num_tokens=float(mask.sum()), max_length=MAX_LENGTH
     )
@@ -128,6 +155,9 @@ def check_against_reference(losses: ModuleType, kind: str, seed: int, settings: 
     found = torch.zeros(())
     for rows in (slice(0, 3), slice(3, 4), slice(4, 8)):
         old, ref, advantages = (given[name][rows].float() for name in ("old", "ref", "advantages"))
+        if correction != "none":
+            weigh = losses.IMPORTANCE_CORRECTIONS[correction]
+            options["importance_BT"] = weigh(old, given["sampler"][rows], mask[rows], cap=IMPORTANCE_CAP)
         parts = losses.POLICY_LOSSES[kind](ours[rows], old, ref, advantages, mask[rows], **options)
         found = found + parts.loss
     found.backward()

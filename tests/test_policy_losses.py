@@ -7,7 +7,16 @@ import torch
 
 from r1kit import policy_losses
 from r1kit.losses import LossParts
-from r1kit.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals, k1_kl, k2_kl, k3_kl
+from r1kit.policy_losses import (
+    KL_ESTIMATORS,
+    POLICY_LOSSES,
+    Totals,
+    k1_kl,
+    k2_kl,
+    k3_kl,
+    sequence_importance,
+    token_importance,
+)
 from tests.policy_reference import KINDS, SETTINGS, case, check_against_reference
 
 # pi/ref = 1, 1/2 and 2
@@ -232,8 +241,24 @@ def test_cispo_clips_the_weight_and_keeps_every_tokens_gradient():
     assert float(parts.metrics["policy/clip_high_frac"]) == pytest.approx(1 / 3)
 
 
+def test_importance_weights_by_hand():
+    # trainer/sampler 0.5, 4 and 2; the masked token may be anything. Row: 0.5 * 4 * 2 = 4
+    ratios, mask = torch.tensor([[0.5, math.nan, 4.0, 2.0]]), torch.tensor([[True, False, True, True]])
+    old, sampler = ratios.log() - 3.0, torch.full_like(ratios, -3.0)
+    assert token_importance(old, sampler, mask, cap=3.0).tolist() == [pytest.approx([0.5, 0.0, 3.0, 2.0])]
+    assert sequence_importance(old, sampler, mask, cap=10.0).tolist() == [pytest.approx([4.0, 0, 4.0, 4.0])]
+    assert sequence_importance(old, sampler, mask, cap=3.0).tolist() == [pytest.approx([3.0, 0, 3.0, 3.0])]
+
+
+def test_importance_weighs_the_policy_term_and_not_the_kl():
+    # objective 1.1 with weight 0.5; the KL, ref/pi = 2, is whole
+    weight = torch.tensor([[0.5]])
+    parts = grpo([[1.1]], [1.0], ref_ratios=[[2.0]], kl_coef=0.5, importance_BT=weight)
+    assert float(parts.loss) == pytest.approx(-0.55 + 0.5 * (1 - math.log(2)), abs=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s['clip_low']}-{s['kl']}-{s['kl_coef']}")
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s['clip_low']}-{s['kl']}-{s['importance']}")
 def test_loss_and_gradient_agree_with_a_float64_reference(kind, settings):
     for seed in (0, 1):
         check_against_reference(policy_losses, kind, seed, settings)

@@ -16,7 +16,8 @@ SOURCE = Path(policy_losses.__file__).read_text(encoding="utf-8")
 
 MUTANTS = [
     # signs
-    ("loss = -(terms.objective_BT * weight_BT)", "loss = (terms.objective_BT * weight_BT)"),
+    ("loss = -(terms.objective_BT", "loss = (terms.objective_BT"),
+    ("old_BT.float() - sampler_BT.float()", "sampler_BT.float() - old_BT.float()"),
     ("loss = loss + kl_coef *", "loss = loss - kl_coef *"),
     ("log_ratio = logprobs - old", "log_ratio = old - logprobs"),
     ("(logprobs - ref_logprobs).detach()", "(ref_logprobs - logprobs).detach()"),
@@ -29,7 +30,10 @@ MUTANTS = [
     ("torch.where(mask, ref_logprobs_BT.float(), 0.0)", "ref_logprobs_BT.float()"),
     ("torch.where(mask, advantages_B.float().unsqueeze(1), 0.0)", "advantages_B.float().unsqueeze(1)"),
     ("log_ratio.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)", "log_ratio.mean(1, True)"),
+    ("torch.where(loss_mask_BT.bool(), old_BT.float() - sampler_BT.float(), 0.0)", "(old_BT - sampler_BT)"),
     # clips
+    (".exp().clamp(max=cap)", ".exp()"),
+    (".exp().clamp(max=cap)", ".exp().clamp(min=cap)"),
     ("torch.minimum(ratio * advantages", "torch.maximum(ratio * advantages"),
     ("bounded = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)", "bounded = ratio"),
     ("bounded = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)", "bounded = ratio.clamp(max=1.0 + clip_high)"),
@@ -50,6 +54,9 @@ MUTANTS = [
     ("(totals.num_rows * totals.max_length)", "(totals.num_rows * mask.shape[1])"),
     ("return mask / totals.num_tokens", "return mask / mask.sum()"),
     ("(kl_BT * weight_BT).sum()", "kl_BT.sum()"),
+    ("(kl_BT * weight_BT).sum()", "(kl_BT * policy_weight_BT).sum()"),
+    ("weight_BT if importance_BT is None else weight_BT * importance_BT", "weight_BT"),
+    ("difference.sum(1, keepdim=True).expand_as(difference)", "difference"),
     ("logprobs - ref_logprobs).square() / 2.0", "logprobs - ref_logprobs).square()"),
     # which is which
     ('"grpo": grpo_loss', '"grpo": dapo_loss'),

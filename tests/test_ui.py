@@ -39,6 +39,13 @@ def test_a_row_of_metrics_is_one_line_with_the_reward_first() -> None:
     assert metrics_line(ROW) == "reward 1.500  accuracy 0.500  language 1.000  tokens 98  tokens/s 9,809"
 
 
+def test_faults_of_the_verifier_are_shown_where_there_are_any() -> None:
+    quiet = {"loss": 0.5, "verifier/timeouts": 0.0, "verifier/crashes": 0.0}
+    assert metrics_line(quiet) == "loss 0.500"
+    assert metrics_line(quiet | {"verifier/timeouts": 3.0}) == "loss 0.500  verifier timeouts 3"
+    assert metrics_line(quiet | {"verifier/crashes": 1.0}) == "loss 0.500  verifier crashes 1"
+
+
 def test_phases_are_shares_of_their_sum() -> None:
     assert phase_shares(ROW) == "sampling 75%  training 25%"
     assert phase_shares({"loss": 1.0}) == ""

@@ -22,7 +22,7 @@ Not here: advantages (`losses`), which rows are trained (the loss mask), logprob
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypedDict, Unpack
+from typing import Literal, NotRequired, Protocol, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from r1kit.losses import LossParts
 
 LossName = Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"]
 KlName = Literal["k1", "k2", "k3"]
+ImportanceName = Literal["none", "token", "sequence"]
 
 KlEstimator = Callable[[Tensor, Tensor], Tensor]
 """`kl(logprobs, ref_logprobs)`: an estimate of KL(pi || ref) per token."""
@@ -52,13 +53,17 @@ class Totals:
 
 
 class LossOptions(TypedDict):
-    """The keywords of every policy loss. `kl_coef` 0 with a reference: the KL is reported, not trained."""
+    """The keywords of every policy loss. `kl_coef` 0 with a reference: the KL is reported, not trained.
+
+    `importance_BT` weighs each token's policy term, not its KL: see `token_importance`.
+    """
 
     clip_low: float
     clip_high: float
     kl_coef: float
     kl: KlEstimator
     totals: Totals
+    importance_BT: NotRequired[Tensor | None]
 
 
 class PolicyLoss(Protocol):
@@ -223,6 +228,51 @@ def k3_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return log_ratio.clamp(max=_MAX_LOG_RATIO).exp() - log_ratio - 1.0
 
 
+class Importance(Protocol):
+    """Weights of the tokens, without gradient, 0 where the mask is False."""
+
+    def __call__(
+        self, old_logprobs_BT: Tensor, sampler_logprobs_BT: Tensor, loss_mask_BT: Tensor, *, cap: float
+    ) -> Tensor: ...
+
+
+def token_importance(
+    old_logprobs_BT: Tensor, sampler_logprobs_BT: Tensor, loss_mask_BT: Tensor, *, cap: float
+) -> Tensor:
+    """Truncated importance sampling, token by token (Yao et al. 2025, "Your efficient RL framework secretly
+    brings you off-policy RL training").
+
+        min( exp(old_logprobs - sampler_logprobs), cap )
+
+    Completions come from the sampler, whose kernels or precision may be others than the trainer's, and not
+    from the policy that the ratio's denominator stands for. The weight corrects each token for itself: little
+    variance, some bias. TRL `vllm_importance_sampling_mode="token_truncate"`; verl `rollout_is="token"`;
+    NeMo-RL `truncated_importance_sampling_type="tis"`.
+    """
+    return _importance(
+        _trained_difference(old_logprobs_BT, sampler_logprobs_BT, loss_mask_BT), loss_mask_BT, cap
+    )
+
+
+def sequence_importance(
+    old_logprobs_BT: Tensor, sampler_logprobs_BT: Tensor, loss_mask_BT: Tensor, *, cap: float
+) -> Tensor:
+    """Truncated importance sampling of whole rows: one weight for all tokens of a row.
+
+        min( exp( sum_t (old_logprobs - sampler_logprobs) ), cap )
+
+    Without the cap it has no bias; in long rows small differences add up, and most weights end at the cap or
+    at 0. TRL `"sequence_truncate"` and verl `rollout_is="sequence"` sum, too; GSPO's own ratio is a mean.
+    """
+    difference = _trained_difference(old_logprobs_BT, sampler_logprobs_BT, loss_mask_BT)
+    return _importance(difference.sum(1, keepdim=True).expand_as(difference), loss_mask_BT, cap)
+
+
+IMPORTANCE_CORRECTIONS: Mapping[ImportanceName, Importance | None] = {
+    "none": None,
+    "token": token_importance,
+    "sequence": sequence_importance,
+}
 POLICY_LOSSES: Mapping[LossName, PolicyLoss] = {
     "grpo": grpo_loss,
     "dr_grpo": dr_grpo_loss,
@@ -262,6 +312,7 @@ def _policy_loss(
     kl_coef: float,
     kl: KlEstimator,
     totals: Totals,
+    importance_BT: Tensor | None = None,
 ) -> LossParts:
     """-sum of weight * (policy term - kl_coef kl), `average` giving every token its weight."""
     mask = loss_mask_BT.bool()
@@ -272,7 +323,8 @@ def _policy_loss(
     log_ratio = logprobs - old
     terms = objective(log_ratio, logprobs, advantages, mask, clip_low, clip_high)
     weight_BT = average(mask, totals)
-    loss = -(terms.objective_BT * weight_BT).sum()
+    policy_weight_BT = weight_BT if importance_BT is None else weight_BT * importance_BT
+    loss = -(terms.objective_BT * policy_weight_BT).sum()
 
     metric_weight_BT = _row_mean(mask, totals)
     with torch.no_grad():
@@ -290,6 +342,15 @@ def _policy_loss(
         if kl_coef:
             loss = loss + kl_coef * (kl_BT * weight_BT).sum()
     return LossParts(loss, {name: (values * metric_weight_BT).sum() for name, values in per_token.items()})
+
+
+def _trained_difference(old_BT: Tensor, sampler_BT: Tensor, loss_mask_BT: Tensor) -> Tensor:
+    return torch.where(loss_mask_BT.bool(), old_BT.float() - sampler_BT.float(), 0.0).detach()
+
+
+def _importance(log_weight_BT: Tensor, loss_mask_BT: Tensor, cap: float) -> Tensor:
+    weight_BT = log_weight_BT.clamp(max=_MAX_LOG_RATIO).exp().clamp(max=cap)
+    return torch.where(loss_mask_BT.bool(), weight_BT, 0.0)
 
 
 def _row_mean(mask: Tensor, totals: Totals) -> Tensor:

@@ -36,6 +36,8 @@ _SHOWN: dict[str, tuple[str, str]] = {
     "policy/entropy": ("entropy", ".2f"),
     "tokens_per_second": ("tokens/s", ",.0f"),
 }
+# Counts of what should not happen: shown where it does.
+_FAULTS = {"verifier/timeouts": "verifier timeouts", "verifier/crashes": "verifier crashes"}
 
 
 def clock(seconds: float) -> str:
@@ -55,6 +57,7 @@ def metrics_line(row: Mapping[str, float]) -> str:
         if name.startswith(_REWARD) and "/" not in part and part not in ("mean", "missing_frac"):
             parts.append(f"{part} {value:.3f}")
     parts += [f"{label} {row[name]:{spec}}" for name, (label, spec) in _SHOWN.items() if name in row]
+    parts += [f"{label} {row[name]:.0f}" for name, label in _FAULTS.items() if row.get(name)]
     return "  ".join(parts)
 
 

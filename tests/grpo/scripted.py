@@ -46,12 +46,15 @@ class ScriptedEngine:
     ) -> None:
         self.weights_version = 0
         self.num_sampled = 0
+        self.temperatures: list[float] = []  # each once, in order
         self._tokenizer, self._write, self._on_poll = tokenizer, write, on_poll
         self._queue: list[SampleRequest] = []
         self._weights = "start"
 
     def submit(self, request: SampleRequest) -> None:
         self._queue.append(request)
+        if request.params.temperature not in self.temperatures:
+            self.temperatures.append(request.params.temperature)
 
     def poll(self) -> list[SampleResult]:
         self._on_poll()

@@ -21,6 +21,8 @@ def test_defaults_are_the_papers():
     assert paper.num_updates == 10_400
     assert paper.problems_per_step * paper.group_size == 8_192
     assert (paper.clip_eps, paper.clip_high, paper.kl_coef) == (10.0, 10.0, 0.001)
+    assert config(steps=2, mini_batches=3, inner_epochs=4).num_updates == 24
+    assert (paper.inner_epochs, paper.importance_correction) == (1, "none")
     assert (paper.loss, paper.kl_estimator) == ("grpo", "k3")
     assert (paper.reference_refresh_every, paper.optimizer.learning_rate) == (400, 3e-6)
 
@@ -35,6 +37,9 @@ def test_schedules_replace_what_is_in_force_from_their_step_on():
     assert [scheduled.weights_at(s) for s in (4, 5)] == [{"accuracy": 1}, {"accuracy": 1, "helpful": 0.5}]
     assert [scheduled.max_new_tokens_at(s) for s in (1, 6, 7)] == [100, 100, 200]
     assert (scheduled.longest_completion, config(max_new_tokens=7).longest_completion) == (200, 7)
+    heated = config(temperature=[{"from_step": 0, "value": 1}, {"from_step": 7, "value": 0.7}])
+    assert [heated.temperature_at(s) for s in (1, 6, 7)] == [1.0, 1.0, 0.7]
+    assert config(temperature=1).temperature_at(3) == 1.0
     assert scheduled.problem_sets() == ["general", "reasoning"]
     assert scheduled.reward_names() == ["accuracy", "helpful"]
 
@@ -50,6 +55,10 @@ def test_schedules_replace_what_is_in_force_from_their_step_on():
         (
             {"max_new_tokens": [{"from_step": 2, "value": 9}]},
             "the first point is at step 2; the first from_step must",
+        ),
+        (
+            {"temperature": [{"from_step": 2, "value": 0.7}]},
+            "temperature: the first point is at step 2; the first from_step must",
         ),
         (
             {"mixture": [{"from_step": 9, "shares": {"a": 1}}, {"from_step": 9, "shares": {"a": 1}}]},

@@ -6,6 +6,7 @@ import torch
 from r1kit import packing
 from r1kit.grpo.groups import Group
 from r1kit.grpo.learner import Learner, Row, advantages_of, average_metrics, split_rows
+from r1kit.logprobs import completion_logprobs
 from r1kit.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.train import Trainer
 from tests.grpo.scripted import breakdown, problems, rollout
@@ -165,6 +166,109 @@ def test_a_right_answer_becomes_likelier_and_a_wrong_one_less_so(policy):
     after = trained._old_logprobs(rows).sum(1)
     assert after[0] > before[0]
     assert after[2] < before[2]
+
+
+@pytest.mark.parametrize(
+    ("mini_batches", "inner_epochs", "num_rows"), [(1, 1, 0), (1, 3, 0), (2, 1, 3), (2, 3, 3)]
+)
+def test_old_logprobs_are_computed_only_where_they_differ(
+    policy, monkeypatch, mini_batches, inner_epochs, num_rows
+):
+    # the first mini-batch's own logprobs are the old ones, in later epochs those that were kept
+    trained, settings = learner(policy, mini_batches=mini_batches, inner_epochs=inner_epochs)
+    computed = []
+    old_logprobs = Learner._old_logprobs
+
+    def spy(self, rows):
+        computed.extend(rows)
+        return old_logprobs(self, rows)
+
+    monkeypatch.setattr(Learner, "_old_logprobs", spy)
+    trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    assert len(computed) == num_rows
+    assert trained.trainer.num_updates == mini_batches * inner_epochs
+    assert trained.trainer.total_steps == settings.steps * mini_batches * inner_epochs
+
+
+@pytest.mark.parametrize("budget", [8, 10_000])
+def test_a_second_inner_epoch_is_off_policy_by_the_first(policy, budget):
+    trained, settings = learner(policy, inner_epochs=2, tokens_per_micro_batch=budget)
+    rows = [Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts]
+    before = trained._old_logprobs(rows)
+    row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    once, settings = learner(policy, inner_epochs=1, tokens_per_micro_batch=budget)
+    once.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    mask = before != 0
+    ratios = (once._old_logprobs(rows) - before).exp() * mask
+    # the first epoch's ratio is 1
+    expected = (1 + float((ratios.sum(1) / mask.sum(1)).mean())) / 2
+    assert abs(expected - 1) > 1e-3
+    assert row["policy/ratio_mean"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("correction", "cap"), [("token", 3.0), ("sequence", 1.5)])
+def test_importance_correction_weighs_against_the_sampler(policy, monkeypatch, correction, cap):
+    def gradient(**fields):
+        trained, settings = learner(policy, kl_coef=0.0, tokens_per_micro_batch=12, **fields)
+        kept = []
+
+        def keep(parameters, *_):
+            kept.append(torch.cat([p.grad.flatten() for p in parameters]))
+            return kept[-1].norm()
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", keep)
+        row = trained.train_step(1, GROUPS[:1], advantages_of(GROUPS[:1], settings))
+        return kept[0], row
+
+    start, settings = learner(policy, kl_coef=0.0)
+    (advantages,) = advantages_of(GROUPS[:1], settings)
+    rows = [Row(r, a) for r, a in zip(GROUPS[0].rollouts, advantages, strict=True)]
+    tokens = start._collate(rows)
+    logprobs, _ = completion_logprobs(start.policy, tokens)
+    mask = tokens.loss_mask_BT
+    # the rollouts claim a logprob of -1 for every token
+    difference = (logprobs.detach() + 1.0) * mask
+    if correction == "sequence":
+        difference = difference.sum(1, keepdim=True) * mask
+    weights = difference.exp().clamp(max=cap) * mask
+    loss = -(logprobs * weights * torch.tensor(advantages)[:, None] / mask.sum(1, keepdim=True)).sum() / 3
+    loss.backward()
+    expected = torch.cat([p.grad.flatten() for p in start.policy.parameters()])
+    found, row = gradient(importance_correction=correction, importance_cap=cap)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    plain, plain_row = gradient()
+    assert (plain - expected).abs().max() > 1e-3
+    # the raw difference is logged the same with and without
+    for name in ("sampler/logratio_mean", "sampler/logratio_max"):
+        assert row[name] == plain_row[name] > 0.1
+    assert row["sampler/capped_frac"] == pytest.approx(float((weights == cap).sum() / mask.sum()))
+    assert "sampler/capped_frac" not in plain_row
+
+
+def test_logprobs_are_taken_at_the_temperature_of_the_step(policy):
+    schedule = [{"from_step": 1, "value": 1.0}, {"from_step": 2, "value": 0.5}]
+    rows = [Row(r, 0.0) for r in GROUPS[0].rollouts]
+    trained, settings = learner(policy, temperature=schedule)
+    fixed, _ = learner(policy, temperature=0.5)
+    assert not torch.equal(trained._old_logprobs(rows), fixed._old_logprobs(rows))
+    advantages = advantages_of(GROUPS, settings)
+    assert trained.train_step(2, GROUPS, advantages) == fixed.train_step(2, GROUPS, advantages)
+    assert torch.equal(weights(trained.policy), weights(fixed.policy))
+
+
+def test_an_all_right_group_gets_no_unit_advantages_from_tiny_differences_in_language():
+    # all right and well formed, language consistency 0.98 to 1.00: mean 0.9925
+    close = [breakdown(accuracy=1.0, format=1.0, language=v) for v in (0.98, 1.0, 0.99, 1.0)]
+    # by accuracy the group teaches nothing, whatever the language
+    assert advantages_of([group(0, close)], config()) == [[None] * 4]
+    # by reward it does, held down by the floor: (0.98 - 0.9925) / 0.1 and (1 - 0.9925) / 0.1
+    (found,) = advantages_of([group(0, close)], config(constant_groups="reward"))
+    assert found == pytest.approx([-0.125, 0.075, -0.025, 0.075], abs=1e-4)
+    # an answer that is wrong is not drowned by it: mean (3 * 2.9925... - 1) is set by the wrong one
+    mixed = [*close[:3], breakdown(accuracy=0.0, format=1.0, language=1.0)]
+    (found,) = advantages_of([group(0, mixed)], config())
+    assert found[3] < -1.7
+    assert max(found[:3]) - min(found[:3]) < 0.05
 
 
 def test_old_logprobs_stay_those_of_the_first_mini_batch(policy):

@@ -11,6 +11,7 @@ from r1kit.errors import StageHalted
 from r1kit.grpo import run_grpo
 from r1kit.grpo.step_log import read_step_log
 from r1kit.metrics import read_metrics
+from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.seeds import derive_seed
 from r1kit.stage import SilentProgress, StageContext
 from r1kit.train import Trainer
@@ -254,6 +255,32 @@ def tmp_path_with(base: Path, folder: Path) -> Path:
     for file in base.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+def test_answers_that_the_verifier_could_not_compare_are_counted_by_step(base, tmp_path, monkeypatch):
+    # one comparison out of time for each call: a call for each group, and one for the probe, not counted
+    original = AccuracyReward.__call__
+
+    def slow(self, rollouts):
+        self._pool.counts["timeouts"] += 1
+        return original(self, rollouts)
+
+    monkeypatch.setattr(AccuracyReward, "__call__", slow)
+    factory, _ = scripted()
+    progress = Recorder()
+    fields = {"steps": 2, "probe": "held_out", "eval_every": 1}
+    run_grpo(context(base, tmp_path, progress), settings(**fields), engine_factory=factory)
+    rows = [row for row in read_metrics(tmp_path) if row["step"] > 0]
+    assert [row["verifier/timeouts"] for row in rows] == [row["groups/sampled"] for row in rows]
+    assert all("verifier/crashes" not in row for row in rows)  # what did not happen is not a metric
+    assert sum("the math verifier ran out of time on" in note for note in progress.notes) == 1
+
+
+def test_a_temperature_schedule_is_what_the_engine_samples_at(base, tmp_path):
+    factory, made = scripted()
+    schedule = [{"from_step": 1, "value": 1.0}, {"from_step": 2, "value": 0.5}]
+    run_grpo(context(base, tmp_path), settings(steps=3, temperature=schedule), engine_factory=factory)
+    assert made[0].temperatures == [1.0, 0.5]
 
 
 def test_missing_rewards_halt_the_stage_and_it_goes_on_when_they_are_back(base, tmp_path):

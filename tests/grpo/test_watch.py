@@ -71,6 +71,15 @@ def test_collapsed_entropy_truncation_and_mismatch_are_noted_when_they_begin():
     assert "differ by up to 0.90" in found[1][2]
 
 
+def test_answers_that_the_verifier_could_not_compare_are_an_alarm_when_they_are_many():
+    # 4 groups of 16: one of 64 is more than one in a hundred
+    row = {"groups/sampled": 4.0, "verifier/timeouts": 0.0, "verifier/crashes": 0.0}
+    found = alarms([row, row | {"verifier/timeouts": 3.0, "verifier/crashes": 1.0}])
+    assert found[0] == []
+    assert "ran out of time on 3 and crashed on 1 of 64 answers" in found[1][0]
+    assert alarms([row | {"groups/sampled": 400.0, "verifier/timeouts": 64.0}]) == [[]]  # exactly 1%
+
+
 def test_a_step_without_anything_to_learn_is_explained():
     wrong = breakdown(accuracy=0.0)
     groups = [group(0, [(wrong, 3, False), (wrong, 3, False)])] * 3

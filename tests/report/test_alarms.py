@@ -5,8 +5,9 @@ import json
 import pytest
 
 from r1kit.data.jsonl import write_jsonl
-from r1kit.report.alarms import reward_hacking
+from r1kit.report.alarms import reward_hacking, verifier_faults
 from r1kit.report.reader import read_run
+from r1kit.report.sections import alarms_section
 from tests.report.synthetic import write_manifest
 
 
@@ -46,3 +47,24 @@ def test_the_evaluation_before_and_after(tmp_path):
 
 def test_an_evaluation_within_its_interval_is_quiet(tmp_path):
     assert make(tmp_path, (0.2, 0.9), (0.8, 0.8), general=(0.93, 0.91))["general,"] is False
+
+
+@pytest.mark.parametrize(("timeouts", "alarm"), [((0, 0), None), ((1, 0), False), ((1, 2), True)])
+def test_answers_that_the_verifier_could_not_compare(tmp_path, timeouts, alarm):
+    folder = tmp_path / "zero"
+    folder.mkdir()
+    write_jsonl(
+        folder / "metrics.jsonl",
+        [
+            {"step": i + 1, "groups/sampled": 8, "verifier/timeouts": n, "verifier/crashes": 0}
+            for i, n in enumerate(timeouts)
+        ],
+    )
+    write_manifest(folder, "zero", "grpo", 0, {"model": "base", "group_size": 16})
+    # two steps of 8 * 16 answers: 2.56 are one in a hundred
+    run = read_run(tmp_path)
+    found = verifier_faults(run)
+    assert [finding.alarm for finding in found] == ([] if alarm is None else [alarm])
+    html = alarms_section(run)
+    assert ("could not be compared by the math verifier" in html) is (alarm is True)
+    assert (f"{sum(timeouts)} time-outs and 0 crashes in 256 answers" in html) is (alarm is not None)

@@ -1,8 +1,8 @@
 """The configuration of a GRPO stage. Each default has its source beside it.
 
 [v1], [v2] are the versions of the DeepSeek-R1 paper (arXiv 2501.12948). What the paper calls a training step
-is one policy update. Here a step is one rollout phase, with `mini_batches` updates: the paper's 10,400
-training steps with 16 mini-batches are `steps = 650` here. Fields that count updates say so.
+is one policy update. Here a step is one rollout phase, with `mini_batches` x `inner_epochs` updates: the
+paper's 10,400 training steps with 16 mini-batches are `steps = 650` here. Fields that count updates say so.
 """
 
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
-from r1kit.policy_losses import KlName, LossName
+from r1kit.policy_losses import ImportanceName, KlName, LossName
 from r1kit.rewards.chat_client import ServerConfig
 from r1kit.train import OptimizerConfig
 from r1kit.types import PromptStyle
@@ -45,6 +45,13 @@ class LengthPoint(Config):
     value: int = Field(ge=1)
 
 
+class TemperaturePoint(Config):
+    """From step `from_step` on, completions are sampled, and trained, at temperature `value`."""
+
+    from_step: int = Field(ge=0)
+    value: float = Field(gt=0)
+
+
 class GrpoConfig(Config):
     """A GRPO stage: which model, on which problems, for which rewards, and how."""
 
@@ -72,7 +79,9 @@ class GrpoConfig(Config):
     languages: list[str] | None = None
 
     # Sampling.
-    temperature: float = Field(1.0, gt=0)  # [v2 2.1]; 0.7 in the last stage [v2 3.2.2]
+    temperature: Annotated[float, Field(gt=0)] | list[TemperaturePoint] = (
+        1.0  # [v2 2.1]; 0.7 in the last stage [v2 3.2.2]
+    )
     max_new_tokens: Annotated[int, Field(ge=1)] | list[LengthPoint] = (
         32_768  # [v2 2.1], 65,536 after update 8,200
     )
@@ -96,7 +105,8 @@ class GrpoConfig(Config):
     advantage_std_floor: float = Field(0.1, ge=0)
 
     # Updates.
-    mini_batches: int = Field(16, ge=1)  # updates per step, one inner epoch [v2 2.1]
+    mini_batches: int = Field(16, ge=1)  # updates per inner epoch [v2 2.1]
+    inner_epochs: int = Field(1, ge=1)  # how often a step's rollouts are gone over [v2 2.1]
     # "grpo": [v1 eq. 1]. The others average or weigh differently: the table in `policy_losses`. To "dr_grpo"
     # belongs advantage_scale = "none", to "gspo" a clip of 3e-4 and 4e-4, to "cispo" a clip_eps of 1 or more
     # (no lower bound).
@@ -105,6 +115,10 @@ class GrpoConfig(Config):
     clip_eps_high: float | None = Field(
         None, gt=0
     )  # upper side, where it differs (DAPO: 0.28); None: clip_eps
+    # Weights against a sampler that is not quite the policy (other kernels, other precision): truncated
+    # importance sampling, per token or per row (`policy_losses`). The raw difference is logged in any case.
+    importance_correction: ImportanceName = "none"  # not in the paper
+    importance_cap: float = Field(2.0, gt=0)  # the largest weight; 2 in the method's source
     kl_coef: float = Field(0.001, ge=0)  # [v2 2.1]; 0 loads no reference
     kl_estimator: KlName = "k3"  # [v1 eq. 2]; "k2" and "k1" have the gradient of KL(policy || reference)
     reference_refresh_every: int = Field(400, ge=0)  # updates [v2 2.1], at the next step's start; 0: never
@@ -127,7 +141,7 @@ class GrpoConfig(Config):
     @property
     def num_updates(self) -> int:
         """Policy updates of the whole stage: the paper's training steps."""
-        return self.steps * self.mini_batches
+        return self.steps * self.mini_batches * self.inner_epochs
 
     def shares_at(self, step: int) -> Shares:
         """The problem sets' shares in force at a step."""
@@ -144,6 +158,12 @@ class GrpoConfig(Config):
         if isinstance(self.max_new_tokens, int):
             return self.max_new_tokens
         return [point for point in self.max_new_tokens if point.from_step <= step][-1].value
+
+    def temperature_at(self, step: int) -> float:
+        """The temperature that completions are sampled at, and their logprobs taken at, in a step."""
+        if isinstance(self.temperature, float):
+            return self.temperature
+        return [point for point in self.temperature if point.from_step <= step][-1].value
 
     @property
     def longest_completion(self) -> int:
@@ -186,6 +206,8 @@ class GrpoConfig(Config):
         check_schedule("reward_schedule", [point.from_step for point in self.reward_schedule], has_base=True)
         if not isinstance(self.max_new_tokens, int):
             check_schedule("max_new_tokens", [p.from_step for p in self.max_new_tokens], has_base=False)
+        if not isinstance(self.temperature, float):
+            check_schedule("temperature", [p.from_step for p in self.temperature], has_base=False)
         return self
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from r1kit.grpo.groups import Fate, Group, fate
 from r1kit.logprobs import CompletionBatch, completion_logprobs
 from r1kit.losses import LossParts, group_advantages
 from r1kit.packing import batching_for
-from r1kit.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals
+from r1kit.policy_losses import IMPORTANCE_CORRECTIONS, KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.seeds import derive_seed
 from r1kit.train import Trainer
 from r1kit.types import Rollout
@@ -81,9 +81,11 @@ class Learner:
         self.refreshed_at = 0  # the update after which the reference was last replaced by the policy
         self._policy_loss = POLICY_LOSSES[config.loss]
         self._kl = KL_ESTIMATORS[config.kl_estimator]
+        self._importance = IMPORTANCE_CORRECTIONS[config.importance_correction]
         self._batching = batching_for(policy)
         self._pad_id = pad_id
         self._seed = seed
+        self._temperature = config.temperature_at(1)  # of the step that is trained on
         if config.kl_coef > 0:
             self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
 
@@ -92,6 +94,7 @@ class Learner:
     ) -> dict[str, float]:
         """The updates of one step; their metrics, averaged over the updates."""
         self._refresh_reference()
+        self._temperature = self.config.temperature_at(step)
         rows = [
             Row(rollout, advantage)
             for group, values in zip(groups, advantages, strict=True)
@@ -104,15 +107,16 @@ class Learner:
                 rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step)
             )
         ]
-        # with one mini-batch the policy still is the old policy: its own logprobs, detached, are the old ones
-        old: list[list[Tensor | None]] = [
-            [self._old_logprobs(rows) if len(mini_batches) > 1 else None for rows in mini_batch]
-            for mini_batch in mini_batches
+        # at the first update the policy still is the old policy: its own logprobs, detached, are the old ones
+        old: list[Sequence[Tensor | None]] = [
+            [self._old_logprobs(rows) if m > 0 else None for rows in mini_batch]
+            for m, mini_batch in enumerate(mini_batches)
         ]
-        updates = [
-            self._update(mini_batch, old_logprobs)
-            for mini_batch, old_logprobs in zip(mini_batches, old, strict=True)
-        ]
+        updates: list[dict[str, float]] = []
+        for _ in range(self.config.inner_epochs):
+            for m, mini_batch in enumerate(mini_batches):
+                metrics, old[m] = self._update(mini_batch, old[m])
+                updates.append(metrics)
         return average_metrics(updates)
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,7 +146,8 @@ class Learner:
 
     def _update(
         self, micro_batches: Sequence[Sequence[Row]], old: Sequence[Tensor | None]
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], list[Tensor]]:
+        """One update; its metrics, and the micro-batches' old logprobs, for another epoch."""
         num_tokens = sum(len(row.rollout.completion.token_ids) for rows in micro_batches for row in rows)
         counts = torch.tensor([sum(len(rows) for rows in micro_batches), num_tokens], dtype=torch.float64)
         num_rows, num_tokens_in_all = all_reduce_sum(counts).tolist()
@@ -152,33 +157,45 @@ class Learner:
             for rows, old_logprobs in zip(micro_batches, old, strict=True):
                 yield self._micro_batch(rows, old_logprobs)
 
+        kept: list[Tensor] = []
+
         def loss(batch: MicroBatch) -> LossParts:
-            return self._loss(batch, totals)
+            logprobs_BT, entropy_BT = completion_logprobs(
+                self.policy, batch.tokens, temperature=self._temperature, with_entropy=True
+            )
+            assert entropy_BT is not None
+            kept.append(logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT)
+            return self._loss(batch, logprobs_BT, entropy_BT, kept[-1], totals)
 
-        return self.trainer.update(batches(), loss)
+        return self.trainer.update(batches(), loss), kept
 
-    def _loss(self, batch: MicroBatch, totals: Totals) -> LossParts:
-        config = self.config
-        logprobs_BT, entropy_BT = completion_logprobs(
-            self.policy, batch.tokens, temperature=config.temperature, with_entropy=True
-        )
+    def _loss(
+        self, batch: MicroBatch, logprobs_BT: Tensor, entropy_BT: Tensor, before_BT: Tensor, totals: Totals
+    ) -> LossParts:
+        """The loss, and metrics; `before_BT` are the logprobs of the policy that sampled, by the trainer."""
+        config, mask = self.config, batch.tokens.loss_mask_BT
+        sampler_BT = torch.zeros_like(before_BT).masked_scatter(mask, batch.sampler_logprobs_N)
+        importance_BT = None
+        extra: dict[str, Tensor] = {}
+        if self._importance is not None:
+            importance_BT = self._importance(before_BT, sampler_BT, mask, cap=config.importance_cap)
+            capped = (importance_BT >= config.importance_cap)[mask]
+            extra["sampler/capped_frac"] = capped.sum() / totals.num_tokens
         parts = self._policy_loss(
             logprobs_BT,
             batch.old_logprobs_BT,
             batch.ref_logprobs_BT,
             batch.advantages_B,
-            batch.tokens.loss_mask_BT,
+            mask,
             clip_low=config.clip_eps,
             clip_high=config.clip_high,
             kl_coef=config.kl_coef,
             kl=self._kl,
             totals=totals,
+            importance_BT=importance_BT,
         )
-        assert entropy_BT is not None
-        # the policy that sampled, as the trainer sees it, against what the sampler said
-        before_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
-        log_ratio_N = (before_BT[batch.tokens.loss_mask_BT] - batch.sampler_logprobs_N).abs()
-        extra = {
+        log_ratio_N = (before_BT - sampler_BT)[mask].abs()
+        extra |= {
             "policy/entropy": entropy_BT.sum() / totals.num_tokens,
             "sampler/logratio_mean": log_ratio_N.sum() / totals.num_tokens,
             "sampler/logratio_max": log_ratio_N.max(),
@@ -206,7 +223,7 @@ class Learner:
 
     @torch.no_grad()
     def _frozen_logprobs(self, model: PreTrainedModel, tokens: CompletionBatch) -> Tensor:
-        return completion_logprobs(model, tokens, temperature=self.config.temperature)[0]
+        return completion_logprobs(model, tokens, temperature=self._temperature)[0]
 
 
 def tokens_of(rows: Sequence[Row]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:

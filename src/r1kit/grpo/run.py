@@ -10,6 +10,7 @@ Not covered: several processes; weights that lag behind the sampler.
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter, read_metrics
 from r1kit.models import load_model, load_tokenizer, pick_device, save_model
 from r1kit.prompts import check_chat_template
+from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
 from r1kit.rewards.build import build_rewards
 from r1kit.rewards.judge import JudgeReward, OpenAIJudge
@@ -187,8 +189,11 @@ def _step(
     start = time.perf_counter()
     groups = read_step_log(stage.rollouts_dir, step)
     if groups is None:
+        faults = _verifier_faults(stage)
         collected = _collect(stage, step)
+        faults = _verifier_faults(stage) - faults
         groups, times = collected.groups, _sampling_metrics(collected)
+        times |= {f"verifier/{name}": float(count) for name, count in faults.items()}
         advantages = advantages_of(groups, stage.config)
         write_step_log(stage.rollouts_dir, step, groups, advantages)
     else:
@@ -214,7 +219,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
     config, context = stage.config, stage.context
     _load_weights(stage, step - 1)
     params = _sampling_params(
-        stage, max_tokens=config.max_new_tokens_at(step), temperature=config.temperature
+        stage, max_tokens=config.max_new_tokens_at(step), temperature=config.temperature_at(step)
     )
     mixture_seed = derive_seed(context.seed, context.name, "mixture", step)
 
@@ -269,6 +274,12 @@ def _sampling_metrics(collected: Collected) -> dict[str, float]:
         "sampling_seconds": collected.sampling_seconds,
         "scoring_wait_seconds": collected.scoring_wait_seconds,
     }
+
+
+def _verifier_faults(stage: _Stage) -> Counter[str]:
+    """How many answers the math verifier ran out of time on, or crashed on, so far: they are scored 0."""
+    accuracy = stage.rewards.get("accuracy")
+    return Counter(accuracy.counts) if isinstance(accuracy, AccuracyReward) else Counter()
 
 
 def _load_weights(stage: _Stage, version: int) -> None:

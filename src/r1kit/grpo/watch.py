@@ -18,6 +18,8 @@ _COLLAPSED_ENTROPY_FRAC = 0.1
 _MANY_TRUNCATED_FRAC = 0.25
 # log(1.5): a sampled token's probability is half again what the trainer takes it for. In float32 it is 1e-4.
 _LARGE_LOGRATIO = 0.4
+# One answer in a hundred that can't be compared: the verifier's limits begin to be a reward of their own.
+_MANY_FAULTS_FRAC = 0.01
 # two standard errors of the difference between two probes
 _SURE = 2.0
 
@@ -85,6 +87,7 @@ class Watch:
             "entropy": self._entropy_collapse(row),
             "truncated": self._truncation(row),
             "logratio": self._mismatch(row),
+            "verifier": self._verifier_faults(row),
         }
         fresh = [text for name, text in found.items() if text is not None and name not in self._ringing]
         self._ringing = {name for name, text in found.items() if text is not None}
@@ -140,4 +143,15 @@ class Watch:
         return (
             f"sampler and trainer disagree: log-probabilities of sampled tokens differ by up to "
             f"{row['sampler/logratio_max']:.2f}. Sample in the precision that is trained in."
+        )
+
+    def _verifier_faults(self, row: Mapping[str, float]) -> str | None:
+        timeouts, crashes = row.get("verifier/timeouts", 0.0), row.get("verifier/crashes", 0.0)
+        num_completions = row.get("groups/sampled", 0.0) * self._config.group_size
+        if timeouts + crashes <= _MANY_FAULTS_FRAC * num_completions:
+            return None
+        return (
+            f"the math verifier ran out of time on {timeouts:.0f} and crashed on {crashes:.0f} of "
+            f"{num_completions:.0f} answers, which are scored 0: read them in the step's rollouts. Either "
+            "the policy writes what can't be compared, or the machine is too busy for the time limit."
         )

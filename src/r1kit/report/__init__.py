@@ -71,7 +71,7 @@ def _page(run: RunData, title: str) -> str:
         ("table", "The stages in numbers", table_section(run)),
         ("differences", "Differences and controls", comparisons_section(run)),
         ("curves", "Learning curves", curves_section(run)),
-        ("alarm", "Reward hacking", alarms_section(run)),
+        ("alarm", "Alarms", alarms_section(run)),
         ("data", "Data", data_section(run)),
         ("transcripts", "The same problems through all stages", transcripts_section(run)),
         ("built-in", "What is built in", f"<p>{_TINYWORLD}</p>" if _is_tinyworld(run) else ""),

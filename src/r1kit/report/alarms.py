@@ -1,7 +1,8 @@
-"""The reward-hacking alarm: a reward that rises while what it stands for, measured apart from it, falls.
+"""Alarms: reward hacking, and answers that the math verifier could not compare.
 
-DeepSeek-R1 saw this in its last stage (v2, B.5). Two things are compared with the reward here: the held-out
-probe during the stage, and the evaluation of the stage against that of the model it started from.
+Reward hacking is a reward that rises while what it stands for, measured apart from it, falls. DeepSeek-R1
+saw this in its last stage (v2, B.5). Two things are compared with the reward here: the held-out probe during
+the stage, and the evaluation of the stage against that of the model it started from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from r1kit.report.reader import RunData, StageData
 
 # two standard errors of a difference of two probes of 64 problems near 0.9; smaller falls are noise
 _PROBE_FALL = 0.1
+# one answer in a hundred; as the alarm while the stage runs
+_MANY_FAULTS_FRAC = 0.01
 _WATCHED = (
     ("pass@1", ("reasoning", "pass@1")),
     ("general, correct", ("general", "correct")),
@@ -39,6 +42,22 @@ def reward_hacking(run: RunData) -> list[Finding]:
         if rise is not None:
             findings += _probe_finding(stage, rise)
             findings += _evaluation_findings(run, stage, rise)
+    return findings
+
+
+def verifier_faults(run: RunData) -> list[Finding]:
+    """One finding per RL stage in which the math verifier ran out of time, or crashed, on an answer."""
+    findings = []
+    for stage in run.stages.values():
+        timeouts, crashes, sampled = (
+            sum(row.get(name, 0.0) for row in stage.metrics)
+            for name in ("verifier/timeouts", "verifier/crashes", "groups/sampled")
+        )
+        num_completions = sampled * float(stage.config.get("group_size", 1))
+        if timeouts + crashes > 0:
+            alarm = timeouts + crashes > _MANY_FAULTS_FRAC * num_completions
+            text = f"{timeouts:.0f} time-outs and {crashes:.0f} crashes in {num_completions:,.0f} answers"
+            findings.append(Finding(stage.name, alarm, f"math verifier: {text}, scored 0"))
     return findings
 
 

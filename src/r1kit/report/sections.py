@@ -1,12 +1,12 @@
 """The report's smaller sections, each a fragment of HTML, or "" where the run has nothing for it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from r1kit.report.alarms import reward_hacking
+from r1kit.report.alarms import Finding, reward_hacking, verifier_faults
 from r1kit.report.curves import stage_charts
 from r1kit.report.html import DASH, HtmlRow, clock, number_cell, plain_table, text_cell
 from r1kit.report.paper import PAPER_BASE_NOTE, PAPER_SOURCE, PAPER_STAGES, PAPER_TABLE
@@ -128,15 +128,24 @@ def curves_section(run: RunData) -> str:
 
 
 def alarms_section(run: RunData) -> str:
-    """What the reward-hacking alarm looked at, and whether it rang."""
-    findings = reward_hacking(run)
+    """What the alarms looked at, and whether they rang."""
+    hacking = _alarms(
+        reward_hacking(run),
+        "the reward rose while what it stands for fell.",
+        "No alarm: nowhere did the reward rise while a held-out number fell beyond noise.",
+    )
+    return hacking + _alarms(
+        verifier_faults(run),
+        "more than one answer in a hundred could not be compared by the math verifier.",
+        "No alarm: nearly all answers could be compared by the math verifier.",
+    )
+
+
+def _alarms(findings: Sequence[Finding], loud: str, quiet: str) -> str:
     if not findings:
         return ""
     alarmed = list(dict.fromkeys(f.stage for f in findings if f.alarm))
-    if alarmed:
-        text = f"Alarm in {', '.join(alarmed)}: the reward rose while what it stands for fell."
-    else:
-        text = "No alarm: nowhere did the reward rise while a held-out number fell beyond noise."
+    text = f"Alarm in {', '.join(alarmed)}: {loud}" if alarmed else quiet
     rows = [(f.stage, (text_cell(f.text), text_cell("alarm" if f.alarm else "quiet"))) for f in findings]
     return f'<p class="{"alarm" if alarmed else "calm"}">{escape(text)}</p>{plain_table((), rows)}'
 
