@@ -62,8 +62,11 @@ def test_tiny_and_demo_take_the_papers_route() -> None:
         assert style_of(recipe, "dev1") == style_of(recipe, "r1") == "chat"
         assert style_of(recipe, "base") == "zero"
     assert {"zero_random", "zero_format"} <= set(tiny.stages)
+    distill, zero_small = tiny.stages["distill"], tiny.stages["zero_small"]
+    assert (distill.model, distill.data) == ("tinyworld-small", "rejection")
+    assert zero_small == tiny.stages["zero"].model_copy(update={"model": "tinyworld-small", "probe": None})
     # demo is tiny with less at the end: stages that both have are the same
-    assert set(demo.stages) == set(tiny.stages) - {"zero_random", "zero_format"}
+    assert set(demo.stages) == set(tiny.stages) - {"zero_random", "zero_format", "distill", "zero_small"}
     for name, stage in demo.stages.items():
         assert stage == tiny.stages[name]
 
