@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from r1kit.data.jsonl import read_jsonl
 from r1kit.errors import DataError, RecipeError
-from r1kit.rejection import RejectionConfig, run_rejection
+from r1kit.rejection import RejectionConfig, grading, run_rejection
 from r1kit.rejection.config import QualityConfig
 from r1kit.rejection.general import quality_bars
 from r1kit.rejection.reasoning import num_to_keep
@@ -195,12 +195,13 @@ def test_judged_problems_go_to_the_judge_with_the_ground_truth_once(base, tmp_pa
     assert found["pass_rates"] == {"p3": 0.5}
 
 
-def test_what_can_not_be_graded_is_refused_before_anything_is_sampled(base, tmp_path) -> None:
+def test_what_can_not_be_graded_is_refused_before_anything_is_sampled(base, tmp_path, monkeypatch) -> None:
     judged = math_problem(3, "Why?", "", kind="judged", reference="Because.")
+    monkeypatch.setattr(grading, "sandbox_refusal", lambda language: "it needs bubblewrap")
     code = math_problem(4, "Add.", "", kind="code", tests=({"type": "stdin", "input": "", "output": ""},))
     for problem, message in [
         (judged, "can only be graded by a judge; add a table"),
-        (code, "of kind code.*sandbox"),
+        (code, "'p4': it needs bubblewrap"),
         (general(1, "Hello"), "has no right answer"),
     ]:
         with pytest.raises(RecipeError, match=message):

@@ -11,15 +11,13 @@ class CodeLimits(Config):
     In a recipe they are the table [problems.<name>.limits]; a problem of its own has `metadata.limits`.
     """
 
-    cpu_seconds: float = Field(
-        4.0, gt=0, le=3600
-    )  # what a time-out should mean: independent of a busy machine
-    wall_seconds: float = Field(
-        12.0, gt=0, le=3600
-    )  # for those that sleep; thrice the CPU's for a busy machine
-    compile_seconds: float = Field(30.0, gt=0, le=3600)  # wall clock; CPU as much
-    memory_mb: int = Field(1024, ge=64)  # resident, and of each process what it may address
-    work_mb: int = Field(64, ge=1)  # the work folder, in memory too
-    files: int = Field(4096, ge=16)  # in the work folder
-    output_kb: int = Field(1024, ge=1, le=65_536)  # of stdout, of stderr and of a returned value, each
-    processes: int = Field(32, ge=2, le=4096)  # and threads, together; node alone has eleven
+    # What a time-out should mean: a busy machine makes no difference to it.
+    cpu_seconds: float = Field(default=4.0, gt=0, le=3600)
+    # For those that sleep. Training keeps machines busy, so it is far above the CPU's.
+    wall_seconds: float = Field(default=30.0, gt=0, le=3600)
+    compile_seconds: float = Field(default=30.0, gt=0, le=3600)  # the compiler's CPU; four times that, wall clock
+    memory_mb: int = Field(default=1024, ge=64)  # resident, and what each process may address
+    work_mb: int = Field(default=64, ge=1)  # the work folder, which is in memory too
+    files: int = Field(default=4096, ge=16)  # in the work folder
+    output_kb: int = Field(default=1024, ge=1, le=65_536)  # of stdout, stderr and a returned value, each
+    processes: int = Field(default=32, ge=2, le=4096)  # with threads; node alone has eleven

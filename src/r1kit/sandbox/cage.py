@@ -104,8 +104,8 @@ def make_cage() -> Cage:
     machine = platform.machine()
     if machine not in ARCHITECTURES:
         raise SandboxUnavailable(
-            f"problems of kind code run untrusted programs, and the sandbox does not know the system calls of "
-            f"{machine}; it knows {', '.join(ARCHITECTURES)}."
+            f"problems of kind code run untrusted programs, and the sandbox does not know the system calls "
+            f"of {machine}; it knows {', '.join(ARCHITECTURES)}."
         )
     bwrap = shutil.which("bwrap")
     if bwrap is None:

@@ -69,6 +69,7 @@ def empty(folder: str) -> None:
 
     Nested folders are moved to the top before they are looked into, so that depth costs nothing.
     """
+    os.chmod(folder, 0o700)  # the mount itself: never a link
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         names, moved, prefix = os.listdir(top), 0, os.urandom(8).hex()
@@ -147,7 +148,7 @@ class Driver:
             run,
             limits=limits,
             cpu_seconds=seconds if compiling else limits["cpu_seconds"],
-            wall_seconds=seconds if compiling else limits["wall_seconds"],
+            wall_seconds=4 * seconds if compiling else limits["wall_seconds"],
             processes=_COMPILER_PROCESSES if compiling else limits["processes"],
             max_value=_MAX_COMPILED_BYTES if compiling else limits["output_kb"] << 10,
             address_bytes=_NODE_ADDRESS_BYTES if self.language == "javascript" else None,

@@ -56,7 +56,7 @@ class Job:
     program: Program
     tests: Sequence[Stdin | Call]
     accept: Callable[[int, Outcome], bool]
-    limits: CodeLimits = CodeLimits()
+    limits: CodeLimits
     stop_early: bool = True
 
 
@@ -64,12 +64,17 @@ class Job:
 class JobResult:
     """What came of a job: the compiler's outcome, and those of the tests that were run, in order.
 
-    `num_passed` of them were passed. Where the compiler's is not clean there are no others.
+    `passed` says of each of these whether it was accepted. Where the compiler's is not clean there are none.
     """
 
     compiled: Outcome
     outcomes: tuple[Outcome, ...]
-    num_passed: int
+    passed: tuple[bool, ...]
+
+    @property
+    def num_passed(self) -> int:
+        """How many tests were passed."""
+        return sum(self.passed)
 
 
 class SandboxPool:
@@ -116,14 +121,14 @@ class SandboxPool:
                 compiled = session.prepare(job.program, cage.tools[job.program.language])
                 if compiled.is_clean:
                     _run_tests(session, job, done, passed)
-                return JobResult(compiled, tuple(done), sum(passed))
+                return JobResult(compiled, tuple(done), tuple(passed))
             except SandboxFailed:
                 continue
             except DriverLost:
                 if attempt == _MAX_ATTEMPTS - 1:
                     if compiled is None:
-                        return JobResult(_LOST, (), 0)
-                    return JobResult(compiled, (*done, _LOST), sum(passed))
+                        return JobResult(_LOST, (), ())
+                    return JobResult(compiled, (*done, _LOST), (*passed, False))
             finally:
                 with self._lock:
                     self._sessions.discard(session)
@@ -157,7 +162,7 @@ def find_cage() -> Cage:
     started = outcome.stdout.strip()
     if not started.isdigit() or not 2 <= int(started) <= _PROBE_LIMITS.processes:
         raise SandboxUnavailable(
-            f"problems of kind code run untrusted programs, and the number of their processes can't be bounded "
+            f"problems of kind code run untrusted programs, and how many processes they start can't be bounded "
             f"here (a limit of {_PROBE_LIMITS.processes} allowed {started.decode() or 'none'}): run on Linux "
             f"5.14 or newer, as an ordinary user or with the right to give up root's id"
         )

@@ -1,4 +1,4 @@
-"""What a process does that the driver has forked: it turns into the program, or compiles it. Runs in the cage.
+"""What a process that the driver has forked does: become the program, or compile it. Runs in the cage.
 
 It has given up everything of the driver's but its own pipes before a line of the program's is looked at.
 Values travel as JSON in which every container is a list that begins with its type. The standard library
@@ -90,8 +90,6 @@ def become(task: Task, pipes: list[int]) -> None:
     lower(resource.RLIMIT_MEMLOCK, 0)
     lower(resource.RLIMIT_MSGQUEUE, 0)
     lower(resource.RLIMIT_STACK, _STACK_BYTES)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
     set_dumpable(True)  # or it could not open its own /dev/stdin
     os.chdir(WORK)
 
@@ -111,6 +109,8 @@ class ExecTask:
         self.needs_binary = needs_binary
 
     def __call__(self) -> None:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and would hand on
+            signal.signal(number, signal.SIG_DFL)
         os.execve(BINARY_FD if self.needs_binary else self.argv[0], self.argv, ENVIRONMENT)
 
 

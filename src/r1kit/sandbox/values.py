@@ -9,7 +9,7 @@ from typing import Any
 
 # Hashes of whole numbers can be made to collide, which makes a set quadratic: this many are harmless.
 MAX_HASHED = 20_000
-_MAKERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "iterator": iter}
+_MAKERS: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "iterator": iter}
 
 
 class NotPlainData(ValueError):
