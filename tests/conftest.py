@@ -1,4 +1,4 @@
-"""Tests that run untrusted programs need bubblewrap: skipped without it, except where CI says that it is there."""
+"""Tests that run programs need bubblewrap: skipped without it, except where CI says that it is there."""
 
 import os
 

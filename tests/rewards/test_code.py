@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_the_program_is_never_taken_from_the_reasoning() -> None:
     # full-width forms and long programs are left as they are
     long = "x = '１２'\n" * 1000
     assert extract_answer(parse_response(format_zero("hm", long), "zero"), ADD) == long.strip()
-    assert lenient_answer(f"<think> hm {block}", "zero", ADD) == RIGHT + "\n"
+    assert lenient_answer(f"<think> hm\n{block}", "zero", ADD) == RIGHT + "\n"
     assert lenient_answer("no program at all", "zero", ADD) is None
 
 
@@ -223,7 +224,7 @@ def test_a_program_that_sleeps_is_stopped_by_the_wall_clock() -> None:
         ("import os\ndef f(x):\n    os.write(3, b'[' * 100000)\n    os._exit(0)", "wrong"),
         ('import os\ndef f(x):\n    os.write(3, b\'["set", ["list"]]\')\n    os._exit(0)', "wrong"),
         ("import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 7", "wrong"),
-        ("import builtins\nbuiltins.isinstance = lambda *a: True\ndef f(x): return 7", "wrong"),
+        ("import builtins\nbuiltins.isinstance = lambda *a: True\ndef f(x): return 7", "runtime error"),
         ("def f(x):\n    a = []\n    a.append(a)\n    return a", "runtime error"),
     ],
 )
@@ -244,7 +245,7 @@ def test_values_of_every_plain_type_come_back() -> None:
         ("assert f() == 10 ** 30", "10 ** 30"),
     ]
     problems = [
-        make_problem("code", None, tests=({"type": "assert", "code": c},), id=str(i), limits=LIMITS)
+        replace(make_problem("code", None, tests=({"type": "assert", "code": c},), limits=LIMITS), id=str(i))
         for i, (c, _) in enumerate(cases)
     ]
     items = [(problem, f"def f(): return {body}") for problem, (_, body) in zip(problems, cases, strict=True)]
@@ -295,7 +296,10 @@ def test_cpp_is_compiled_once_and_run_on_every_test() -> None:
 @needs["javascript"]
 def test_javascript_runs_in_node() -> None:
     js = stdin_problem(("1 2", "3"), ("3 4", "7"), programming_language="javascript")
-    right = 'const [a, b] = require("fs").readFileSync("/dev/stdin", "utf8").split(" ").map(Number);\nconsole.log(a + b);'
+    right = (
+        "const [a, b] = require('fs').readFileSync('/dev/stdin', 'utf8').split(' ').map(Number);\n"
+        "console.log(a + b);"
+    )
     assert grade(js, right).status == "right"
     assert "SyntaxError" in grade(js, "let x = {").message
     failed = grade(js, "null.x")

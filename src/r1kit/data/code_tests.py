@@ -4,9 +4,9 @@ A test is an object of one of three shapes:
 `{"type": "stdin", "input", "output"}`: texts;
 `{"type": "call", "function", "arguments", "output"}`: a list of arguments and the value that is wanted, as
 JSON; `"or_output"` may give a second value that is as good;
-`{"type": "assert", "code", "setup"}`: Python as in MBPP, of which one call is made by the program, and all the
-rest is calculated outside of the sandbox on plain data. An assert that can't be taken apart so is refused:
-inside, the program could change what it means.
+`{"type": "assert", "code", "setup"}`: Python as in MBPP, of which one call is made by the program, and all
+the rest is calculated outside of the sandbox on plain data. An assert that can't be taken apart so is
+refused: inside, the program could change what it means.
 """
 
 import ast

@@ -15,7 +15,9 @@ class CodeLimits(Config):
     cpu_seconds: float = Field(default=4.0, gt=0, le=3600)
     # For those that sleep. Training keeps machines busy, so it is far above the CPU's.
     wall_seconds: float = Field(default=30.0, gt=0, le=3600)
-    compile_seconds: float = Field(default=30.0, gt=0, le=3600)  # the compiler's CPU; four times that, wall clock
+    compile_seconds: float = Field(
+        default=30.0, gt=0, le=3600
+    )  # the compiler's CPU; four times that, wall clock
     memory_mb: int = Field(default=1024, ge=64)  # resident, and what each process may address
     work_mb: int = Field(default=64, ge=1)  # the work folder, which is in memory too
     files: int = Field(default=4096, ge=16)  # in the work folder

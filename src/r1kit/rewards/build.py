@@ -46,7 +46,8 @@ def build_rewards(
     `reward_models` gives the model of `helpful` and `safety`; a judge in `judges` takes the place of either,
     and that of `accuracy` grades problems of kind "judged". `languages` are those that may turn up in a
     reasoning (None: open). Functions of the user's own are found from `recipe_dir`; the rollouts on which one
-    fails are written to `failure_dir`. `code_score` is what accuracy pays for some of a program's tests. Nothing heavy is loaded before it is used.
+    fails are written to `failure_dir`. `code_score` is what accuracy pays for some of a program's tests.
+    Nothing heavy is loaded before it is used.
     """
     judges = judges or {}
     rewards: dict[str, Reward] = {}

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from r1kit.data.code_tests import Assert, parse_assert
 from r1kit.data.limits import CodeLimits
 from r1kit.errors import UserError
@@ -134,6 +136,8 @@ def grade_programs(
     item. Statuses are added to `counts`. Raises `UserError` where this machine has no sandbox or no such
     language.
     """
+    if not items:
+        return []
     different = {(problem.id, program): (problem, program) for problem, program in items}
     jobs = [
         _job(problem, program, all_tests=all_tests)
@@ -185,12 +189,19 @@ def _job(problem: Problem, program: str, *, all_tests: bool) -> Job:
         raise UserError(f"problem {problem.id}: a code problem needs tests")
     if refusal := sandbox_refusal(language):
         raise UserError(refusal)
+    try:
+        limits = CodeLimits.model_validate(problem.metadata.get("limits") or {})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise UserError(
+            f"problem {problem.id}: metadata.limits.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        ) from None
     tests = [_test(problem, test, language) for test in problem.tests]
     return Job(
         Program(program, language),
         [run for run, _ in tests],
         lambda i, outcome: outcome.is_clean and tests[i][1](outcome),
-        CodeLimits.model_validate(problem.metadata.get("limits") or {}),
+        limits,
         stop_early=not all_tests,
     )
 

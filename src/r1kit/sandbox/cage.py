@@ -56,14 +56,19 @@ class Cage:
 
     bwrap: str
     machine: str
-    drops_uid: bool
+    setpriv: str | None  # gives up root's id; None where there is no need
     tools: Mapping[str, str]
     more_folders: tuple[str, ...] = ()
     sources: Mapping[str, bytes] = field(default_factory=dict)  # of the driver, by path inside
 
     def command(self, *, work_mb: int, source_fds: Mapping[str, int], seccomp_fd: int) -> list[str]:
         """The command that starts a driver; its modules and the filter are read from these files."""
-        command = [self.bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
+        command = []
+        if self.setpriv is not None:
+            # not by subprocess's own `user`: it then copies this process, which may hold a whole model
+            uid = str(_FIRST_UID + next(_uids) % _NUM_UIDS)
+            command = [self.setpriv, "--reuid", uid, "--regid", uid, "--clear-groups", "--"]
+        command += [self.bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
         command += ["--unshare-uts", "--unshare-cgroup", "--hostname", "sandbox", "--as-pid-1"]
         command += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
         for folder in (*_READ_ONLY, *_READ_ONLY_IF_THERE, *self.more_folders):
@@ -90,17 +95,11 @@ class Cage:
         """All that the driver has of an environment, and all that a program has."""
         return dict(ENVIRONMENT)
 
-    def next_uid(self) -> int | None:
-        """The id to run the next cage as; None to keep the user's own."""
-        return _FIRST_UID + next(_uids) % _NUM_UIDS if self.drops_uid else None
-
 
 def make_cage() -> Cage:
     """The cage as it should work here, untried. Raises `SandboxUnavailable` where something is missing."""
     if sys.platform != "linux":
-        raise SandboxUnavailable(
-            "problems of kind code run untrusted programs, and that is done on Linux only."
-        )
+        raise SandboxUnavailable("problems of kind code run untrusted programs, which is done on Linux only.")
     machine = platform.machine()
     if machine not in ARCHITECTURES:
         raise SandboxUnavailable(
@@ -112,13 +111,19 @@ def make_cage() -> Cage:
         raise SandboxUnavailable(
             f"problems of kind code run untrusted programs and need bubblewrap: {_install_command()}"
         )
+    setpriv = shutil.which("setpriv") if os.geteuid() == 0 else None
+    if os.geteuid() == 0 and setpriv is None:
+        raise SandboxUnavailable(
+            "problems of kind code run untrusted programs, and root needs setpriv to give up its id for "
+            "them: install util-linux, or run as an ordinary user"
+        )
     tools, folders = _find_tools()
     here = Path(__file__).parent
     sources = {
         f"{DRIVER_FOLDER}/r1kit/sandbox/{name}.py": (here / f"{name}.py").read_bytes()
         for name in _DRIVER_MODULES
     }
-    return Cage(bwrap, machine, os.geteuid() == 0, tools, folders, sources)
+    return Cage(bwrap, machine, setpriv, tools, folders, sources)
 
 
 def _find_tools() -> tuple[dict[str, str], tuple[str, ...]]:
@@ -153,7 +158,7 @@ def what_to_allow(message: str) -> str:
         return "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1"
     if _setting("user/max_user_namespaces") == "0":
         return "allow user namespaces: sysctl -w user.max_user_namespaces=15000"
-    if "setuid" in message or "setgroups" in message:
+    if "setpriv" in message:
         return "run as an ordinary user, or with the right to give up root's id (CAP_SETUID, CAP_SETGID)"
     if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return (

@@ -84,7 +84,7 @@ class SandboxPool:
     """
 
     def __init__(self, *, num_workers: int | None = None, cage: Cage | None = None) -> None:
-        self._num_workers = num_workers or len(os.sched_getaffinity(0))
+        self._num_workers = num_workers
         self._cage = cage
         self._sessions: set[Session] = set()
         self._lock = threading.Lock()
@@ -94,7 +94,8 @@ class SandboxPool:
         if not jobs:
             return []
         cage = self._cage or find_cage()
-        with ThreadPoolExecutor(self._num_workers, thread_name_prefix="sandbox") as threads:
+        num_workers = self._num_workers or len(os.sched_getaffinity(0))
+        with ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox") as threads:
             futures = [threads.submit(self._run, cage, job) for job in jobs]
             try:
                 return [future.result() for future in futures]
@@ -148,9 +149,23 @@ def _run_tests(session: Session, job: Job, done: list[Outcome], passed: list[boo
             return
 
 
-@lru_cache(maxsize=1)
 def find_cage() -> Cage:
     """The cage of this machine, tried out once. Raises `SandboxUnavailable`, which says what to do."""
+    found = _find_cage()
+    if isinstance(found, str):
+        raise SandboxUnavailable(found)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _find_cage() -> Cage | str:
+    try:
+        return _tried_cage()
+    except SandboxUnavailable as error:
+        return str(error)
+
+
+def _tried_cage() -> Cage:
     cage = make_cage()
     try:
         outcome = _probe(cage)
@@ -162,9 +177,9 @@ def find_cage() -> Cage:
     started = outcome.stdout.strip()
     if not started.isdigit() or not 2 <= int(started) <= _PROBE_LIMITS.processes:
         raise SandboxUnavailable(
-            f"problems of kind code run untrusted programs, and how many processes they start can't be bounded "
-            f"here (a limit of {_PROBE_LIMITS.processes} allowed {started.decode() or 'none'}): run on Linux "
-            f"5.14 or newer, as an ordinary user or with the right to give up root's id"
+            f"problems of kind code run untrusted programs, and how many processes they start can't be "
+            f"bounded here (a limit of {_PROBE_LIMITS.processes} allowed {started.decode() or 'none'}): run "
+            f"on Linux 5.14 or newer, as an ordinary user or with the right to give up root's id"
         )
     return cage
 

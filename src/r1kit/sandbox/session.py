@@ -173,8 +173,11 @@ class Session:
         length = struct.unpack(">I", self._read(4, deadline))[0]
         if length > _MAX_HEADER_BYTES:
             raise DriverLost
-        header = json.loads(self._read(length, deadline))
-        sizes = header.get("sizes", [])
+        try:
+            header = dict(json.loads(self._read(length, deadline)))
+            sizes = list(header.get("sizes", []))
+        except (ValueError, TypeError, RecursionError):
+            raise DriverLost from None
         most = max(self._limits.output_kb << 10, _MAX_ERROR_BYTES) + 65_536
         if len(sizes) != num_bodies or not all(type(size) is int and 0 <= size <= most for size in sizes):
             raise DriverLost
@@ -205,7 +208,6 @@ def _start(cage: Cage, limits: CodeLimits, errors: IO[bytes]) -> "subprocess.Pop
     try:
         source_fds = {path: _readable(source, fds) for path, source in cage.sources.items()}
         seccomp_fd = _readable(seccomp_filter(cage.machine), fds)
-        uid = cage.next_uid()
         return subprocess.Popen(
             cage.command(work_mb=limits.work_mb, source_fds=source_fds, seccomp_fd=seccomp_fd),
             stdin=subprocess.PIPE,
@@ -216,12 +218,9 @@ def _start(cage: Cage, limits: CodeLimits, errors: IO[bytes]) -> "subprocess.Pop
             pass_fds=fds,
             start_new_session=True,
             umask=0o077,
-            user=uid,
-            group=uid,
-            extra_groups=None if uid is None else [],
         )
     except OSError as error:
-        raise SandboxFailed(f"{'setuid: ' if cage.drops_uid else ''}{error}") from None
+        raise SandboxFailed(str(error)) from None
     finally:
         for fd in fds:
             os.close(fd)
