@@ -70,6 +70,7 @@ class Cage:
             command = [self.setpriv, "--reuid", uid, "--regid", uid, "--clear-groups", "--"]
         command += [self.bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
         command += ["--unshare-uts", "--unshare-cgroup", "--hostname", "sandbox", "--as-pid-1"]
+        command += ["--uid", "1000", "--gid", "1000"]
         command += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
         for folder in (*_READ_ONLY, *_READ_ONLY_IF_THERE, *self.more_folders):
             command += ["--ro-bind-try", folder, folder]
@@ -96,8 +97,8 @@ class Cage:
         return dict(ENVIRONMENT)
 
 
-def make_cage() -> Cage:
-    """The cage as it should work here, untried. Raises `SandboxUnavailable` where something is missing."""
+def make_cages() -> list[Cage]:
+    """The cages that may work here, untried. Raises `SandboxUnavailable` where something is missing."""
     if sys.platform != "linux":
         raise SandboxUnavailable("problems of kind code run untrusted programs, which is done on Linux only.")
     machine = platform.machine()
@@ -111,19 +112,15 @@ def make_cage() -> Cage:
         raise SandboxUnavailable(
             f"problems of kind code run untrusted programs and need bubblewrap: {_install_command()}"
         )
-    setpriv = shutil.which("setpriv") if os.geteuid() == 0 else None
-    if os.geteuid() == 0 and setpriv is None:
-        raise SandboxUnavailable(
-            "problems of kind code run untrusted programs, and root needs setpriv to give up its id for "
-            "them: install util-linux, or run as an ordinary user"
-        )
     tools, folders = _find_tools()
     here = Path(__file__).parent
     sources = {
         f"{DRIVER_FOLDER}/r1kit/sandbox/{name}.py": (here / f"{name}.py").read_bytes()
         for name in _DRIVER_MODULES
     }
-    return Cage(bwrap, machine, setpriv, tools, folders, sources)
+    # tried in this order: a root that is none of the machine's (in a user namespace) is bounded as it is
+    ways = (shutil.which("setpriv"), None) if os.geteuid() == 0 else (None,)
+    return [Cage(bwrap, machine, way, tools, folders, sources) for way in dict.fromkeys(ways)]
 
 
 def _find_tools() -> tuple[dict[str, str], tuple[str, ...]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from r1kit.data.limits import CodeLimits
-from r1kit.sandbox.cage import Cage, SandboxUnavailable, make_cage, what_to_allow
+from r1kit.sandbox.cage import Cage, SandboxUnavailable, make_cages, what_to_allow
 from r1kit.sandbox.session import (
     Call,
     DriverLost,
@@ -166,22 +166,22 @@ def _find_cage() -> Cage | str:
 
 
 def _tried_cage() -> Cage:
-    cage = make_cage()
-    try:
-        outcome = _probe(cage)
-    except SandboxFailed as error:
-        raise SandboxUnavailable(
-            f"problems of kind code run untrusted programs, and bubblewrap can't cage them here "
-            f"({error}): {what_to_allow(str(error))}"
-        ) from None
-    started = outcome.stdout.strip()
-    if not started.isdigit() or not 2 <= int(started) <= _PROBE_LIMITS.processes:
-        raise SandboxUnavailable(
-            f"problems of kind code run untrusted programs, and how many processes they start can't be "
-            f"bounded here (a limit of {_PROBE_LIMITS.processes} allowed {started.decode() or 'none'}): run "
-            f"on Linux 5.14 or newer, as an ordinary user or with the right to give up root's id"
+    """The first cage that works and bounds processes; raises what was wrong with the last one."""
+    fault = ""
+    for cage in make_cages():
+        try:
+            started = _probe(cage).stdout.strip()
+        except SandboxFailed as error:
+            fault = f"bubblewrap can't cage them here ({error}): {what_to_allow(str(error))}"
+            continue
+        if started.isdigit() and 2 <= int(started) <= _PROBE_LIMITS.processes:
+            return cage
+        fault = (
+            f"how many processes they start can't be bounded here (a limit of {_PROBE_LIMITS.processes} "
+            f"allowed {started.decode('ascii', 'replace') or 'none'}): run on Linux 5.14 or newer, as an "
+            "ordinary user, or as root with setpriv (util-linux) to give up its id"
         )
-    return cage
+    raise SandboxUnavailable(f"problems of kind code run untrusted programs, and {fault}")
 
 
 def _probe(cage: Cage) -> Outcome:

@@ -39,7 +39,7 @@ def decode_value(data: bytes) -> Any:
         raise
     except RecursionError:
         raise NotPlainData("the value is nested too deep") from None
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         raise NotPlainData("the value can't be read") from None
 
 
