@@ -28,7 +28,8 @@ class Problem:
     """One unit of data: something to ask, and what it takes to tell whether the answer is right.
 
     `kind` decides how it is scored: by rules (math, choice, code, logic), by a judge shown
-    `reference` (judged), or by reward models (general: helpful; safety: harmless).
+    `reference` (judged), or by reward models (general: helpful; safety: harmless). Of a code problem,
+    `reference` is a program that its tests are checked with.
     """
 
     id: str

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,22 @@ def test_last_boxed(text: str, boxed: str | None) -> None:
 )
 def test_lettered_options(question: str, options: list[str]) -> None:
     assert lettered_options(question) == options
+
+
+def test_code_sets_bring_their_own_solution_and_the_odd_shapes_of_apps_are_read(tmp_path: Path) -> None:
+    (problem,) = load("mbpp")
+    assert problem.reference == "def add_three(n):\n    return n + 3"
+    cases = [
+        {"inputs": [["1", "2"]], "outputs": [["3", "4"]]},
+        {"fn_name": "f", "inputs": [[1]], "outputs": [[[2]]]},
+    ]
+    rows = [
+        {"problem_id": i, "question": "?", "solutions": '["a", "b"]', "input_output": json.dumps(case)}
+        for i, case in enumerate(cases)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = ProblemSource(source="a.jsonl", mapping="apps")
+    lines, wrapped = load_problems(source, seed=0, base_dir=tmp_path)
+    assert lines.tests == ({"type": "stdin", "input": "1\n2", "output": "3\n4"},)
+    assert (wrapped.tests[0]["output"], wrapped.tests[0]["or_output"]) == ([[2]], [2])
+    assert lines.reference == "a"

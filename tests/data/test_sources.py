@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from r1kit.data.records import problem_to_json
-from r1kit.data.sources import ProblemSource, load_problems, refuse_code
+from r1kit.data.sources import ProblemSource, load_problems
 from r1kit.errors import DataError, RecipeError
 from r1kit.types import Problem
 
@@ -173,12 +173,14 @@ def test_the_same_problem_twice_names_both_lines(tmp_path: Path) -> None:
         load(ProblemSource(source="a.jsonl"), tmp_path)
 
 
-def test_code_problems_need_tests_that_can_be_read_and_are_refused_by_a_stage(tmp_path: Path) -> None:
+def test_code_problems_need_tests_that_can_be_read(tmp_path: Path) -> None:
     good = {"question": "Add.", "tests": [{"type": "stdin", "input": "1 2", "output": "3"}]}
     (problem,) = load(ProblemSource(source=str(write(tmp_path / "a.jsonl", good)), kind="code"), tmp_path)
-    with pytest.raises(RecipeError, match=r"stages\.zero: 1 of its problems are of kind code.*sandbox"):
-        refuse_code([problem], "zero")
-    refuse_code([], "zero")
+    assert problem.tests == tuple(good["tests"])
+    assert problem.metadata == {}
+    source = ProblemSource(source="a.jsonl", kind="code", limits={"cpu_seconds": 1.5, "processes": 3})
+    limits = load(source, tmp_path)[0].metadata["limits"]
+    assert (limits["cpu_seconds"], limits["processes"], limits["memory_mb"]) == (1.5, 3, 1024)
     for tests, message in [
         ([], "needs tests"),
         ([{"type": "stdin", "input": "1"}], "a stdin test needs output"),

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from r1kit.data.jsonl import read_jsonl
 from r1kit.errors import DataError, RecipeError
-from r1kit.rejection import RejectionConfig, run_rejection
+from r1kit.rejection import RejectionConfig, grading, run_rejection
 from r1kit.rejection.config import QualityConfig
 from r1kit.rejection.general import quality_bars
 from r1kit.rejection.reasoning import num_to_keep
@@ -195,12 +195,26 @@ def test_judged_problems_go_to_the_judge_with_the_ground_truth_once(base, tmp_pa
     assert found["pass_rates"] == {"p3": 0.5}
 
 
-def test_what_can_not_be_graded_is_refused_before_anything_is_sampled(base, tmp_path) -> None:
+@pytest.mark.sandbox
+def test_programs_are_graded_by_their_tests(base, tmp_path, monkeypatch) -> None:
+    tests = tuple({"type": "stdin", "input": f"{a} 7\n", "output": f"{a + 7}\n"} for a in (12, 13))
+    code = math_problem(5, "Add two numbers.", "", kind="code", domain="code", tests=tests)
+    programs = ["print(sum(map(int, input().split())))", "print(19)", "print(", "import os; os._exit(1)"]
+    Script(monkeypatch, lambda prompt, n: chat(GOOD, f"So:\n```python\n{programs[n % 4]}\n```"))
+    run_rejection(stage_context(tmp_path, base, {"set": [code]}), config(samples_per_round=4))
+    [record] = rows(tmp_path)
+    assert programs[0] in record["response"]
+    found = counts(tmp_path)
+    assert (found["reasoning"]["code"]["wrong"], found["pass_rates"]) == (3, {"p5": 0.25})
+
+
+def test_what_can_not_be_graded_is_refused_before_anything_is_sampled(base, tmp_path, monkeypatch) -> None:
     judged = math_problem(3, "Why?", "", kind="judged", reference="Because.")
+    monkeypatch.setattr(grading, "sandbox_refusal", lambda language: "it needs bubblewrap")
     code = math_problem(4, "Add.", "", kind="code", tests=({"type": "stdin", "input": "", "output": ""},))
     for problem, message in [
         (judged, "can only be graded by a judge; add a table"),
-        (code, "of kind code.*sandbox"),
+        (code, "'p4': it needs bubblewrap"),
         (general(1, "Hello"), "has no right answer"),
     ]:
         with pytest.raises(RecipeError, match=message):

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from r1kit.errors import RecipeError
+from r1kit.rewards import accuracy
 from r1kit.rewards.base import score
 from r1kit.rewards.build import REWARD_NAMES, build_rewards
+from r1kit.rewards.code import CodeVerdict
 from r1kit.rewards.model_rewards import RewardModelReward
 from r1kit.template import format_zero
 from r1kit.types import Rollout
@@ -44,6 +46,18 @@ def test_every_name_of_a_recipe_becomes_a_reward_of_that_name(tmp_path: Path) ->
 def test_a_name_that_is_no_reward_is_an_error(name: str, complaint: str) -> None:
     with pytest.raises(RecipeError, match=complaint):
         build_rewards([name], style="chat", seed=0)
+
+
+def test_the_recipe_says_what_some_of_a_programs_tests_are_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = CodeVerdict("wrong", 1, 2)
+    monkeypatch.setattr(accuracy, "grade_programs", lambda items, **more: [half for _ in items])
+    tests = ({"type": "stdin", "input": "", "output": "1"},) * 2
+    rollout = make_rollout(make_problem("code", None, tests=tests), format_zero("a", "print(2)"))
+    worth = {}
+    for code_score in ("all", "share"):
+        rewards = build_rewards(["accuracy"], style="zero", seed=0, code_score=code_score)
+        worth[code_score] = rewards["accuracy"]([rollout])
+    assert worth == {"all": [0.0], "share": [0.5]}
 
 
 def test_a_judge_takes_the_place_of_a_reward_model() -> None:

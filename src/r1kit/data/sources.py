@@ -8,7 +8,7 @@ reaches training. What can't be used is refused with file and line, or skipped a
 import hashlib
 import json
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
+from r1kit.data.code_tests import test_fault
 from r1kit.data.columns import COLUMNS, row_maker
-from r1kit.data.mappings import PROBLEM_MAPPINGS, test_fault
+from r1kit.data.limits import CodeLimits
+from r1kit.data.mappings import PROBLEM_MAPPINGS
 from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, near_miss, read_rows
 from r1kit.errors import DataError, RecipeError
 from r1kit.types import Kind, Problem
@@ -44,6 +46,8 @@ class ProblemSource(Config):
     wants_reasoning: bool | None = None
     num_problems: int | None = Field(default=None, gt=0)  # None: all
     seed: int | None = None  # None: the run's; fixed, it is the same set in every run
+    limits: CodeLimits | None = None  # code: of each test; None: the problem's own, or the defaults
+    check_reference: bool = True  # code: run the solution that a problem comes with when it is loaded
     on_bad: Literal["error", "skip"] = "error"
     tiers: list[str] | None = None  # the rest is for tinyworld
     families: list[str] | None = None
@@ -169,12 +173,22 @@ class _Checked:
             wants_reasoning=wants_reasoning,
             source=problem.source or source.mapping or source.source,
         )
+        if problem.kind == "code":
+            problem = _code_problem(problem, source)
         if fault := problem_fault(problem, self.check):
             raise DataError(f"{row.place}: {fault}")
         if other := self.places.get(problem.id):
             raise DataError(f"{row.place}: the same problem (id {problem.id!r}) is at {other}")
         self.places[problem.id] = row.place
         return problem
+
+
+def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
+    """With the limits that the recipe sets, and without a solution that is not to be checked."""
+    if source.limits is not None:
+        limits = source.limits.model_dump(mode="json")
+        problem = replace(problem, metadata={**problem.metadata, "limits": limits})
+    return problem if source.check_reference else replace(problem, reference=None)
 
 
 def _content_id(problem: Problem) -> str:
@@ -200,13 +214,3 @@ def problem_fault(problem: Problem, check: Check | None) -> str | None:
         if fault := next((fault for test in problem.tests if (fault := test_fault(test))), None):
             return fault
     return check(problem) if check is not None else None
-
-
-def refuse_code(problems: Iterable[Problem], stage: str) -> None:
-    """Refuse problems whose scoring would run untrusted code: there is no sandbox for it yet."""
-    num_code = sum(problem.kind == "code" for problem in problems)
-    if num_code:
-        raise RecipeError(
-            f"stages.{stage}: {num_code} of its problems are of kind code; running their tests needs a "
-            "sandbox, which this version does not have. Leave them out of the stage's problems"
-        )

@@ -71,6 +71,9 @@ class GrpoConfig(Config):
     rewards: dict[str, float] = Field(min_length=1)
     # Weights by step; `rewards` before its first point [v2 3.2.2: preference rewards in the last 400].
     reward_schedule: list[RewardPoint] = Field(default_factory=list)
+    # What accuracy pays for a program: 1 for all of its tests and else 0, or the share that it passes (which
+    # also pays for guessing the most frequent answer). Not published; APPS reports both (2105.09938, 4).
+    code_score: Literal["all", "share"] = "all"
     # The models behind rewards (helpful, safety): a stage of kind reward_model, a folder or a hub name.
     reward_models: dict[str, str] = Field(default_factory=dict)
     # Servers of judges, by the reward they give: accuracy (problems of kind "judged"), helpful, safety.

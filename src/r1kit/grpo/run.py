@@ -137,6 +137,7 @@ def _rewards(context: StageContext, config: GrpoConfig, device: str) -> dict[str
         judges={name: JudgeReward(OpenAIJudge(server), style, name) for name, server in servers.items()},
         recipe_dir=context.recipe_dir,
         failure_dir=context.work_dir,
+        code_score=config.code_score,
         dtype=context.dtype,
         device=device,
     )

@@ -7,13 +7,14 @@ nor wrong: it is not kept, and not in the pass rate.
 from collections.abc import Mapping, Sequence
 
 from r1kit.ask_log import judge_logged
-from r1kit.data.sources import refuse_code
 from r1kit.errors import RecipeError
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rewards.accuracy import check_answers
 from r1kit.rewards.answers import extract_answer
 from r1kit.rewards.base import read_rollout
+from r1kit.rewards.code import language_of
 from r1kit.rewards.judge import Judge, JudgeRequest, OpenAIJudge, Verdict, judge_request
+from r1kit.sandbox import sandbox_refusal
 from r1kit.stage import StageContext
 from r1kit.types import REASONING_KINDS, Problem, Rollout
 
@@ -29,8 +30,9 @@ class Grader:
 
     def check(self, problems: Sequence[Problem]) -> None:
         """Raise `RecipeError` for a problem that can't be graded here."""
-        refuse_code(problems, self._context.name)
         for problem in problems:
+            if problem.kind == "code" and (refusal := sandbox_refusal(language_of(problem))):
+                raise RecipeError(f"stages.{self._context.name}: problem {problem.id!r}: {refusal}")
             if problem.kind not in REASONING_KINDS:
                 raise RecipeError(
                     f"stages.{self._context.name}: problem {problem.id!r} is of kind {problem.kind}, which "

@@ -3,8 +3,8 @@
 math: exact rational arithmetic where the ground truth is a plain number, math-verify in killable processes
 for everything else. choice: the option's letter. logic: the text, or the verifier named in
 `metadata["verifier"]`: "multiset" (the numbers of the ground truth in any order) or "expression" (arithmetic
-over `metadata["numbers"]` that makes `metadata["target"]`). judged: whatever judge the caller gives.
-Not covered: code, which needs the sandbox.
+over `metadata["numbers"]` that makes `metadata["target"]`). code: tests in the sandbox (`code`). judged:
+whatever judge the caller gives.
 
 Surprises of math-verify, and what is done about them: it takes an expression for its value, so that "45 +
 6" would be paid where 51 is asked and the question itself would be an answer - here, where a plain number
@@ -15,13 +15,16 @@ compared as words.
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Literal
 
 from r1kit.errors import UserError
 from r1kit.rewards.answers import answer_in, choice_letter, extract_answer, numbers_in
 from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
+from r1kit.rewards.code import grade_programs, verify_code_problem
 from r1kit.rewards.math_pool import MathPool, shared_pool
 from r1kit.rewards.numbers import number_of, plain_characters, same_number
 from r1kit.types import Problem, PromptStyle, Rollout
@@ -35,26 +38,37 @@ _WORDS = re.compile(r"[^\W\d_]{4,}(?:[\s'.-]+[^\W\d_]+)*")
 _WRONG_EXPRESSION = "7919"
 
 
+CodeScore = Literal["all", "share"]
+
+
 class AccuracyReward:
     """1 where the answer is right, else 0; a completion that is not well formed has no answer, and so 0.
 
     None only where the verifier itself could not be had. `judge` scores the problems of kind "judged".
-    `counts` are the comparisons that ran out of time or crashed their worker, and were scored 0.
+    `code_score`: a program that passes some of its tests earns nothing ("all"), or their share ("share").
     """
 
     name = "accuracy"
 
     def __init__(
-        self, style: PromptStyle, *, judge: Reward | None = None, pool: MathPool | None = None
+        self,
+        style: PromptStyle,
+        *,
+        judge: Reward | None = None,
+        pool: MathPool | None = None,
+        code_score: CodeScore = "all",
     ) -> None:
         self._style = style
         self._judge = judge
+        self._code_score = code_score
+        self._code_counts: Counter[str] = Counter()
         self._pool = pool or shared_pool()
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """`timeouts` and `crashes` of the math verifier so far."""
-        return {name: self._pool.counts[name] for name in ("timeouts", "crashes")}
+        """`timeouts` and `crashes` of the math verifier so far, scored 0; and `code/<status>` of programs."""
+        math = {name: self._pool.counts[name] for name in ("timeouts", "crashes")}
+        return math | {f"code/{status}": count for status, count in sorted(self._code_counts.items())}
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         scores: list[float | None] = [0.0] * len(rollouts)
@@ -70,9 +84,23 @@ class AccuracyReward:
                 if answer is not None:
                     rows.append(i)
                     items.append((rollout.problem, answer))
-        for i, correct in zip(rows, check_answers(items, pool=self._pool), strict=True):
-            scores[i] = None if correct is None else float(correct)
+        programs = [i for i, (problem, _) in enumerate(items) if problem.kind == "code"]
+        for i, score in zip(programs, self._ran([items[i] for i in programs]), strict=True):
+            scores[rows[i]] = score
+        others = [i for i in range(len(items)) if i not in set(programs)]
+        verdicts = check_answers([items[i] for i in others], pool=self._pool)
+        for i, correct in zip(others, verdicts, strict=True):
+            scores[rows[i]] = None if correct is None else float(correct)
         return scores
+
+    def _ran(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        """The scores of programs, after their tests."""
+        by_share = self._code_score == "share"
+        verdicts = grade_programs(items, all_tests=by_share, counts=self._code_counts)
+        return [
+            None if verdict is None else verdict.share if by_share else float(verdict.is_right)
+            for verdict in verdicts
+        ]
 
     def _judged(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         if self._judge is None:
@@ -85,33 +113,41 @@ class AccuracyReward:
 
 
 def is_correct(problem: Problem, answer: str) -> bool:
-    """Whether the answer is right. Raises `UserError` where math-verify's workers can't be started."""
+    """Whether the answer is right. Raises `UserError` where its verifier can't be started."""
     [correct] = check_answers([(problem, answer)])
     if correct is None:
-        raise UserError("math-verify could not be started in a process of its own; is math-verify installed?")
+        what = "the sandbox" if problem.kind == "code" else "math-verify"
+        raise UserError(f"{what} could not be started in a process of its own; is it installed?")
     return correct
 
 
 def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None = None) -> list[bool | None]:
-    """For each (problem, answer) whether it is right; None only where math-verify could not be had."""
-    verdicts = [_verdict(problem, answer) for problem, answer in items]
+    """For each (problem, answer) whether it is right; None only where the verifier could not be had."""
+    programs = [i for i, (problem, _) in enumerate(items) if problem.kind == "code"]
+    verdicts = [None if problem.kind == "code" else _verdict(problem, answer) for problem, answer in items]
     # the same answer to the same problem is compared once
     slow = {
         (problem.ground_truth or "", plain_characters(answer)): None
         for (problem, answer), verdict in zip(items, verdicts, strict=True)
-        if verdict is None
+        if verdict is None and problem.kind != "code"
     }
+    for i, ran in zip(programs, grade_programs([items[i] for i in programs]), strict=True):
+        verdicts[i] = None if ran is None else ran.is_right
     if not slow:
         return verdicts
     compared = dict(zip(slow, (pool or shared_pool()).check(list(slow)), strict=True))
     return [
-        compared[(problem.ground_truth or "", plain_characters(answer))] if verdict is None else verdict
+        compared[(problem.ground_truth or "", plain_characters(answer))]
+        if verdict is None and problem.kind != "code"
+        else verdict
         for (problem, answer), verdict in zip(items, verdicts, strict=True)
     ]
 
 
 def canonical_answer(problem: Problem, answer: str) -> str:
     """Equal for answers that are plainly the same: 12 and 7 / 7, 12; 51 / 51.0. For majority votes."""
+    if problem.kind == "code":
+        return answer.strip()
     if problem.kind == "math":
         number = number_of(answer)
         return _squeezed(answer) if number is None else f"{number.value}{'%' * number.percent}"
@@ -175,7 +211,7 @@ def _verdict(problem: Problem, answer: str) -> bool | None:
     if truth is None or problem.kind not in ("math", "choice"):
         raise UserError(
             f"problem {problem.id} (kind {problem.kind}) has no ground truth that a rule could check; "
-            f"kinds checked by rule are math, choice and logic."
+            f"kinds checked by rule are math, choice, logic and code."
         )
     if problem.kind == "choice":
         return choice_letter(answer, problem.metadata["options"]) == truth.strip().upper()
@@ -223,7 +259,7 @@ def _fault_in_fields(problem: Problem) -> str | None:
     if problem.kind in ("general", "safety"):
         return None
     if problem.kind == "code":
-        return "code problems need the sandbox, which this version does not have"
+        return verify_code_problem(problem)
     if problem.kind == "judged":
         return None if (problem.reference or "").strip() else "a judged problem needs a reference answer"
     if truth is None or not truth.strip():

@@ -11,6 +11,7 @@ is trained on it.
 import re
 from collections.abc import Sequence
 
+from r1kit.rewards.code import language_of, program_in
 from r1kit.rewards.numbers import number_of, plain_characters, spans_of_numbers
 from r1kit.types import Problem, PromptStyle, Response
 
@@ -65,6 +66,8 @@ def lenient_answer(text: str, style: PromptStyle, problem: Problem | None = None
         places.insert(0, text.rsplit("</think>", 1)[1])
     if "<answer>" in text:
         places.insert(0, text.rsplit("<answer>", 1)[1].split("</answer>", 1)[0])
+    if problem is not None and problem.kind == "code":
+        return _lenient_program(places, problem)
     for place in places:
         bare = re.sub(r"</?(?:think|answer)>", " ", place).strip()
         # a whole text may be longer than any answer: its end decides
@@ -73,8 +76,20 @@ def lenient_answer(text: str, style: PromptStyle, problem: Problem | None = None
     return None
 
 
+def _lenient_program(places: Sequence[str], problem: Problem) -> str | None:
+    """Of the whole text only what is fenced is a program."""
+    language = language_of(problem)
+    for i, place in enumerate(places):
+        program = program_in(place, language, needs_fence=i == len(places) - 1)
+        if program is not None:
+            return program
+    return None
+
+
 def answer_in(summary: str, problem: Problem | None) -> str | None:
-    """The answer in a summary, by the problem's kind and verifier."""
+    """The answer in a summary, by the problem's kind and verifier; of a code problem, the program."""
+    if problem is not None and problem.kind == "code":
+        return program_in(summary, language_of(problem))
     text = plain_characters(summary[-_MAX_SUMMARY_CHARS:]).strip()
     if not text:
         return None

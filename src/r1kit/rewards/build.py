@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from r1kit.errors import RecipeError
-from r1kit.rewards.accuracy import AccuracyReward
+from r1kit.rewards.accuracy import AccuracyReward, CodeScore
 from r1kit.rewards.base import Reward
 from r1kit.rewards.language import LanguageReward
 from r1kit.rewards.model_rewards import RewardModelReward, View
@@ -37,6 +37,7 @@ def build_rewards(
     judges: Mapping[str, Reward] | None = None,
     recipe_dir: Path | None = None,
     failure_dir: Path | None = None,
+    code_score: CodeScore = "all",
     dtype: str = "float32",
     device: str = "cpu",
 ) -> dict[str, Reward]:
@@ -45,14 +46,15 @@ def build_rewards(
     `reward_models` gives the model of `helpful` and `safety`; a judge in `judges` takes the place of either,
     and that of `accuracy` grades problems of kind "judged". `languages` are those that may turn up in a
     reasoning (None: open). Functions of the user's own are found from `recipe_dir`; the rollouts on which one
-    fails are written to `failure_dir`. Nothing heavy is loaded before it is used.
+    fails are written to `failure_dir`. `code_score` is what accuracy pays for some of a program's tests.
+    Nothing heavy is loaded before it is used.
     """
     judges = judges or {}
     rewards: dict[str, Reward] = {}
     for name in names:
         check_reward_name(name)
         if name == "accuracy":
-            rewards[name] = AccuracyReward(style, judge=judges.get(name))
+            rewards[name] = AccuracyReward(style, judge=judges.get(name), code_score=code_score)
         elif name == "format":
             rewards[name] = FormatReward(style)
         elif name == "language":

@@ -1,0 +1,25 @@
+"""What one program of a code problem may use. Beside the data, as time limits belong to problems."""
+
+from pydantic import Field
+
+from r1kit.config import Config
+
+
+class CodeLimits(Config):
+    """Limits of one test of one program, over all its processes together; of the compiler where it says so.
+
+    In a recipe they are the table [problems.<name>.limits]; a problem of its own has `metadata.limits`.
+    """
+
+    # What a time-out should mean: a busy machine makes no difference to it.
+    cpu_seconds: float = Field(default=4.0, gt=0, le=3600)
+    # For those that sleep. Training keeps machines busy, so it is far above the CPU's.
+    wall_seconds: float = Field(default=30.0, gt=0, le=3600)
+    compile_seconds: float = Field(
+        default=30.0, gt=0, le=3600
+    )  # the compiler's CPU; four times that, wall clock
+    memory_mb: int = Field(default=1024, ge=64)  # resident, and what each process may address
+    work_mb: int = Field(default=64, ge=1)  # the work folder, which is in memory too
+    files: int = Field(default=4096, ge=16)  # in the work folder
+    output_kb: int = Field(default=1024, ge=1, le=65_536)  # of stdout, stderr and a returned value, each
+    processes: int = Field(default=32, ge=2, le=4096)  # with threads; node alone has eleven

@@ -1,0 +1,210 @@
+"""What a process that the driver has forked does: become the program, or compile it. Runs in the cage.
+
+It has given up everything of the driver's but its own pipes before a line of the program's is looked at.
+Values travel as JSON in which every container is a list that begins with its type. The standard library
+alone, Python 3.9 or newer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import marshal
+import os
+import resource
+import signal
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+WORK = "/tmp"
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": WORK, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+# Where a child finds the pipe for the value of a call, and a compiled program.
+VALUE_FD = 3
+BINARY_FD = 4
+_MAX_FD = 256
+_STACK_BYTES = 64 * 2**20
+_OPEN_FILES = 64
+_ITERABLES = ("range", "dict_keys", "dict_values", "dict_items", "deque")
+_PR_SET_DUMPABLE = 4
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_dumpable(is_dumpable: bool) -> None:
+    """Whether other processes of this user may look into this one: its memory, its files, ptrace."""
+    _libc.prctl(_PR_SET_DUMPABLE, int(is_dumpable), 0, 0, 0)
+
+
+class Task:
+    """What a forked process is to do, and its limits. `run` is called in it and does not come back."""
+
+    def __init__(
+        self,
+        run: ExecTask | CompileTask | PythonTask,
+        *,
+        limits: dict[str, Any],
+        cpu_seconds: float,
+        wall_seconds: float,
+        processes: int,
+        max_value: int,
+        address_bytes: int | None,
+    ) -> None:
+        self.run = run
+        self.limits = limits
+        self.cpu_seconds = cpu_seconds
+        self.wall_seconds = wall_seconds
+        self.processes = processes
+        self.max_value = max_value
+        self.address_bytes = address_bytes
+
+
+class Child(Exception):
+    """Unwinds the driver in a forked process, which then runs `then` with nothing of the driver's below."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__()
+        self.then = then
+
+
+def become(task: Task, pipes: list[int]) -> None:
+    """From a copy of the driver to a process that has nothing of it but three pipes for the program."""
+    os.setsid()
+    stdin, stdout, stderr, value = pipes
+    # above all targets first, so that no target is overwritten before it is moved
+    high = [os.dup2(fd, 200 + i, inheritable=False) for i, fd in enumerate((stdin, stdout, stderr, value))]
+    for target, fd in enumerate(high):
+        os.dup2(fd, target, inheritable=target < VALUE_FD)
+    os.closerange(BINARY_FD + 1, _MAX_FD)
+    if not task.run.needs_binary:
+        os.close(BINARY_FD)
+    memory = task.limits["memory_mb"] << 20
+    lower(resource.RLIMIT_AS, task.address_bytes or memory)
+    lower(resource.RLIMIT_DATA, memory)
+    lower(resource.RLIMIT_CPU, int(task.cpu_seconds) + 2)  # behind the driver's own count
+    lower(resource.RLIMIT_FSIZE, task.limits["work_mb"] << 20)
+    lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    # one, not none: a kernel that pipes cores to a handler does so at 0, and not at 1
+    lower(resource.RLIMIT_CORE, 1)
+    lower(resource.RLIMIT_NPROC, task.processes + 1)  # the driver is one of them
+    lower(resource.RLIMIT_MEMLOCK, 0)
+    lower(resource.RLIMIT_MSGQUEUE, 0)
+    lower(resource.RLIMIT_STACK, _STACK_BYTES)
+    set_dumpable(True)  # or it could not open its own /dev/stdin
+    os.chdir(WORK)
+
+
+def lower(limit: int, value: int) -> None:
+    """Set a limit for good, or leave it where it is lower already."""
+    hard = resource.getrlimit(limit)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (value, value))
+
+
+class ExecTask:
+    """Another program takes the process over."""
+
+    def __init__(self, argv: list[str], *, needs_binary: bool = False) -> None:
+        self.argv = argv
+        self.needs_binary = needs_binary
+
+    def __call__(self) -> None:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and would hand on
+            signal.signal(number, signal.SIG_DFL)
+        os.execve(BINARY_FD if self.needs_binary else self.argv[0], self.argv, ENVIRONMENT)
+
+
+class CompileTask:
+    """Python text to a code object, handed back in marshalled form; a syntax error is a traceback."""
+
+    needs_binary = False
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __call__(self) -> None:
+        code = marshal.dumps(compile(self.source, "program.py", "exec", dont_inherit=True))
+        view = memoryview(code)
+        while view:
+            view = view[os.write(VALUE_FD, view) :]
+        os._exit(0)
+
+
+class PythonTask:
+    """A compiled Python program as `__main__`, or one call of a function of it."""
+
+    needs_binary = False
+
+    def __init__(self, code: bytes, call: dict[str, Any] | None) -> None:
+        self.code = code
+        self.call = call
+
+    def __call__(self) -> None:
+        code, call = marshal.loads(self.code), self.call
+        if call is None:
+            os.close(VALUE_FD)
+
+        def then() -> None:
+            module = types.ModuleType("__main__" if call is None else "solution")
+            sys.modules[module.__name__] = module
+            sys.argv = ["program.py"]
+            module.__dict__["__file__"] = "program.py"
+            exec(code, module.__dict__)
+            if call is not None:
+                return_value(module, call)
+
+        raise Child(then)
+
+
+def return_value(module: Any, call: dict[str, Any]) -> None:
+    """Call the function and send what it returns. Raises what the program raises."""
+    function = getattr(module, call["function"], None)
+    if function is None and hasattr(module, "Solution"):
+        function = getattr(module.Solution(), call["function"], None)
+    if function is None:
+        raise NameError(f"the program defines no function {call['function']!r}")
+    arguments = [decode(value) for value in call["arguments"]]
+    keywords = {name: decode(value) for name, value in call["keywords"].items()}
+    view = memoryview(json.dumps(encode(function(*arguments, **keywords))).encode())
+    while view:
+        view = view[os.write(VALUE_FD, view) :]
+    os._exit(0)
+
+
+def decode(value: Any) -> Any:
+    """What `encode` made of it, back again."""
+    if not isinstance(value, list):
+        return value
+    kind, items = value[0], value[1:]
+    if kind == "dict":
+        return {decode(key): decode(item) for key, item in items}
+    if kind == "complex":
+        return complex(*items)
+    if kind == "bytes":
+        return items[0].encode("latin-1")
+    makers: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+    return makers[kind](map(decode, items))
+
+
+def encode(value: Any) -> Any:
+    """A value of plain data as JSON in which containers begin with their type."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, complex):
+        return ["complex", value.real, value.imag]
+    if isinstance(value, (bytes, bytearray)):
+        return ["bytes", bytes(value).decode("latin-1")]
+    if isinstance(value, dict):
+        return ["dict", *([encode(key), encode(item)] for key, item in value.items())]
+    for base in (list, tuple, frozenset, set):
+        if isinstance(value, base):
+            return [base.__name__, *map(encode, value)]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a number of numpy's
+        return encode(value.item())
+    if hasattr(value, "__next__") or type(value).__name__ in _ITERABLES:
+        return ["iterator", *map(encode, value)]
+    raise TypeError(f"a value of type {type(value).__name__} is no plain data")
