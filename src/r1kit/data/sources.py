@@ -42,6 +42,8 @@ class ProblemSource(Config):
     language: str | None = None
     domain: str | None = None
     wants_reasoning: bool | None = None
+    # What a percentage of the ground truth may be given as: 50% as 50% or 50, or also as 0.5.
+    percent: Literal["strict", "either"] = "strict"
     num_problems: int | None = Field(default=None, gt=0)  # None: all
     seed: int | None = None  # None: the run's; fixed, it is the same set in every run
     on_bad: Literal["error", "skip"] = "error"
@@ -168,6 +170,9 @@ class _Checked:
             domain=source.domain or problem.domain or problem.kind,
             wants_reasoning=wants_reasoning,
             source=problem.source or source.mapping or source.source,
+            metadata=problem.metadata
+            if source.percent == "strict"
+            else {**problem.metadata, "percent": "either"},
         )
         if fault := problem_fault(problem, self.check):
             raise DataError(f"{row.place}: {fault}")

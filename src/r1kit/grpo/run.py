@@ -31,6 +31,7 @@ from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter, read_metrics
 from r1kit.models import load_model, load_tokenizer, pick_device, save_model
 from r1kit.prompts import check_chat_template
+from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
 from r1kit.rewards.build import build_rewards
 from r1kit.rewards.judge import JudgeReward, OpenAIJudge
@@ -189,6 +190,7 @@ def _step(
     if groups is None:
         collected = _collect(stage, step)
         groups, times = collected.groups, _sampling_metrics(collected)
+        times |= _verifier_counts(stage.rewards)
         advantages = advantages_of(groups, stage.config)
         write_step_log(stage.rollouts_dir, step, groups, advantages)
     else:
@@ -269,6 +271,14 @@ def _sampling_metrics(collected: Collected) -> dict[str, float]:
         "sampling_seconds": collected.sampling_seconds,
         "scoring_wait_seconds": collected.scoring_wait_seconds,
     }
+
+
+def _verifier_counts(rewards: Mapping[str, Reward]) -> dict[str, float]:
+    """How many comparisons of this process ran out of time or crashed, and were scored 0 for it."""
+    accuracy = rewards.get("accuracy")
+    if not isinstance(accuracy, AccuracyReward):
+        return {}
+    return {f"verifier/{name}": float(count) for name, count in accuracy.counts.items()}
 
 
 def _load_weights(stage: _Stage, version: int) -> None:

@@ -8,13 +8,13 @@ Not covered: code, which needs the sandbox.
 
 Surprises of math-verify, and what is done about them: it takes an expression for its value, so that "45 +
 6" would be paid where 51 is asked and the question itself would be an answer - here, where a plain number
-is asked, only a number is an answer. It takes both 50 and 0.5 for 50% - here only 50 (`numbers`). It drops
-units - here units that are both written must agree. It reads words as products of letters - here words are
-compared as words.
+is asked, only a number is an answer. It takes both 50 and 0.5 for 50% - here only 50, unless the problem's
+`metadata["percent"]` is "either" (a problem set's `percent` in a recipe). It drops units - here units that
+are both written must agree. It reads words as products of letters - here words are compared as words. It
+takes one of several answers for the answer, and brackets of any kind for one another (`math_answers`).
 """
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -22,15 +22,13 @@ from r1kit.errors import UserError
 from r1kit.rewards.answers import answer_in, choice_letter, extract_answer, numbers_in
 from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
+from r1kit.rewards.math_answers import latex_pair, math_verdict, normalised, plain_verdict, squeezed
 from r1kit.rewards.math_pool import MathPool, shared_pool
 from r1kit.rewards.numbers import number_of, plain_characters, same_number
 from r1kit.types import Problem, PromptStyle, Rollout
 
-# Longer mathematical answers are wrong without being asked about: nobody's ground truth is a page.
-MAX_MATH_CHARS = 500
 LOGIC_VERIFIERS = ("exact", "multiset", "expression")
 
-_WORDS = re.compile(r"[^\W\d_]{4,}(?:[\s'.-]+[^\W\d_]+)*")
 # An answer that no problem of ours has; it stands in for a wrong one where the truth can't be counted up.
 _WRONG_EXPRESSION = "7919"
 
@@ -95,18 +93,17 @@ def is_correct(problem: Problem, answer: str) -> bool:
 def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None = None) -> list[bool | None]:
     """For each (problem, answer) whether it is right; None only where math-verify could not be had."""
     verdicts = [_verdict(problem, answer) for problem, answer in items]
-    # the same answer to the same problem is compared once
-    slow = {
-        (problem.ground_truth or "", plain_characters(answer)): None
+    pairs = [
+        latex_pair(problem.ground_truth or "", answer) if verdict is None else None
         for (problem, answer), verdict in zip(items, verdicts, strict=True)
-        if verdict is None
-    }
+    ]
+    # the same answer to the same problem is compared once
+    slow = list(dict.fromkeys(pair for pair in pairs if pair is not None))
     if not slow:
         return verdicts
-    compared = dict(zip(slow, (pool or shared_pool()).check(list(slow)), strict=True))
+    compared = dict(zip(slow, (pool or shared_pool()).check(slow), strict=True))
     return [
-        compared[(problem.ground_truth or "", plain_characters(answer))] if verdict is None else verdict
-        for (problem, answer), verdict in zip(items, verdicts, strict=True)
+        verdict if pair is None else compared[pair] for pair, verdict in zip(pairs, verdicts, strict=True)
     ]
 
 
@@ -114,7 +111,7 @@ def canonical_answer(problem: Problem, answer: str) -> str:
     """Equal for answers that are plainly the same: 12 and 7 / 7, 12; 51 / 51.0. For majority votes."""
     if problem.kind == "math":
         number = number_of(answer)
-        return _squeezed(answer) if number is None else f"{number.value}{'%' * number.percent}"
+        return squeezed(answer) if number is None else f"{number.value}{'%' * number.percent}"
     if problem.kind == "logic":
         verifier = problem.metadata.get("verifier", "exact")
         if verifier == "multiset":
@@ -122,14 +119,6 @@ def canonical_answer(problem: Problem, answer: str) -> str:
         if verifier == "expression":
             return re.sub(r"\s", "", plain_characters(answer))
     return normalised(answer)
-
-
-def normalised(text: str) -> str:
-    """A short text for comparison: without case, punctuation around it and a leading article."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\s+", " ", text).strip(" .,;:!?。，；：！？\"'`*$()[]“”‘’「」")
-    return re.sub(r"^(?:the|an?) (?=\S)", "", text)
 
 
 def verify_problem(problem: Problem) -> str | None:
@@ -149,7 +138,7 @@ def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
             if (
                 faults[i] is None
                 and problem.kind == "math"
-                and _plain_verdict(truth, _WRONG_EXPRESSION) is None
+                and plain_verdict(truth, _WRONG_EXPRESSION) is None
             ):
                 rows += [i, i]
                 pairs += [(truth, truth), (truth, _WRONG_EXPRESSION)]
@@ -179,24 +168,7 @@ def _verdict(problem: Problem, answer: str) -> bool | None:
         )
     if problem.kind == "choice":
         return choice_letter(answer, problem.metadata["options"]) == truth.strip().upper()
-    return _math_verdict(truth, answer)
-
-
-def _math_verdict(truth: str, answer: str) -> bool | None:
-    if len(answer) > MAX_MATH_CHARS or not _braces_balance(answer):
-        return False
-    return True if _squeezed(truth) == _squeezed(answer) else _plain_verdict(truth, answer)
-
-
-def _plain_verdict(truth: str, answer: str) -> bool | None:
-    """The verdict where the truth is a plain number or words; None where it is an expression."""
-    number = number_of(truth)
-    if number is not None:
-        given = number_of(answer)
-        return given is not None and same_number(number, given)
-    if _WORDS.fullmatch(_squeezed(truth, keep_spaces=True)):
-        return normalised(truth) == normalised(answer)
-    return None
+    return math_verdict(truth, answer, percent_as_fraction=problem.metadata.get("percent") == "either")
 
 
 def _logic_verdict(problem: Problem, answer: str) -> bool:
@@ -292,24 +264,3 @@ def _wrong_answer(problem: Problem, truth: str) -> str:
     if number is not None:
         return str(number.value + 1)
     return _WRONG_EXPRESSION if problem.kind == "math" else f"not {truth}"
-
-
-def _braces_balance(text: str) -> bool:
-    depth = 0
-    for character in text:
-        depth += (character == "{") - (character == "}")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def _squeezed(text: str, *, keep_spaces: bool = False) -> str:
-    """LaTeX without what does not change its meaning: delimiters, spacing, `\\text`, the size of brackets."""
-    text = plain_characters(text)
-    text = re.sub(r"\\\(|\\\)|\\\[|\\\]|\$|\\left|\\right|\\[,!;: ]", "", text)
-    text = (
-        re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", text)
-        .replace("\\dfrac", "\\frac")
-        .replace("\\tfrac", "\\frac")
-    )
-    return text.strip() if keep_spaces else re.sub(r"\s", "", text).rstrip(".")
