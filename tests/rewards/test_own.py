@@ -89,6 +89,17 @@ def test_an_exception_stops_the_run_and_keeps_the_rollouts(
     assert error.split(":")[0] in (folder / "failed_reward.txt").read_text(encoding="utf-8")
 
 
+def test_a_recipe_may_take_an_exception_as_missing_scores(recipe_dir: Path) -> None:
+    folder = recipe_dir / "failures"
+    reward = load_own_reward("mine.py:broken", recipe_dir=recipe_dir, failure_dir=folder, on_error="missing")
+    assert reward(ROLLOUTS) == [None, None, None]
+    assert reward.num_failed == 1
+    assert "ZeroDivisionError" in (folder / "failed_reward.txt").read_text(encoding="utf-8")
+    # 1 / (2 - 3): nothing is wrong with this one
+    assert reward(ROLLOUTS[:1]) == [-1.0]
+    assert reward.num_failed == 1
+
+
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [("short", "1 values for 3 rollouts"), ("words", "returned 'good' for rollout 0")],

@@ -136,6 +136,8 @@ def _rewards(context: StageContext, config: GrpoConfig, device: str) -> dict[str
         judges={name: JudgeReward(OpenAIJudge(server), style, name) for name, server in servers.items()},
         recipe_dir=context.recipe_dir,
         failure_dir=context.work_dir,
+        on_error=config.on_reward_error,
+        options=config.reward_options,
         dtype=context.dtype,
         device=device,
     )

@@ -48,6 +48,8 @@ class AccuracyReward:
         self._style = style
         self._judge = judge
         self._pool = pool or shared_pool()
+        # rewards that go by accuracy ask for the same rollouts again
+        self._last: tuple[list[Rollout], list[float | None]] = ([], [])
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -55,6 +57,13 @@ class AccuracyReward:
         return {name: self._pool.counts[name] for name in ("timeouts", "crashes")}
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        known, scores = self._last
+        if len(known) != len(rollouts) or any(a is not b for a, b in zip(known, rollouts, strict=True)):
+            scores = self._scores(rollouts)
+            self._last = (list(rollouts), scores)
+        return list(scores)
+
+    def _scores(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         scores: list[float | None] = [0.0] * len(rollouts)
         judged = [i for i, rollout in enumerate(rollouts) if rollout.problem.kind == "judged"]
         if judged:
