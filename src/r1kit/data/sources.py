@@ -1,4 +1,4 @@
-"""Problem sources: files, hub data sets, ready mappings and tinyworld, loaded as checked problems.
+"""Problem sources: files, hub data sets, ready mappings, reasoning-gym, tinyworld; as checked problems.
 
 Every problem is checked when it is loaded: by its own shape here, and by the caller's `check` (the
 verifier's self-test, `rewards.accuracy.verify_problem`), so that one that can't be verified never
@@ -17,6 +17,8 @@ from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
 from r1kit.data.columns import COLUMNS, row_maker
+from r1kit.data.gym import PREFIX as GYM_PREFIX
+from r1kit.data.gym import make_gym_problems
 from r1kit.data.mappings import PROBLEM_MAPPINGS, test_fault
 from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, near_miss, read_rows
 from r1kit.errors import DataError, RecipeError
@@ -31,9 +33,9 @@ TINYWORLD_SOURCES = ("tinyworld", "tinyworld-general")
 class ProblemSource(Config):
     """A named set of problems in a recipe: where they come from and how to read them."""
 
-    source: (
-        str  # tinyworld, tinyworld-general, a ready mapping, a .jsonl or .parquet file, a folder, a hub name
-    )
+    # tinyworld, tinyworld-general, reasoning_gym:<data set>, a ready mapping, a .jsonl or .parquet file, a
+    # folder, a hub name
+    source: str
     mapping: str | None = None  # a ready mapping for a file that has that schema
     split: str | None = None
     subset: str | None = None  # the hub's name for one configuration of a data set
@@ -47,6 +49,7 @@ class ProblemSource(Config):
     num_problems: int | None = Field(default=None, gt=0)  # None: all
     seed: int | None = None  # None: the run's; fixed, it is the same set in every run
     on_bad: Literal["error", "skip"] = "error"
+    options: dict[str, Any] = Field(default_factory=dict)  # of a reasoning_gym data set: how hard it is
     tiers: list[str] | None = None  # the rest is for tinyworld
     families: list[str] | None = None
     languages: list[str] | None = None
@@ -68,6 +71,11 @@ class ProblemSource(Config):
             )
         if self.columns and (self.mapping or self.source in PROBLEM_MAPPINGS):
             raise ValueError("a ready mapping knows its columns; drop `columns` or the mapping")
+        is_gym = self.source.startswith(GYM_PREFIX)
+        if self.options and not is_gym:
+            raise ValueError("`options` is for reasoning_gym sources only; drop it")
+        if is_gym and self.num_problems is None:
+            raise ValueError(f"{self.source} makes as many problems as are asked for; set `num_problems`")
         tinyworld_only = ("tiers", "families", "languages", "categories")
         if self.source in TINYWORLD_SOURCES:
             if self.num_problems is None:
@@ -78,20 +86,27 @@ class ProblemSource(Config):
 
 
 def load_problems(
-    source: ProblemSource, *, seed: int, base_dir: Path, check: Check | None = None, note: Note | None = None
+    source: ProblemSource,
+    *,
+    seed: int,
+    base_dir: Path,
+    check: Check | None = None,
+    note: Note | None = None,
+    max_faults: int = MAX_FAULTS_SHOWN,
 ) -> list[Problem]:
     """The problems of a source, in its own order, each checked.
 
     `check` says what is wrong with a problem, or None; `note` is told what was skipped. Relative paths are
-    taken from `base_dir`. Raises `DataError` with the first five faults, or where too few are left.
+    taken from `base_dir`. Raises `DataError` with the first `max_faults` faults, or where too few are left.
     """
     seed = seed if source.seed is None else source.seed
     if source.source in TINYWORLD_SOURCES:
-        problems = _make_tinyworld(source, seed)
-        faults = [f"{p.id}: {fault}" for p in problems if (fault := problem_fault(p, check))]
-        if faults:
-            raise DataError("\n".join(faults[:MAX_FAULTS_SHOWN]))
-        return problems
+        return _refuse_faults(_make_tinyworld(source, seed), check, max_faults)
+    if source.source.startswith(GYM_PREFIX):
+        name, num = source.source.removeprefix(GYM_PREFIX), source.num_problems or 0
+        split = source.split or "train"
+        problems = make_gym_problems(name, split, num, seed=seed, options=source.options)
+        return _refuse_faults(problems, check, max_faults)
     ready = PROBLEM_MAPPINGS.get(source.mapping or source.source)
     is_named = source.source in PROBLEM_MAPPINGS
     rows = read_rows(
@@ -109,9 +124,18 @@ def load_problems(
         num_records=source.num_problems,
         seed=seed,
         skip_bad=source.on_bad == "skip",
+        max_faults=max_faults,
     )
     _report(source, collected.records, collected.faults, note)
     return collected.records
+
+
+def _refuse_faults(problems: list[Problem], check: Check | None, max_faults: int) -> list[Problem]:
+    """The problems as they are; a `DataError` where any of what was generated can't be verified."""
+    faults = [f"id {p.id!r}: {fault}" for p in problems if (fault := problem_fault(p, check))]
+    if faults:
+        raise DataError("\n".join(faults[:max_faults]))
+    return problems
 
 
 def _report(source: ProblemSource, problems: list[Problem], faults: list[str], note: Note | None) -> None:
@@ -175,7 +199,7 @@ class _Checked:
             else {**problem.metadata, "percent": "either"},
         )
         if fault := problem_fault(problem, self.check):
-            raise DataError(f"{row.place}: {fault}")
+            raise DataError(f"{row.place}: {fault} (id {problem.id!r})")
         if other := self.places.get(problem.id):
             raise DataError(f"{row.place}: the same problem (id {problem.id!r}) is at {other}")
         self.places[problem.id] = row.place

@@ -3,7 +3,8 @@
 math: exact rational arithmetic where the ground truth is a plain number, math-verify in killable processes
 for everything else. choice: the option's letter. logic: the text, or the verifier named in
 `metadata["verifier"]`: "multiset" (the numbers of the ground truth in any order) or "expression" (arithmetic
-over `metadata["numbers"]` that makes `metadata["target"]`). judged: whatever judge the caller gives.
+over `metadata["numbers"]` that makes `metadata["target"]`) or "reasoning_gym" (the scorer of the data set in
+`metadata["gym"]`, in a killable process too). judged: whatever judge the caller gives.
 Not covered: code, which needs the sandbox.
 
 Surprises of math-verify, and what is done about them: it takes an expression for its value, so that "45 +
@@ -14,6 +15,7 @@ are both written must agree. It reads words as products of letters - here words 
 takes one of several answers for the answer, and brackets of any kind for one another (`math_answers`).
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -23,11 +25,11 @@ from r1kit.rewards.answers import answer_in, choice_letter, extract_answer, numb
 from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
 from r1kit.rewards.math_answers import latex_pair, math_verdict, normalised, plain_verdict, squeezed
-from r1kit.rewards.math_pool import MathPool, shared_pool
+from r1kit.rewards.math_pool import MathPool, shared_gym_pool, shared_pool
 from r1kit.rewards.numbers import number_of, plain_characters, same_number
 from r1kit.types import Problem, PromptStyle, Rollout
 
-LOGIC_VERIFIERS = ("exact", "multiset", "expression")
+LOGIC_VERIFIERS = ("exact", "multiset", "expression", "reasoning_gym")
 
 # An answer that no problem of ours has; it stands in for a wrong one where the truth can't be counted up.
 _WRONG_EXPRESSION = "7919"
@@ -102,18 +104,17 @@ def is_correct(problem: Problem, answer: str) -> bool:
 def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None = None) -> list[bool | None]:
     """For each (problem, answer) whether it is right; None only where math-verify could not be had."""
     verdicts = [_verdict(problem, answer) for problem, answer in items]
-    pairs = [
-        latex_pair(problem.ground_truth or "", answer) if verdict is None else None
-        for (problem, answer), verdict in zip(items, verdicts, strict=True)
-    ]
-    # the same answer to the same problem is compared once
-    slow = list(dict.fromkeys(pair for pair in pairs if pair is not None))
-    if not slow:
-        return verdicts
-    compared = dict(zip(slow, (pool or shared_pool()).check(slow), strict=True))
-    return [
-        verdict if pair is None else compared[pair] for pair, verdict in zip(pairs, verdicts, strict=True)
-    ]
+    slow = [i for i, verdict in enumerate(verdicts) if verdict is None]
+    for is_gym in (False, True):
+        rows = {i: _pair(*items[i]) for i in slow if _is_gym(items[i][0]) == is_gym}
+        # the same answer to the same problem is compared once
+        pairs = list(dict.fromkeys(rows.values()))
+        if pairs:
+            asked = shared_gym_pool() if is_gym else pool or shared_pool()
+            compared = dict(zip(pairs, asked.check(pairs), strict=True))
+            for i, pair in rows.items():
+                verdicts[i] = compared[pair]
+    return verdicts
 
 
 def canonical_answer(problem: Problem, answer: str) -> str:
@@ -142,7 +143,9 @@ def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
     pairs: list[tuple[str, str]] = []
     for i, problem in enumerate(problems):
         truth = problem.ground_truth
-        if faults[i] is None and truth is not None and problem.kind in ("math", "choice", "logic"):
+        if faults[i] is None and truth is not None and _is_gym(problem):
+            faults[i] = _fault_in_gym(problem, truth)
+        elif faults[i] is None and truth is not None and problem.kind in ("math", "choice", "logic"):
             faults[i] = _fault_in_scoring(problem, truth)
             if (
                 faults[i] is None
@@ -165,9 +168,22 @@ def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
     return faults
 
 
+def _is_gym(problem: Problem) -> bool:
+    return problem.kind == "logic" and problem.metadata.get("verifier") == "reasoning_gym"
+
+
+def _pair(problem: Problem, answer: str) -> tuple[str, str]:
+    """What a worker is asked to compare."""
+    if _is_gym(problem):
+        return json.dumps(problem.metadata["gym"], sort_keys=True), answer
+    return latex_pair(problem.ground_truth or "", answer)
+
+
 def _verdict(problem: Problem, answer: str) -> bool | None:
-    """Whether the answer is right; None where math-verify has to say."""
+    """Whether the answer is right; None where math-verify or reasoning-gym has to say."""
     truth = problem.ground_truth
+    if _is_gym(problem):
+        return None
     if problem.kind == "logic":
         return _logic_verdict(problem, answer)
     if truth is None or problem.kind not in ("math", "choice"):
@@ -228,6 +244,8 @@ def _fault_in_logic(metadata: Mapping[str, object], truth: str) -> str | None:
     verifier = metadata.get("verifier", "exact")
     if verifier not in LOGIC_VERIFIERS:
         return f"metadata.verifier {verifier!r} is not known; known are {', '.join(LOGIC_VERIFIERS)}"
+    if verifier == "reasoning_gym" and not isinstance(metadata.get("gym"), Mapping):
+        return "a reasoning_gym problem needs metadata.gym, which says where it comes from"
     if verifier == "multiset" and not _values(truth):
         return f"the ground truth {truth!r} of a multiset problem has no numbers in it"
     if verifier == "expression":
@@ -253,6 +271,16 @@ def _fault_in_scoring(problem: Problem, truth: str) -> str | None:
     if read is not None and _verdict(problem, read) is True:
         return f"the wrong answer {wrong!r} scores as correct for the ground truth {truth!r}"
     return None
+
+
+def _fault_in_gym(problem: Problem, truth: str) -> str | None:
+    read = answer_in(truth, problem) or ""
+    right, wrong = check_answers([(problem, read), (problem, _WRONG_EXPRESSION)])
+    if right is None:
+        return "reasoning-gym could not be started; `pip install 'r1kit[gym]'`"
+    if not right:
+        return f"the ground truth {truth!r} does not score as correct under reasoning-gym's own scorer"
+    return f"reasoning-gym's scorer takes {_WRONG_EXPRESSION} for {truth!r}" if wrong else None
 
 
 def _wrong_answer(problem: Problem, truth: str) -> str:

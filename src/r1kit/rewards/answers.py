@@ -170,8 +170,10 @@ def _logic_answer(text: str, problem: Problem) -> str | None:
         found = numbers_in(text, thousands=any(len(number) > 3 for number in truth))
         last = [number.replace(",", "") for number in found[-len(truth) :]]
         return " ".join(last) if truth and len(found) >= len(truth) else None
-    if verifier == "expression":
+    if verifier == "expression" or problem.domain in ("countdown", "puzzle24"):
         return _arithmetic_in(text)
+    if verifier == "reasoning_gym":  # its answers may be boards of many lines
+        return _after_last_cue(text)[0].strip() or None
     choices = problem.metadata.get("choices")
     if choices:
         mention = last_mention(text, choices)
