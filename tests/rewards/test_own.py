@@ -1,4 +1,5 @@
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,15 @@ def test_what_it_returns_is_checked(recipe_dir: Path, function: str, complaint: 
 def test_a_reward_that_can_not_be_loaded_says_why(recipe_dir: Path, name: str, complaint: str) -> None:
     with pytest.raises(RecipeError, match=complaint):
         load_own_reward(name, recipe_dir=recipe_dir)
+
+
+def test_the_example_in_the_docs_is_ten_lines_and_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    start = page.index("    # my_rewards.py")
+    source = textwrap.dedent(page[start : page.index("\n\n", start)])
+    assert len(source.splitlines()) == 10
+    (tmp_path / "my_rewards.py").write_text(source, encoding="utf-8")
+    reward = load_own_reward("my_rewards.py:brief", recipe_dir=tmp_path)
+    cut = make_rollout(make_problem(), "ab", finish_reason="length")
+    # one token of a thousand
+    assert reward([ROLLOUTS[0], cut]) == [0.999, None]
