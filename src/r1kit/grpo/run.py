@@ -190,9 +190,10 @@ def _step(
     start = time.perf_counter()
     groups = read_step_log(stage.rollouts_dir, step)
     if groups is None:
+        before = _verifier_counts(stage.rewards)
         collected = _collect(stage, step)
         groups, times = collected.groups, _sampling_metrics(collected)
-        times |= _verifier_counts(stage.rewards)
+        times |= _new_failures(stage, step, before)
         advantages = advantages_of(groups, stage.config)
         write_step_log(stage.rollouts_dir, step, groups, advantages)
     else:
@@ -275,12 +276,20 @@ def _sampling_metrics(collected: Collected) -> dict[str, float]:
     }
 
 
-def _verifier_counts(rewards: Mapping[str, Reward]) -> dict[str, float]:
-    """How many comparisons of this process ran out of time or crashed, and were scored 0 for it."""
+def _verifier_counts(rewards: Mapping[str, Reward]) -> Mapping[str, int]:
+    """How many comparisons of this process ran out of time or crashed so far."""
     accuracy = rewards.get("accuracy")
-    if not isinstance(accuracy, AccuracyReward):
-        return {}
-    return {f"verifier/{name}": float(count) for name, count in accuracy.counts.items()}
+    return accuracy.counts if isinstance(accuracy, AccuracyReward) else {}
+
+
+def _new_failures(stage: _Stage, step: int, before: Mapping[str, int]) -> dict[str, float]:
+    """The verifier's time-outs and crashes of a step, where it had any: said, and kept in its row."""
+    counts = _verifier_counts(stage.rewards)
+    new = {name: count - before[name] for name, count in counts.items() if count > before[name]}
+    if new:
+        what = ", ".join(f"{count} {name}" for name, count in new.items())
+        stage.context.progress.note(f"{stage.context.name}, step {step}: math-verify had {what}; scored 0")
+    return {f"verifier/{name}": float(count) for name, count in new.items()}
 
 
 def _load_weights(stage: _Stage, version: int) -> None:

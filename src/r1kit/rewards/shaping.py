@@ -48,8 +48,8 @@ class OverlongOptions(Config):
 class RepetitionOptions(Config):
     """N-grams of tokens (TRL) or of words between white space, in lower case (open-r1)."""
 
-    ngram: int = Field(3, ge=1)  # TRL's default
-    max_penalty: float = Field(-1.0, le=0)
+    ngram: int = Field(default=3, ge=1)  # TRL's default
+    max_penalty: float = Field(default=-1.0, le=0)
     unit: Literal["tokens", "words"] = "tokens"  # words: nothing to count in Chinese
 
 
@@ -66,7 +66,7 @@ class CosineOptions(Config):
     max_value_wrong: float = -0.5
     min_value_correct: float = 0.5
     max_value_correct: float = 1.0
-    max_length: int = Field(1000, ge=1)
+    max_length: int = Field(default=1000, ge=1)
     unit: Unit = "tokens"  # open-r1: characters
 
 
