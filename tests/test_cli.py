@@ -18,8 +18,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A recipe whose stages are faked, also where the command runs them."""
     world = make_world(tmp_path / "world")
     fakes = {"grpo": world._train, "sft": world._train, "cold_start": world._make_data}
+    defaults = {"runners": fakes, "preflight": lambda context: None}  # the base is no model to look at
     monkeypatch.setattr(
-        run_module.run_recipe, "__kwdefaults__", run_module.run_recipe.__kwdefaults__ | {"runners": fakes}
+        run_module.run_recipe, "__kwdefaults__", run_module.run_recipe.__kwdefaults__ | defaults
     )
     return world
 

@@ -6,11 +6,18 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from r1kit.errors import DataError
+from r1kit.errors import DataError, ModelError
+from r1kit.evaluate.statistics import calibration_error
 from r1kit.metrics import read_metrics
 from r1kit.models import load_reward_model, load_tokenizer
 from r1kit.reward_model import RewardModelConfig, load_examples, plan_batches, run_reward_model, score_rows
-from r1kit.rewards.model_rewards import RewardModelReward
+from r1kit.rewards.model_rewards import (
+    RewardModelReward,
+    RewardScale,
+    encode_for_reward_model,
+    read_scale,
+    scale_of,
+)
 from r1kit.stage import StageContext
 from r1kit.types import Problem
 
@@ -77,6 +84,79 @@ def test_a_safety_model_reads_the_reasoning_too(base, tmp_path) -> None:
         [(problem, f"<think>\n{t}\n</think>\n\nNo, 9.") for t in ("A rope helps.", "Refuse it.")]
     )
     assert harmless > 0.5 > harmful
+
+
+def test_calibration_is_reported_and_is_that_of_the_models_own_probabilities(base, tmp_path) -> None:
+    data = write(tmp_path / "labels.jsonl", labels(60))
+    stage = config(data, "pointwise", held_out_frac=0.4, epochs=1)
+    context = stage_context(tmp_path / "work", base, {})
+    summary = run_reward_model(context, stage)
+    error = summary["held_out/calibration_error"]
+    assert read_metrics(tmp_path / "work")[-1]["held_out/calibration_error"] == error
+    assert any("calibration error" in note for note in context.progress.notes)
+    model, tokenizer = load_reward_model(str(tmp_path / "work" / "model")), load_tokenizer(str(base))
+    examples = load_examples(Path(data), tokenizer, stage, max_tokens=1000)
+    held_out = [example for example in examples if example.held_out]
+    with torch.no_grad():
+        logits = [float(score_rows(model, e.rows, tokenizer.pad_token_id)) for e in held_out]
+    probabilities = [1 / (1 + math.exp(-logit)) for logit in logits]
+    assert error == pytest.approx(calibration_error(probabilities, [e.label for e in held_out]), abs=1e-5)
+    assert 0 <= error <= 1
+
+
+def test_a_pairwise_models_scores_are_scaled_by_its_reference_set(base, tmp_path) -> None:
+    data = write(tmp_path / "pairs.jsonl", pairs(40))
+    stage = config(data, held_out_frac=0.4)
+    run_reward_model(stage_context(tmp_path / "work", base, {}), stage)
+    folder = tmp_path / "work" / "model"
+    model, tokenizer = load_reward_model(str(folder)), load_tokenizer(str(base))
+    examples = load_examples(Path(data), tokenizer, stage, max_tokens=1000)
+    rows = [ids for example in examples if example.held_out for ids in example.rows]
+    with torch.no_grad():
+        logits = score_rows(model, rows, tokenizer.pad_token_id)
+    scale = read_scale(folder)
+    assert scale.mean == pytest.approx(float(logits.mean()), abs=1e-4)
+    assert scale.std == pytest.approx(float(logits.std(correction=0)), abs=1e-4)
+    problem = Problem(id="x", kind="general", messages=tuple(ask(999)), wants_reasoning=False)
+    [score] = RewardModelReward("helpful", folder, view="summary").score_texts([(problem, "Gladly, 9.")])
+    ids = encode_for_reward_model(problem, "Gladly, 9.", tokenizer, "summary")
+    with torch.no_grad():
+        logit = float(score_rows(model, [ids], tokenizer.pad_token_id))
+    assert score == pytest.approx(1 / (1 + math.exp(-(logit - scale.mean) / scale.std)), abs=1e-5)
+
+
+def test_a_pointwise_models_scores_are_its_probabilities(base, tmp_path) -> None:
+    data = write(tmp_path / "labels.jsonl", labels(40))
+    run_reward_model(stage_context(tmp_path / "work", base, {}), config(data, "pointwise", held_out_frac=0.4))
+    assert read_scale(tmp_path / "work" / "model") == RewardScale(0.0, 1.0)
+
+
+def test_the_scale_of_a_reference_set() -> None:
+    # mean 2, squares 1 + 1 over 2
+    assert scale_of([1.0, 3.0]) == RewardScale(2.0, 1.0)
+    assert scale_of([5.0, 5.0]) == RewardScale(5.0, 1.0)
+
+
+def test_a_scale_that_can_not_be_read_is_an_error(tmp_path) -> None:
+    (tmp_path / "reward_scale.json").write_text('{"mean": 1}')
+    with pytest.raises(ModelError, match="train the model again"):
+        read_scale(tmp_path)
+    (tmp_path / "reward_scale.json").write_text('{"mean": 1, "std": 0}')
+    with pytest.raises(ModelError, match="std must be positive"):
+        read_scale(tmp_path)
+
+
+def test_harm_in_the_reasoning_reaches_the_safety_models_input_and_not_the_helpful_ones(base) -> None:
+    tokenizer = load_tokenizer(str(base))
+    problem = Problem(id="x", kind="safety", messages=tuple(ask(1)))
+    text = "<think>\nA rope helps.\n</think>\n\nNo, 9."
+    clean = text.replace("A rope helps.", "Refuse it.")
+    safety = [encode_for_reward_model(problem, t, tokenizer, "response") for t in (text, clean)]
+    helpful = [encode_for_reward_model(problem, t, tokenizer, "summary") for t in (text, clean)]
+    assert "A rope helps." in tokenizer.decode(safety[0])
+    assert safety[0] != safety[1]
+    assert "rope" not in tokenizer.decode(helpful[0])
+    assert helpful[0] == helpful[1]
 
 
 def test_the_loss_does_not_depend_on_micro_batches(base, tmp_path) -> None:

@@ -109,6 +109,20 @@ def status(
     console.print(ui.status_table(run_status(context, stages=_names(stages))))
 
 
+@app.command()
+def doctor(recipe: RecipeArgument, seed: SeedOption = None) -> None:
+    """Look for what would go wrong in a run: truths, templates, prompts, rewards, judges."""
+    from r1kit import ui
+    from r1kit.pipeline.doctor import examine
+    from r1kit.pipeline.run import open_run
+    from r1kit.pipeline.shipped import find_recipe
+
+    checks = examine(open_run(find_recipe(recipe), seed=seed))
+    if faults := list(dict.fromkeys(fault for check in checks for fault in check.faults)):
+        raise UserError("\n".join(faults))
+    Console(highlight=False).print(ui.check_table(checks))
+
+
 @app.command("eval")
 def evaluate(
     recipe: Annotated[

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -122,6 +123,17 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 def context_length(model: PreTrainedModel) -> int:
     """The number of positions that the model was made for, prompt and completion together."""
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(length) if length else sys.maxsize
+
+
+def context_length_of(name: str) -> int:
+    """`context_length` of a model that is not loaded, by its configuration alone."""
+    source = _checked_source(name, "weights", _WEIGHT_FILES)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else sys.maxsize
 
 

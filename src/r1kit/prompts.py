@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.errors import ModelError
-from r1kit.template import format_chat, render_zero
+from r1kit.template import format_chat, format_zero, parse_response, render_zero
 from r1kit.types import Message, Problem, PromptStyle
 
 TokenIds = tuple[int, ...]
@@ -64,6 +64,23 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ModelError(
             f"{_name(tokenizer)}: its chat template drops the reasoning of a finished turn; {_FIX}"
         )
+
+
+def check_round_trip(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise `ModelError` where a response that is encoded and decoded is not the same to the parser."""
+    reasoning, answer = "One plus\none.", "Two."
+    texts: dict[PromptStyle, str] = {
+        "zero": format_zero(reasoning, answer),
+        "chat": format_chat(reasoning, answer),
+    }
+    for style, text in texts.items():
+        ids = list(encode_response(text, tokenizer)[:-1])
+        decoded = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        if parse_response(decoded, style) != parse_response(text, style):
+            raise ModelError(
+                f"{_name(tokenizer)}: its tokenizer does not give a response back as it was: {text!r} comes "
+                f"back as {decoded!r}; mend its normalizer and decoder in tokenizer.json"
+            )
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], **options: Any) -> str:

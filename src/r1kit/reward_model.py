@@ -1,9 +1,10 @@
 """Reward models: a scalar head on a stage's model, trained on preference pairs or on safety labels.
 
 DeepSeek-R1 v2, 3.1: helpful is pairwise and reads the final summary only; safety is pointwise and reads the
-whole response. Texts are encoded as the reward will encode them (`rewards.model_rewards`). Accuracy is
-measured on prompts that were held out. A killed run goes on from its last checkpoint, to the bit.
-Not covered: margins, calibration, normalisation of scores.
+whole response. Texts are encoded as the reward will encode them (`rewards.model_rewards`). Accuracy and
+calibration are measured on prompts that were held out. A pairwise model's logits mean something only beside
+each other: their mean and std on the held-out responses are kept beside the weights, for the reward to scale
+by. A killed run goes on from its last checkpoint, to the bit. Not covered: margins.
 """
 
 import hashlib
@@ -26,11 +27,12 @@ from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
+from r1kit.evaluate.statistics import calibration_error
 from r1kit.logprobs import pack_by_tokens
 from r1kit.losses import LossParts, pairwise_loss, pointwise_loss
 from r1kit.metrics import MetricsWriter
 from r1kit.models import context_length, load_reward_model, load_tokenizer, save_model
-from r1kit.rewards.model_rewards import View, encode_for_reward_model
+from r1kit.rewards.model_rewards import View, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.train import OptimizerConfig, Trainer
@@ -81,7 +83,7 @@ class Example:
 
 
 def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[str, float | int | str]:
-    """Train and write `model/` and `metrics.jsonl`; the summary has the held-out accuracy."""
+    """Train and write `model/` and `metrics.jsonl`; the summary has held-out accuracy and calibration."""
     path = context.model_path(config.model)
     tokenizer = load_tokenizer(path)
     seed = derive_seed(context.seed, context.name, "head")
@@ -98,18 +100,22 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[s
     trainer = Trainer(model, config.optimizer, total_steps=len(batches))
     run = _Run(context, config, trainer, training, batches, pad_id=cast(int, tokenizer.pad_token_id))
     last_row = run.train()
-    found = run.measure(held_out)
+    found, logits = run.measure(held_out)
     if distributed.is_main():
         metrics = MetricsWriter(context.work_dir)
         metrics.write(len(batches), {**last_row, **found})
         metrics.close()
         with explain_full_disk(context.work_dir):
             save_model(model, tokenizer, context.work_dir / "model")
+            if config.objective == "pairwise" and logits:
+                write_scale(context.work_dir / "model", scale_of(logits))
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     distributed.barrier()
     if "held_out/accuracy" in found:
-        accuracy = found["held_out/accuracy"]
-        context.progress.note(f"held-out accuracy {accuracy:.3f} on {len(held_out)} examples")
+        accuracy, error = found["held_out/accuracy"], found["held_out/calibration_error"]
+        context.progress.note(
+            f"held-out accuracy {accuracy:.3f}, calibration error {error:.3f} on {len(held_out)} examples"
+        )
     return {
         "updates": len(batches),
         "examples": len(training),
@@ -229,19 +235,29 @@ class _Run:
         metrics.close()
         return row
 
-    def measure(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Loss and accuracy on held-out examples; {} where there are none."""
+    def measure(self, examples: Sequence[Example]) -> tuple[dict[str, float], list[float]]:
+        """Loss, accuracy and calibration on held-out examples, and the logits of all their rows."""
         if not examples:
-            return {}
+            return {}, []
         self.trainer.model.eval()
         sums: dict[str, float] = {}
+        logits: list[float] = []
+        probabilities: list[float] = []
+        labels: list[float] = []
         with torch.no_grad():
             for pack in self._packs(examples):
-                parts = self._loss_fn(len(examples))([examples[i] for i in pack])
+                batch = [examples[i] for i in pack]
+                scores = self._scores(batch)
+                parts = self._parts(scores, batch, len(examples))
                 for name, value in {"loss": parts.loss, **parts.metrics}.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
+                logits += scores.float().tolist()
+                probabilities += self._probabilities(scores)
+                labels += [example.label for example in batch]
         self.trainer.model.train()
-        return {f"held_out/{name}": value for name, value in sums.items()}
+        found = {f"held_out/{name}": value for name, value in sums.items()}
+        found["held_out/calibration_error"] = calibration_error(probabilities, labels)
+        return found, logits
 
     def _resume(self) -> dict[str, float]:
         """Go back to the last checkpoint; its metrics row, or an empty one where the stage starts anew."""
@@ -271,16 +287,23 @@ class _Run:
 
     def _loss_fn(self, denominator: int) -> Callable[[Sequence[Example]], LossParts]:
         """The loss of a micro-batch, as its share of a batch of `denominator` examples."""
+        return lambda examples: self._parts(self._scores(examples), examples, denominator)
 
-        def loss(examples: Sequence[Example]) -> LossParts:
-            rows = [ids for example in examples for ids in example.rows]
-            scores = score_rows(self.trainer.model, rows, self.pad_id)
-            if self.config.objective == "pairwise":
-                return pairwise_loss(scores[0::2], scores[1::2], denominator=denominator)
-            labels = torch.tensor([example.label for example in examples], device=scores.device)
-            return pointwise_loss(scores, labels, denominator=denominator)
+    def _scores(self, examples: Sequence[Example]) -> Tensor:
+        rows = [ids for example in examples for ids in example.rows]
+        return score_rows(self.trainer.model, rows, self.pad_id)
 
-        return loss
+    def _parts(self, scores: Tensor, examples: Sequence[Example], denominator: int) -> LossParts:
+        if self.config.objective == "pairwise":
+            return pairwise_loss(scores[0::2], scores[1::2], denominator=denominator)
+        labels = torch.tensor([example.label for example in examples], device=scores.device)
+        return pointwise_loss(scores, labels, denominator=denominator)
+
+    def _probabilities(self, scores: Tensor) -> list[float]:
+        """Of each pair, that its chosen one is better (Bradley-Terry); of each label, that it is safe."""
+        scores = scores.float()
+        differences = scores[0::2] - scores[1::2] if self.config.objective == "pairwise" else scores
+        return [float(p) for p in torch.sigmoid(differences)]
 
 
 def _identity(seed: int, config: RewardModelConfig, examples: Sequence[Example]) -> str:

@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from r1kit.pipeline.doctor import Check
 from r1kit.pipeline.status import StageStatus
 from r1kit.stage import Progress
 
@@ -220,4 +221,14 @@ def status_table(rows: Sequence[StageStatus]) -> Table:
         if row.why:
             state.append(f": {row.why}", style="default")
         table.add_row(row.name, row.kind, state, clock(row.seconds) if row.seconds else "")
+    return table
+
+
+def check_table(checks: Sequence[Check]) -> Table:
+    """What `r1 doctor` looked at and found in order."""
+    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
+    table.add_column("checked")
+    table.add_column("found")
+    for check in checks:
+        table.add_row(check.subject, check.found)
     return table

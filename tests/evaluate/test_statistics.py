@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from r1kit.errors import DataError
-from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
+from r1kit.evaluate.statistics import (
+    bootstrap_interval,
+    calibration_error,
+    majority_score,
+    paired_difference,
+    pass_at_k,
+)
 
 
 def test_pass_at_k_is_the_chance_of_a_right_one_among_k():
@@ -58,3 +64,18 @@ def test_evaluations_of_different_problems_are_not_compared():
         paired_difference({"q1": 1.0, "q2": 0.0}, {"q1": 1.0})
     with pytest.raises(DataError, match="without problems"):
         paired_difference({}, {})
+
+
+def test_the_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:
+    # confidences 0.9, 0.9, 0.9, 0.9 (one bin), three right: |0.75 - 0.9|
+    assert calibration_error([0.9, 0.9, 0.1, 0.9], [1, 1, 0, 0]) == pytest.approx(0.15, abs=1e-12)
+    # two bins: 0.6 right and wrong (|0.5 - 0.6|), 0.8 right twice (|1 - 0.8|): (0.1 * 2 + 0.2 * 2) / 4
+    assert calibration_error([0.6, 0.4, 0.8, 0.2], [1, 1, 1, 0]) == pytest.approx(0.15, abs=1e-12)
+    # one over- and one underconfident side in the same bin cancel, as the definition has it
+    assert calibration_error([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0]) == pytest.approx(0.0, abs=1e-12)
+    assert calibration_error([1.0, 0.0], [1, 0]) == 0.0
+    assert calibration_error([1.0, 0.0], [0, 1]) == 1.0
+    # undecided is half right, and says so
+    assert calibration_error([0.5, 0.5], [1, 0]) == 0.0
+    with pytest.raises(DataError, match="at least one"):
+        calibration_error([], [])

@@ -66,6 +66,11 @@ def test_schedules_replace_what_is_in_force_from_their_step_on():
         ),
         ({"mini_batches": 65, "problems_per_step": 4}, "mini_batches = 65, but a step has only 64 rows"),
         ({"clip_epsilon": 0.2}, "Extra inputs are not permitted"),
+        ({"rewards": {"accuracy": 1, "overlong": 1}}, "the reward 'overlong' needs its lengths"),
+        (
+            {"reward_options": {"cosine": {"max_length": 9}}},
+            "reward_options.cosine is set, but no weight asks for the reward 'cosine'",
+        ),
     ],
 )
 def test_a_config_that_can_not_be_run_is_refused(fields, message):

@@ -353,3 +353,26 @@ def test_a_killed_run_ends_the_same_with_the_real_engine(base, tmp_path, monkeyp
     run_grpo(context(folder, folder / "killed"), stage)
     assert same_weights(folder / "whole", folder / "killed")
     assert rollouts_of(folder / "whole", 3) == rollouts_of(folder / "killed", 3)
+
+
+def test_shaping_and_own_rewards_are_logged_by_their_names_and_halt_as_the_recipe_says(base, tmp_path):
+    (base / "mine.py").write_text("def score(rollouts):\n    raise ValueError('no')\n")
+    weights = {"accuracy": 1.0, "overlong": 1.0, "cosine": 0.5}
+    options = {"overlong": {"max_tokens": 20, "cache_tokens": 10}, "cosine": {"max_length": 40}}
+    stage = settings(steps=1, rewards=weights, reward_options=options)
+    run_grpo(context(base, tmp_path / "shaped"), stage, engine_factory=scripted()[0])
+    groups = read_step_log(tmp_path / "shaped" / "rollouts", 1)
+    for group in groups:
+        for rollout, breakdown in zip(group.rollouts, group.breakdowns, strict=True):
+            tokens = len(rollout.completion.token_ids)
+            # from 10 tokens on, a tenth for each
+            assert breakdown.parts["overlong"] == pytest.approx(-min(max(tokens - 10, 0) / 10, 1))
+            assert (breakdown.parts["cosine"] > 0) == (breakdown.parts["accuracy"] == 1.0)
+    own = {"accuracy": 1.0, "mine.py:score": 1.0}
+    with pytest.raises(StageHalted, match="raised ValueError: no"):
+        run_grpo(context(base, tmp_path / "own"), settings(rewards=own), engine_factory=scripted()[0])
+    assert (tmp_path / "own" / "failed_reward.jsonl").read_text().count('"token_ids"') == 4
+    # as missing scores they halt it only by their number, which here is all
+    missing = settings(rewards=own, on_reward_error="missing")
+    with pytest.raises(StageHalted, match="12 of 12 rewards of step 1 are missing"):
+        run_grpo(context(base, tmp_path / "missing"), missing, engine_factory=scripted()[0])

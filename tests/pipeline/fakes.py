@@ -107,6 +107,8 @@ class World:
             "cold_start": self._make_data,
             "rejection": self._make_data,
         }
+        # the base is no model that could be looked at
+        options.setdefault("preflight", lambda context: None)
         return run_recipe(self.recipe, progress=self.progress, runners=runners, **options)
 
     def _train(self, context: StageContext, config: Any) -> dict[str, float | int | str]:

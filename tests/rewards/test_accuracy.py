@@ -9,10 +9,10 @@ from r1kit.rewards.accuracy import (
     canonical_answer,
     check_answers,
     is_correct,
-    normalised,
     verify_problem,
     verify_problems,
 )
+from r1kit.rewards.math_answers import normalised
 from r1kit.rewards.math_pool import MathPool
 from r1kit.template import format_chat, format_zero
 from r1kit.types import Problem, Rollout

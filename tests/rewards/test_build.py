@@ -9,6 +9,7 @@ from r1kit.rewards.base import score
 from r1kit.rewards.build import REWARD_NAMES, build_rewards
 from r1kit.rewards.code import CodeVerdict
 from r1kit.rewards.model_rewards import RewardModelReward
+from r1kit.rewards.shaping import OverlongOptions, RewardOptions
 from r1kit.template import format_zero
 from r1kit.types import Rollout
 from tests.rewards.making import make_problem, make_rollout
@@ -18,7 +19,12 @@ def test_every_name_of_a_recipe_becomes_a_reward_of_that_name(tmp_path: Path) ->
     (tmp_path / "mine.py").write_text("def score(rollouts):\n    return [0.25 for _ in rollouts]\n")
     models = {"helpful": tmp_path / "helpful", "safety": tmp_path / "safety"}
     rewards = build_rewards(
-        [*REWARD_NAMES, "mine.py:score"], style="zero", seed=0, reward_models=models, recipe_dir=tmp_path
+        [*REWARD_NAMES, "mine.py:score"],
+        style="zero",
+        seed=0,
+        reward_models=models,
+        recipe_dir=tmp_path,
+        options=RewardOptions(overlong=OverlongOptions(max_tokens=10, cache_tokens=5)),
     )
     assert list(rewards) == [*REWARD_NAMES, "mine.py:score"]
     assert [reward.name for reward in rewards.values()] == list(rewards)
@@ -40,6 +46,8 @@ def test_every_name_of_a_recipe_becomes_a_reward_of_that_name(tmp_path: Path) ->
         ("acuracy", "did you mean `accuracy`"),
         ("style", "known are accuracy, format"),
         ("helpful", "reward_models.helpful"),
+        ("overlong", "reward_options.overlong"),
+        ("cosin", "did you mean `cosine`"),
         ("nothing.py:score", "there is no file"),
     ],
 )

@@ -4,8 +4,10 @@ import sys
 import pytest
 
 from r1kit.errors import RecipeError
+from r1kit.rewards.base import score
 from r1kit.rewards.language import LanguageReward, LanguageShare, detect_language, language_consistency
 from r1kit.template import format_chat, format_zero
+from tests.rewards.held_out_texts import HELD_OUT_ACROSS_SCRIPTS, HELD_OUT_WITHIN_SCRIPT
 from tests.rewards.labelled_texts import ACROSS_SCRIPTS, WITHIN_SCRIPT, Piece, joined, true_share
 from tests.rewards.making import make_problem, make_rollout
 
@@ -24,6 +26,24 @@ def test_the_share_is_within_0_03_of_the_labels_across_scripts() -> None:
 
 def test_the_share_is_within_0_10_of_the_labels_within_a_script() -> None:
     assert _mean_error(WITHIN_SCRIPT) <= 0.10
+
+
+def test_on_texts_that_the_measure_was_not_made_with_the_errors_are_as_small() -> None:
+    # measured: 0.016 and 0.007
+    assert _mean_error(HELD_OUT_ACROSS_SCRIPTS) <= 0.03
+    assert _mean_error(HELD_OUT_WITHIN_SCRIPT) <= 0.10
+    languages = {
+        code for _, pieces in HELD_OUT_ACROSS_SCRIPTS + HELD_OUT_WITHIN_SCRIPT for code, _, _ in pieces
+    }
+    assert len(languages) >= 16
+    assert languages >= {"zh", "ja", "th", "ar", "hi", "ru", "el", "ko", "en", "de", "fr", "es"}
+
+
+def test_the_held_out_texts_are_others() -> None:
+    known = {text for _, pieces in ACROSS_SCRIPTS + WITHIN_SCRIPT for _, _, text in pieces}
+    fresh = [text for _, pieces in HELD_OUT_ACROSS_SCRIPTS + HELD_OUT_WITHIN_SCRIPT for _, _, text in pieces]
+    assert not known & set(fresh)
+    assert len(fresh) >= 50
 
 
 def test_the_labelled_set_has_at_least_eight_languages() -> None:
@@ -85,6 +105,7 @@ def test_candidates_that_the_recipe_names_are_the_only_ones() -> None:
 def test_lingua_is_not_loaded_for_english_and_chinese() -> None:
     program = """
 import sys
+from r1kit.rewards.base import score
 from r1kit.rewards.language import language_consistency
 language_consistency("Wir addieren drei und vier, quickly brown foxes 然后检查", "en", ("en", "zh"))
 language_consistency("我们把7和12相加 so it is", "zh")
@@ -143,6 +164,14 @@ def test_the_reward_reads_the_reasoning_alone() -> None:
         1.0,
         0.0,
     ]
+
+
+def test_a_reasoning_of_formulas_alone_earns_nothing_and_is_not_asked_where_none_is_wanted() -> None:
+    formulas = format_chat("$45 + 6 = 51$, `x = 51`, x_1", "The answer is 51.")
+    wanted = make_rollout(make_problem(language="en"), formulas)
+    unwanted = make_rollout(make_problem("general", None, language="en", wants_reasoning=False), "Hello!")
+    breakdowns = score([wanted, unwanted], {"language": LanguageReward("chat")}, {"language": 1.0})
+    assert [breakdown.parts for breakdown in breakdowns] == [{"language": 0.0}, {}]
 
 
 def test_without_a_language_the_questions_is_the_target() -> None:

@@ -1,4 +1,5 @@
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,17 @@ def test_an_exception_stops_the_run_and_keeps_the_rollouts(
     assert error.split(":")[0] in (folder / "failed_reward.txt").read_text(encoding="utf-8")
 
 
+def test_a_recipe_may_take_an_exception_as_missing_scores(recipe_dir: Path) -> None:
+    folder = recipe_dir / "failures"
+    reward = load_own_reward("mine.py:broken", recipe_dir=recipe_dir, failure_dir=folder, on_error="missing")
+    assert reward(ROLLOUTS) == [None, None, None]
+    assert reward.num_failed == 1
+    assert "ZeroDivisionError" in (folder / "failed_reward.txt").read_text(encoding="utf-8")
+    # 1 / (2 - 3): nothing is wrong with this one
+    assert reward(ROLLOUTS[:1]) == [-1.0]
+    assert reward.num_failed == 1
+
+
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [("short", "1 values for 3 rollouts"), ("words", "returned 'good' for rollout 0")],
@@ -112,3 +124,15 @@ def test_what_it_returns_is_checked(recipe_dir: Path, function: str, complaint: 
 def test_a_reward_that_can_not_be_loaded_says_why(recipe_dir: Path, name: str, complaint: str) -> None:
     with pytest.raises(RecipeError, match=complaint):
         load_own_reward(name, recipe_dir=recipe_dir)
+
+
+def test_the_example_in_the_docs_is_ten_lines_and_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    start = page.index("    # my_rewards.py")
+    source = textwrap.dedent(page[start : page.index("\n\n", start)])
+    assert len(source.splitlines()) == 10
+    (tmp_path / "my_rewards.py").write_text(source, encoding="utf-8")
+    reward = load_own_reward("my_rewards.py:brief", recipe_dir=tmp_path)
+    cut = make_rollout(make_problem(), "ab", finish_reason="length")
+    # one token of a thousand
+    assert reward([ROLLOUTS[0], cut]) == [0.999, None]

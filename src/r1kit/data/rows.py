@@ -100,12 +100,13 @@ def collect_records(
     num_records: int | None,
     seed: int,
     skip_bad: bool,
+    max_faults: int = MAX_FAULTS_SHOWN,
 ) -> Collected[RecordT]:
     """Make records of the rows, all or `num_records` chosen by the seed.
 
     Only rows that are needed are made, in an order drawn from the seed, so a bad row costs another one and
-    not the whole. `make` raises `DataError` for a row that can't be used; without `skip_bad` the first five
-    faults are raised together, in the rows' order.
+    not the whole. `make` raises `DataError` for a row that can't be used; without `skip_bad` the first
+    `max_faults` are raised together, in the rows' order.
     """
     order = list(range(len(rows)))
     if num_records is not None and num_records < len(rows):
@@ -119,7 +120,7 @@ def collect_records(
             made[i] = make(rows[i])
         except DataError as error:
             faults[i] = str(error)
-            if not skip_bad and len(faults) == MAX_FAULTS_SHOWN:
+            if not skip_bad and len(faults) == max_faults:
                 break
     listed = [faults[i] for i in sorted(faults)]
     if listed and not skip_bad:

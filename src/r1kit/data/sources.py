@@ -1,4 +1,4 @@
-"""Problem sources: files, hub data sets, ready mappings and tinyworld, loaded as checked problems.
+"""Problem sources: files, hub data sets, ready mappings, reasoning-gym, tinyworld; as checked problems.
 
 Every problem is checked when it is loaded: by its own shape here, and by the caller's `check` (the
 verifier's self-test, `rewards.accuracy.verify_problem`), so that one that can't be verified never
@@ -18,6 +18,8 @@ from pydantic import Field, field_validator, model_validator
 from r1kit.config import Config
 from r1kit.data.code_tests import test_fault
 from r1kit.data.columns import COLUMNS, row_maker
+from r1kit.data.gym import PREFIX as GYM_PREFIX
+from r1kit.data.gym import make_gym_problems
 from r1kit.data.limits import CodeLimits
 from r1kit.data.mappings import PROBLEM_MAPPINGS
 from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, near_miss, read_rows
@@ -33,9 +35,9 @@ TINYWORLD_SOURCES = ("tinyworld", "tinyworld-general")
 class ProblemSource(Config):
     """A named set of problems in a recipe: where they come from and how to read them."""
 
-    source: (
-        str  # tinyworld, tinyworld-general, a ready mapping, a .jsonl or .parquet file, a folder, a hub name
-    )
+    # tinyworld, tinyworld-general, reasoning_gym:<data set>, a ready mapping, a .jsonl or .parquet file, a
+    # folder, a hub name
+    source: str
     mapping: str | None = None  # a ready mapping for a file that has that schema
     split: str | None = None
     subset: str | None = None  # the hub's name for one configuration of a data set
@@ -44,11 +46,14 @@ class ProblemSource(Config):
     language: str | None = None
     domain: str | None = None
     wants_reasoning: bool | None = None
+    # What a percentage of the ground truth may be given as: 50% as 50% or 50, or also as 0.5.
+    percent: Literal["strict", "either"] = "strict"
     num_problems: int | None = Field(default=None, gt=0)  # None: all
     seed: int | None = None  # None: the run's; fixed, it is the same set in every run
     limits: CodeLimits | None = None  # code: of each test; None: the problem's own, or the defaults
     check_reference: bool = True  # code: run the solution that a problem comes with when it is loaded
     on_bad: Literal["error", "skip"] = "error"
+    options: dict[str, Any] = Field(default_factory=dict)  # of a reasoning_gym data set: how hard it is
     tiers: list[str] | None = None  # the rest is for tinyworld
     families: list[str] | None = None
     languages: list[str] | None = None
@@ -70,6 +75,11 @@ class ProblemSource(Config):
             )
         if self.columns and (self.mapping or self.source in PROBLEM_MAPPINGS):
             raise ValueError("a ready mapping knows its columns; drop `columns` or the mapping")
+        is_gym = self.source.startswith(GYM_PREFIX)
+        if self.options and not is_gym:
+            raise ValueError("`options` is for reasoning_gym sources only; drop it")
+        if is_gym and self.num_problems is None:
+            raise ValueError(f"{self.source} makes as many problems as are asked for; set `num_problems`")
         tinyworld_only = ("tiers", "families", "languages", "categories")
         if self.source in TINYWORLD_SOURCES:
             if self.num_problems is None:
@@ -80,20 +90,27 @@ class ProblemSource(Config):
 
 
 def load_problems(
-    source: ProblemSource, *, seed: int, base_dir: Path, check: Check | None = None, note: Note | None = None
+    source: ProblemSource,
+    *,
+    seed: int,
+    base_dir: Path,
+    check: Check | None = None,
+    note: Note | None = None,
+    max_faults: int = MAX_FAULTS_SHOWN,
 ) -> list[Problem]:
     """The problems of a source, in its own order, each checked.
 
     `check` says what is wrong with a problem, or None; `note` is told what was skipped. Relative paths are
-    taken from `base_dir`. Raises `DataError` with the first five faults, or where too few are left.
+    taken from `base_dir`. Raises `DataError` with the first `max_faults` faults, or where too few are left.
     """
     seed = seed if source.seed is None else source.seed
     if source.source in TINYWORLD_SOURCES:
-        problems = _make_tinyworld(source, seed)
-        faults = [f"{p.id}: {fault}" for p in problems if (fault := problem_fault(p, check))]
-        if faults:
-            raise DataError("\n".join(faults[:MAX_FAULTS_SHOWN]))
-        return problems
+        return _refuse_faults(_make_tinyworld(source, seed), check, max_faults)
+    if source.source.startswith(GYM_PREFIX):
+        name, num = source.source.removeprefix(GYM_PREFIX), source.num_problems or 0
+        split = source.split or "train"
+        problems = make_gym_problems(name, split, num, seed=seed, options=source.options)
+        return _refuse_faults(problems, check, max_faults)
     ready = PROBLEM_MAPPINGS.get(source.mapping or source.source)
     is_named = source.source in PROBLEM_MAPPINGS
     rows = read_rows(
@@ -111,9 +128,18 @@ def load_problems(
         num_records=source.num_problems,
         seed=seed,
         skip_bad=source.on_bad == "skip",
+        max_faults=max_faults,
     )
     _report(source, collected.records, collected.faults, note)
     return collected.records
+
+
+def _refuse_faults(problems: list[Problem], check: Check | None, max_faults: int) -> list[Problem]:
+    """The problems as they are; a `DataError` where any of what was generated can't be verified."""
+    faults = [f"id {p.id!r}: {fault}" for p in problems if (fault := problem_fault(p, check))]
+    if faults:
+        raise DataError("\n".join(faults[:max_faults]))
+    return problems
 
 
 def _report(source: ProblemSource, problems: list[Problem], faults: list[str], note: Note | None) -> None:
@@ -172,11 +198,14 @@ class _Checked:
             domain=source.domain or problem.domain or problem.kind,
             wants_reasoning=wants_reasoning,
             source=problem.source or source.mapping or source.source,
+            metadata=problem.metadata
+            if source.percent == "strict"
+            else {**problem.metadata, "percent": "either"},
         )
         if problem.kind == "code":
             problem = _code_problem(problem, source)
         if fault := problem_fault(problem, self.check):
-            raise DataError(f"{row.place}: {fault}")
+            raise DataError(f"{row.place}: {fault} (id {problem.id!r})")
         if other := self.places.get(problem.id):
             raise DataError(f"{row.place}: the same problem (id {problem.id!r}) is at {other}")
         self.places[problem.id] = row.place

@@ -9,11 +9,12 @@ from typing import Literal
 
 from r1kit.evaluate.graded import Graded
 from r1kit.evaluate.text import count_reflections, count_steps
-from r1kit.rewards.accuracy import canonical_answer, check_answers, normalised
+from r1kit.rewards.accuracy import canonical_answer, check_answers
 from r1kit.rewards.answers import extract_answer, lenient_answer
 from r1kit.rewards.base import read_rollout
 from r1kit.rewards.judge import Judge, JudgeRequest, Task
 from r1kit.rewards.language import language_consistency, problem_language
+from r1kit.rewards.math_answers import normalised
 from r1kit.rewards.words import words
 from r1kit.template import TAGS
 from r1kit.tinyworld.oracle import grade, is_safe

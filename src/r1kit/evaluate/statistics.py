@@ -86,3 +86,23 @@ def _bootstrap_means(values: NDArray[np.float64], num_bootstrap: int, seed: int)
         drawn = generator.integers(0, len(values), size=(rows, len(values)))
         means.append(values[drawn].mean(axis=1))
     return np.concatenate(means)
+
+
+def calibration_error(
+    probabilities: Sequence[float], outcomes: Sequence[float], *, num_bins: int = 10
+) -> float:
+    """Expected calibration error (Guo et al., arXiv 1706.04599, eq. 3), of confidence in the likelier side.
+
+    `probabilities` are those of outcome 1. Confidence max(p, 1 - p) is binned in equal widths over [0, 1];
+    the error is the mean over predictions of their bin's |accuracy - mean confidence|. At p = 0.5 either
+    side counts half.
+    """
+    if not len(probabilities) == len(outcomes) > 0:
+        raise DataError("a calibration error needs as many outcomes as probabilities, and at least one")
+    p = np.asarray(probabilities, dtype=np.float64)
+    happened = np.asarray(outcomes, dtype=np.float64) > 0.5
+    confidence = np.maximum(p, 1 - p)
+    right = np.where(p == 0.5, 0.5, ((p > 0.5) == happened).astype(np.float64))
+    bins = np.minimum((confidence * num_bins).astype(np.int64), num_bins - 1)
+    gaps = [abs(float((right - confidence)[bins == number].sum())) for number in range(num_bins)]
+    return sum(gaps) / len(p)

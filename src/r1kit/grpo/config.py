@@ -13,6 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from r1kit.config import Config
 from r1kit.policy_losses import ImportanceName, KlName, LossName
 from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.own import OnError
+from r1kit.rewards.shaping import RewardOptions
 from r1kit.train import OptimizerConfig
 from r1kit.types import PromptStyle
 
@@ -78,6 +80,10 @@ class GrpoConfig(Config):
     reward_models: dict[str, str] = Field(default_factory=dict)
     # Servers of judges, by the reward they give: accuracy (problems of kind "judged"), helpful, safety.
     judges: dict[str, ServerConfig] = Field(default_factory=dict)
+    # The parameters of rewards that have any: `reward_options.overlong = { max_tokens = ..., ... }`.
+    reward_options: RewardOptions = RewardOptions()
+    # An own reward that raises stops the run; "missing": its scores are missing, as a judge's that is down.
+    on_reward_error: OnError = "halt"
     # The languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans.
     languages: list[str] | None = None
 
@@ -211,6 +217,21 @@ class GrpoConfig(Config):
             check_schedule("max_new_tokens", [p.from_step for p in self.max_new_tokens], has_base=False)
         if not isinstance(self.temperature, float):
             check_schedule("temperature", [p.from_step for p in self.temperature], has_base=False)
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_rewards(self) -> Self:
+        for name in self.reward_options.model_fields_set:
+            if name not in self.reward_names():
+                raise ValueError(
+                    f"reward_options.{name} is set, but no weight asks for the reward {name!r}: give it one "
+                    f"in `rewards`, or drop its options"
+                )
+        if "overlong" in self.reward_names() and self.reward_options.overlong is None:
+            raise ValueError(
+                "the reward 'overlong' needs its lengths: set reward_options.overlong to "
+                "{ max_tokens = ..., cache_tokens = ... }"
+            )
         return self
 
     @model_validator(mode="after")

@@ -138,6 +138,8 @@ def _rewards(context: StageContext, config: GrpoConfig, device: str) -> dict[str
         recipe_dir=context.recipe_dir,
         failure_dir=context.work_dir,
         code_score=config.code_score,
+        on_error=config.on_reward_error,
+        options=config.reward_options,
         dtype=context.dtype,
         device=device,
     )

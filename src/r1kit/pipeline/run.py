@@ -17,6 +17,7 @@ from r1kit import distributed
 from r1kit.errors import DataError
 from r1kit.evaluate import evaluate_model
 from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.doctor import refuse_faults
 from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Verdict
 from r1kit.pipeline.interrupt import RunInterrupted, sigterm_interrupts
 from r1kit.pipeline.lock import run_lock
@@ -83,22 +84,37 @@ def run_recipe(
     stages: Collection[str] | None = None,
     progress: Progress | None = None,
     runners: Mapping[str, Runner] = RUNNERS,
+    preflight: Callable[[RunContext], None] = refuse_faults,
 ) -> RunResult:
     """Do all that the recipe asks for and that is not done: stages, then evaluations, then the report.
 
-    `stages` limits it to these and those they depend on. Raises `UserError` for what the user can mend, and
-    `RunInterrupted` where it was stopped; in both cases the same call goes on from there.
+    `stages` limits it to these and those they depend on. Before the first stage that trains, `preflight`
+    looks for what would go wrong. Raises `UserError` for what the user can mend, and `RunInterrupted` where
+    it was stopped; in both cases the same call goes on from there.
     """
     progress = progress if progress is not None and distributed.is_main() else SilentProgress()
     context = open_run(recipe_path, seed=seed, output_dir=output_dir, progress=progress)
     distributed.init(context.device)
     started = time.monotonic()
-    run_jobs(context, plan_jobs(context.recipe, stages), progress, runners)
+    jobs = plan_jobs(context.recipe, stages)
+    if distributed.is_main() and _begins_to_train(context, jobs):
+        preflight(context)
+    run_jobs(context, jobs, progress, runners)
     folder = context.folder.path
     report = None
     if distributed.is_main() and context.recipe.eval is not None:
         report = write_report(folder, context.recipe.report)
     return RunResult(folder, run_status(context, stages=stages), report, time.monotonic() - started)
+
+
+def _begins_to_train(context: RunContext, jobs: Collection[Job]) -> bool:
+    """Whether a stage that trains is among the jobs, and none of them has been begun."""
+    training = [job.name for job in jobs if GIVES.get(job.kind) in ("model", "reward model")]
+    begun = any(
+        (context.folder.finished(name) / "manifest.json").is_file() or context.folder.work(name).exists()
+        for name in training
+    )
+    return bool(training) and not begun
 
 
 def run_jobs(

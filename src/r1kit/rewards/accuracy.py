@@ -3,18 +3,20 @@
 math: exact rational arithmetic where the ground truth is a plain number, math-verify in killable processes
 for everything else. choice: the option's letter. logic: the text, or the verifier named in
 `metadata["verifier"]`: "multiset" (the numbers of the ground truth in any order) or "expression" (arithmetic
-over `metadata["numbers"]` that makes `metadata["target"]`). code: tests in the sandbox (`code`). judged:
-whatever judge the caller gives.
+over `metadata["numbers"]` that makes `metadata["target"]`) or "reasoning_gym" (the scorer of the data set in
+`metadata["gym"]`, in a killable process too). code: tests in the sandbox (`code`). judged: whatever judge the
+caller gives.
 
 Surprises of math-verify, and what is done about them: it takes an expression for its value, so that "45 +
 6" would be paid where 51 is asked and the question itself would be an answer - here, where a plain number
-is asked, only a number is an answer. It takes both 50 and 0.5 for 50% - here only 50 (`numbers`). It drops
-units - here units that are both written must agree. It reads words as products of letters - here words are
-compared as words.
+is asked, only a number is an answer. It takes both 50 and 0.5 for 50% - here only 50, unless the problem's
+`metadata["percent"]` is "either" (a problem set's `percent` in a recipe). It drops units - here units that
+are both written must agree. It reads words as products of letters - here words are compared as words. It
+takes one of several answers for the answer, and brackets of any kind for one another (`math_answers`).
 """
 
+import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -25,15 +27,13 @@ from r1kit.rewards.answers import answer_in, choice_letter, extract_answer, numb
 from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
 from r1kit.rewards.code import grade_programs, verify_code_problem
-from r1kit.rewards.math_pool import MathPool, shared_pool
+from r1kit.rewards.math_answers import latex_pair, math_verdict, normalised, plain_verdict, squeezed
+from r1kit.rewards.math_pool import MathPool, shared_gym_pool, shared_pool
 from r1kit.rewards.numbers import number_of, plain_characters, same_number
 from r1kit.types import Problem, PromptStyle, Rollout
 
-# Longer mathematical answers are wrong without being asked about: nobody's ground truth is a page.
-MAX_MATH_CHARS = 500
-LOGIC_VERIFIERS = ("exact", "multiset", "expression")
+LOGIC_VERIFIERS = ("exact", "multiset", "expression", "reasoning_gym")
 
-_WORDS = re.compile(r"[^\W\d_]{4,}(?:[\s'.-]+[^\W\d_]+)*")
 # An answer that no problem of ours has; it stands in for a wrong one where the truth can't be counted up.
 _WRONG_EXPRESSION = "7919"
 
@@ -63,6 +63,8 @@ class AccuracyReward:
         self._code_score = code_score
         self._code_counts: Counter[str] = Counter()
         self._pool = pool or shared_pool()
+        # rewards that go by accuracy ask for the same rollouts again
+        self._last: tuple[list[Rollout], list[float | None]] = ([], [])
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -71,6 +73,13 @@ class AccuracyReward:
         return math | {f"code/{status}": count for status, count in sorted(self._code_counts.items())}
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        known, scores = self._last
+        if len(known) != len(rollouts) or any(a is not b for a, b in zip(known, rollouts, strict=True)):
+            scores = self._scores(rollouts)
+            self._last = (list(rollouts), scores)
+        return list(scores)
+
+    def _scores(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         scores: list[float | None] = [0.0] * len(rollouts)
         judged = [i for i, rollout in enumerate(rollouts) if rollout.problem.kind == "judged"]
         if judged:
@@ -125,23 +134,19 @@ def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None
     """For each (problem, answer) whether it is right; None only where the verifier could not be had."""
     programs = [i for i, (problem, _) in enumerate(items) if problem.kind == "code"]
     verdicts = [None if problem.kind == "code" else _verdict(problem, answer) for problem, answer in items]
-    # the same answer to the same problem is compared once
-    slow = {
-        (problem.ground_truth or "", plain_characters(answer)): None
-        for (problem, answer), verdict in zip(items, verdicts, strict=True)
-        if verdict is None and problem.kind != "code"
-    }
+    slow = [i for i, (problem, _) in enumerate(items) if verdicts[i] is None and problem.kind != "code"]
     for i, ran in zip(programs, grade_programs([items[i] for i in programs]), strict=True):
         verdicts[i] = None if ran is None else ran.is_right
-    if not slow:
-        return verdicts
-    compared = dict(zip(slow, (pool or shared_pool()).check(list(slow)), strict=True))
-    return [
-        compared[(problem.ground_truth or "", plain_characters(answer))]
-        if verdict is None and problem.kind != "code"
-        else verdict
-        for (problem, answer), verdict in zip(items, verdicts, strict=True)
-    ]
+    for is_gym in (False, True):
+        rows = {i: _pair(*items[i]) for i in slow if _is_gym(items[i][0]) == is_gym}
+        # the same answer to the same problem is compared once
+        pairs = list(dict.fromkeys(rows.values()))
+        if pairs:
+            asked = shared_gym_pool() if is_gym else pool or shared_pool()
+            compared = dict(zip(pairs, asked.check(pairs), strict=True))
+            for i, pair in rows.items():
+                verdicts[i] = compared[pair]
+    return verdicts
 
 
 def canonical_answer(problem: Problem, answer: str) -> str:
@@ -150,7 +155,7 @@ def canonical_answer(problem: Problem, answer: str) -> str:
         return answer.strip()
     if problem.kind == "math":
         number = number_of(answer)
-        return _squeezed(answer) if number is None else f"{number.value}{'%' * number.percent}"
+        return squeezed(answer) if number is None else f"{number.value}{'%' * number.percent}"
     if problem.kind == "logic":
         verifier = problem.metadata.get("verifier", "exact")
         if verifier == "multiset":
@@ -158,14 +163,6 @@ def canonical_answer(problem: Problem, answer: str) -> str:
         if verifier == "expression":
             return re.sub(r"\s", "", plain_characters(answer))
     return normalised(answer)
-
-
-def normalised(text: str) -> str:
-    """A short text for comparison: without case, punctuation around it and a leading article."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\s+", " ", text).strip(" .,;:!?。，；：！？\"'`*$()[]“”‘’「」")
-    return re.sub(r"^(?:the|an?) (?=\S)", "", text)
 
 
 def verify_problem(problem: Problem) -> str | None:
@@ -180,12 +177,14 @@ def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
     pairs: list[tuple[str, str]] = []
     for i, problem in enumerate(problems):
         truth = problem.ground_truth
-        if faults[i] is None and truth is not None and problem.kind in ("math", "choice", "logic"):
+        if faults[i] is None and truth is not None and _is_gym(problem):
+            faults[i] = _fault_in_gym(problem, truth)
+        elif faults[i] is None and truth is not None and problem.kind in ("math", "choice", "logic"):
             faults[i] = _fault_in_scoring(problem, truth)
             if (
                 faults[i] is None
                 and problem.kind == "math"
-                and _plain_verdict(truth, _WRONG_EXPRESSION) is None
+                and plain_verdict(truth, _WRONG_EXPRESSION) is None
             ):
                 rows += [i, i]
                 pairs += [(truth, truth), (truth, _WRONG_EXPRESSION)]
@@ -203,9 +202,22 @@ def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
     return faults
 
 
+def _is_gym(problem: Problem) -> bool:
+    return problem.kind == "logic" and problem.metadata.get("verifier") == "reasoning_gym"
+
+
+def _pair(problem: Problem, answer: str) -> tuple[str, str]:
+    """What a worker is asked to compare."""
+    if _is_gym(problem):
+        return json.dumps(problem.metadata["gym"], sort_keys=True), answer
+    return latex_pair(problem.ground_truth or "", answer)
+
+
 def _verdict(problem: Problem, answer: str) -> bool | None:
-    """Whether the answer is right; None where math-verify has to say."""
+    """Whether the answer is right; None where math-verify or reasoning-gym has to say."""
     truth = problem.ground_truth
+    if _is_gym(problem):
+        return None
     if problem.kind == "logic":
         return _logic_verdict(problem, answer)
     if truth is None or problem.kind not in ("math", "choice"):
@@ -215,24 +227,7 @@ def _verdict(problem: Problem, answer: str) -> bool | None:
         )
     if problem.kind == "choice":
         return choice_letter(answer, problem.metadata["options"]) == truth.strip().upper()
-    return _math_verdict(truth, answer)
-
-
-def _math_verdict(truth: str, answer: str) -> bool | None:
-    if len(answer) > MAX_MATH_CHARS or not _braces_balance(answer):
-        return False
-    return True if _squeezed(truth) == _squeezed(answer) else _plain_verdict(truth, answer)
-
-
-def _plain_verdict(truth: str, answer: str) -> bool | None:
-    """The verdict where the truth is a plain number or words; None where it is an expression."""
-    number = number_of(truth)
-    if number is not None:
-        given = number_of(answer)
-        return given is not None and same_number(number, given)
-    if _WORDS.fullmatch(_squeezed(truth, keep_spaces=True)):
-        return normalised(truth) == normalised(answer)
-    return None
+    return math_verdict(truth, answer, percent_as_fraction=problem.metadata.get("percent") == "either")
 
 
 def _logic_verdict(problem: Problem, answer: str) -> bool:
@@ -283,6 +278,8 @@ def _fault_in_logic(metadata: Mapping[str, object], truth: str) -> str | None:
     verifier = metadata.get("verifier", "exact")
     if verifier not in LOGIC_VERIFIERS:
         return f"metadata.verifier {verifier!r} is not known; known are {', '.join(LOGIC_VERIFIERS)}"
+    if verifier == "reasoning_gym" and not isinstance(metadata.get("gym"), Mapping):
+        return "a reasoning_gym problem needs metadata.gym, which says where it comes from"
     if verifier == "multiset" and not _values(truth):
         return f"the ground truth {truth!r} of a multiset problem has no numbers in it"
     if verifier == "expression":
@@ -310,6 +307,16 @@ def _fault_in_scoring(problem: Problem, truth: str) -> str | None:
     return None
 
 
+def _fault_in_gym(problem: Problem, truth: str) -> str | None:
+    read = answer_in(truth, problem) or ""
+    right, wrong = check_answers([(problem, read), (problem, _WRONG_EXPRESSION)])
+    if right is None:
+        return "reasoning-gym could not be started; `pip install 'r1kit[gym]'`"
+    if not right:
+        return f"the ground truth {truth!r} does not score as correct under reasoning-gym's own scorer"
+    return f"reasoning-gym's scorer takes {_WRONG_EXPRESSION} for {truth!r}" if wrong else None
+
+
 def _wrong_answer(problem: Problem, truth: str) -> str:
     """An answer that is near the truth and wrong."""
     if problem.kind == "choice":
@@ -328,24 +335,3 @@ def _wrong_answer(problem: Problem, truth: str) -> str:
     if number is not None:
         return str(number.value + 1)
     return _WRONG_EXPRESSION if problem.kind == "math" else f"not {truth}"
-
-
-def _braces_balance(text: str) -> bool:
-    depth = 0
-    for character in text:
-        depth += (character == "{") - (character == "}")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def _squeezed(text: str, *, keep_spaces: bool = False) -> str:
-    """LaTeX without what does not change its meaning: delimiters, spacing, `\\text`, the size of brackets."""
-    text = plain_characters(text)
-    text = re.sub(r"\\\(|\\\)|\\\[|\\\]|\$|\\left|\\right|\\[,!;: ]", "", text)
-    text = (
-        re.sub(r"\\(?:text|mathrm)\s*\{([^{}]*)\}", r"\1", text)
-        .replace("\\dfrac", "\\frac")
-        .replace("\\tfrac", "\\frac")
-    )
-    return text.strip() if keep_spaces else re.sub(r"\s", "", text).rstrip(".")

@@ -20,7 +20,8 @@ MAX_ANSWER_CHARS = 2000
 
 _MAX_SUMMARY_CHARS = 20_000
 
-_BRACE = re.compile(r"\\boxed\s*\{|[{}]")
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+_EMPTY_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{\s*\}")
 _CUE = re.compile(
     r"(?:\banswers?\b(?:\s+(?:to|of|for)\b[^.\n]{0,80}?)?\W{0,4}(?:\b(?:is|are)\b)?|答案(?:应该|就)?(?:是|为)?)[\s:*=]*",
     re.IGNORECASE,
@@ -28,18 +29,27 @@ _CUE = re.compile(
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；\n]")
 _LATEX = re.compile(
     r"\$\$(.+?)\$\$|(?<![\\\d])\$([^$\n]+?)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]"
-    r"|(-?\d*\s*\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\})",
+    r"|(-?\d*\s*\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\})"
+    r"|(\\begin\{\w+\}.+?\\end\{\w+\})"
+    # a point or an interval among words
+    r"|([(\[](?=[^()\[\]\n]{0,80}\d)[^()\[\]\nA-Za-z]{1,40},[^()\[\]\nA-Za-z]{1,80}[)\]])",
     re.DOTALL,
 )
-# Two letters in a row are prose, unless they are a command or a function.
+# Two letters in a row are prose, unless they are a command, a function, or join two answers.
 _PROSE = re.compile(r"[^\W\d_]{2,}|\n")
 _NOT_PROSE = re.compile(
-    r"\\[A-Za-z]+|\b(?:sin|cos|tan|cot|sec|csc|arc\w{3}|log|ln|exp|sqrt|pi|mod|gcd|lcm|max|min)\b"
+    r"\\(?:begin|end|text|mathrm)\s*\{[^{}\n]*\}|\\[A-Za-z]+|\b(?:or|and)\b|\b(?:sin|cos|tan|cot|sec|csc|arc\w{3}|log|ln|exp|sqrt|pi|mod|gcd|lcm|max|min)\b"
 )
 # An answer in words, such as a name.
 _MAX_PHRASE_CHARS = 60
 # Between the numbers of one stretch of arithmetic.
 _BETWEEN = re.compile(r"[\s()%]*(?:[-+*/×÷=^]|\\times|\\div|\\cdot)[\s()]*|\s+(?=\d+\s*/\s*\d)")
+# Between two answers, or two members of a list; a comma joins them only where the answer is announced.
+_JOINS = r"(?:or|and|oder|und|ou|et|或者?|和|及)"
+_JOINED = re.compile(rf"[,\s]*{_JOINS}\s*(?:\$?[A-Za-z]\s*=\s*)?", re.IGNORECASE)
+_JOINED_OR_LISTED = re.compile(rf"{_JOINED.pattern}|,\s*(?:[A-Za-z]\s*=\s*)?", re.IGNORECASE)
+_NEGATION = re.compile(r"not\b|不是|nicht\b", re.IGNORECASE)
+_UNIT = r"km/h|mph|m/s|[ck]?m\^[23]|[mck]m|kg|mg|min|cents?|hours?|minutes?|seconds?"
 _ARITHMETIC = re.compile(r"(?:(?<![\w)])-)?(?:[\d(][\d\s+\-*/()=]*[\d)]|\d)")
 _LETTER = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
 
@@ -97,6 +107,8 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
     boxed = last_boxed(text)
     if boxed is not None:
         text = boxed
+    elif _EMPTY_BOX.search(text):
+        return None
     if kind not in ("math", "choice", "logic"):
         return text
     if len(text) > MAX_ANSWER_CHARS:
@@ -173,8 +185,10 @@ def _logic_answer(text: str, problem: Problem) -> str | None:
         found = numbers_in(text, thousands=any(len(number) > 3 for number in truth))
         last = [number.replace(",", "") for number in found[-len(truth) :]]
         return " ".join(last) if truth and len(found) >= len(truth) else None
-    if verifier == "expression":
+    if verifier == "expression" or problem.domain in ("countdown", "puzzle24"):
         return _arithmetic_in(text)
+    if verifier == "reasoning_gym":  # its answers may be boards of many lines
+        return _after_last_cue(text)[0].strip() or None
     choices = problem.metadata.get("choices")
     if choices:
         mention = last_mention(text, choices)
@@ -212,39 +226,52 @@ def _is_article(match: re.Match[str]) -> bool:
 
 def _expression_in(text: str) -> str | None:
     """The mathematical expression that a text ends on: all of a bare one, else by cue, else the last."""
+    text = text.lstrip("#> ")
     if ("=" not in text and number_of(text) is not None) or not _PROSE.search(_NOT_PROSE.sub(" ", text)):
         return text.rstrip(".。").strip() or None
     after_cue, cued = _after_last_cue(text)
+    if cued and _NEGATION.match(after_cue):  # "not 42 but 43"
+        stretches = _stretches(_first_sentence(after_cue), commas_join=False)
+        return stretches[-1] if len(stretches) > 1 else None
     # an answer may come before its cue ("51 is the answer"): then the last of all counts
-    if cued and (stretches := _stretches(after_cue)):
+    if cued and (stretches := _stretches(after_cue, commas_join=True)):
         return stretches[0]
-    if stretches := _stretches(text):
+    if stretches := _stretches(text, commas_join=False):
         return stretches[-1]
     phrase = _first_sentence(after_cue).strip(" .\"'*")
     return phrase if 0 < len(phrase) <= _MAX_PHRASE_CHARS else None
 
 
-def _stretches(text: str) -> list[str]:
-    """Formulas between dollars and stretches of arithmetic between words, in order."""
-    found = [(match.start(), next(g for g in match.groups() if g).strip()) for match in _LATEX.finditer(text)]
+def _stretches(text: str, *, commas_join: bool) -> list[str]:
+    """Formulas and stretches of arithmetic between words, in order; those joined by "or" or "and" as one."""
+    found: list[tuple[int, int, str]] = [
+        (match.start(), match.end(), next(g for g in match.groups() if g).strip())
+        for match in _LATEX.finditer(text)
+    ]
     masked = _LATEX.sub(lambda match: "\n" * len(match.group()), text)
     stretch: tuple[int, int] | None = None
-    for start, end in spans_of_numbers(masked):
-        if stretch is not None and _BETWEEN.fullmatch(masked, stretch[1], start):
+    for start, end in [*spans_of_numbers(masked), (-1, -1)]:
+        if stretch is not None and start >= 0 and _BETWEEN.fullmatch(masked, stretch[1], start):
             stretch = (stretch[0], end)
             continue
         if stretch is not None:
-            found.append((stretch[0], _with_percent(masked, stretch)))
+            end_of_unit = _end_of_unit(masked, stretch[1])
+            found.append((stretch[0], end_of_unit, masked[stretch[0] : end_of_unit]))
         stretch = (start, end)
-    if stretch is not None:
-        found.append((stretch[0], _with_percent(masked, stretch)))
-    return [expression for _, expression in sorted(found)]
+    separator = _JOINED_OR_LISTED if commas_join else _JOINED
+    joined: list[tuple[int, int, str]] = []
+    for start, end, expression in sorted(found):
+        if joined and separator.fullmatch(text, joined[-1][1], start):
+            before = joined.pop()
+            expression, start = f"{before[2]} or {expression}", before[0]
+        joined.append((start, end, expression))
+    return [expression for _, _, expression in joined]
 
 
-def _with_percent(text: str, span: tuple[int, int]) -> str:
-    start, end = span
-    percent = re.match(r"\s?(?:%|percent\b)", text[end:])
-    return text[start:end] + ("%" if percent else "")
+def _end_of_unit(text: str, end: int) -> int:
+    """Where the percent sign or the unit right after a number ends."""
+    unit = re.compile(rf"\s?(?:%|percent\b)|\s?(?:{_UNIT})(?![A-Za-z0-9^])").match(text, end)
+    return unit.end() if unit else end
 
 
 def _arithmetic_in(text: str) -> str | None:

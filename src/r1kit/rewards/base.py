@@ -25,6 +25,8 @@ from r1kit.types import (
 # The kinds a named part applies to; a part that is not named here applies to every kind.
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
     "accuracy": REASONING_KINDS,
+    "length": REASONING_KINDS,
+    "cosine": REASONING_KINDS,
     "helpful": ("general",),
     "safety": ("safety",),
 }
@@ -44,10 +46,10 @@ class Reward(Protocol):
 def applies(name: str, problem: Problem) -> bool:
     """Whether the part of this name is scored for the problem, by its kind.
 
-    accuracy: what can be verified; helpful: general; safety: safety; language: where a reasoning is wanted;
-    format, random and own rewards: everything.
+    accuracy, length and cosine: what can be verified; helpful: general; safety: safety; language and steps:
+    where a reasoning is wanted; format, overlong, repetition, random and own rewards: everything.
     """
-    if name == "language":
+    if name in ("language", "steps"):
         return problem.wants_reasoning
     return name not in _KINDS or problem.kind in _KINDS[name]
 

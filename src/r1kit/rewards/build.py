@@ -9,11 +9,20 @@ from r1kit.rewards.accuracy import AccuracyReward, CodeScore
 from r1kit.rewards.base import Reward
 from r1kit.rewards.language import LanguageReward
 from r1kit.rewards.model_rewards import RewardModelReward, View
-from r1kit.rewards.own import load_own_reward
+from r1kit.rewards.own import OnError, load_own_reward
 from r1kit.rewards.rules import FormatReward, RandomReward
+from r1kit.rewards.shaping import (
+    CosineReward,
+    LengthReward,
+    OverlongReward,
+    RepetitionReward,
+    RewardOptions,
+    StepsReward,
+)
 from r1kit.types import PromptStyle
 
-REWARD_NAMES = ("accuracy", "format", "language", "helpful", "safety", "random")
+SHAPING_NAMES = ("overlong", "repetition", "length", "cosine", "steps")
+REWARD_NAMES = ("accuracy", "format", "language", "helpful", "safety", "random", *SHAPING_NAMES)
 # DeepSeek-R1 v2, 3.1: the helpful model reads the final summary only, the safety model the whole response.
 _VIEWS: Mapping[str, View] = {"helpful": "summary", "safety": "response"}
 
@@ -38,6 +47,8 @@ def build_rewards(
     recipe_dir: Path | None = None,
     failure_dir: Path | None = None,
     code_score: CodeScore = "all",
+    on_error: OnError = "halt",
+    options: RewardOptions | None = None,
     dtype: str = "float32",
     device: str = "cpu",
 ) -> dict[str, Reward]:
@@ -46,21 +57,25 @@ def build_rewards(
     `reward_models` gives the model of `helpful` and `safety`; a judge in `judges` takes the place of either,
     and that of `accuracy` grades problems of kind "judged". `languages` are those that may turn up in a
     reasoning (None: open). Functions of the user's own are found from `recipe_dir`; the rollouts on which one
-    fails are written to `failure_dir`. `code_score` is what accuracy pays for some of a program's tests.
-    Nothing heavy is loaded before it is used.
+    fails are written to `failure_dir`, and `on_error` says what then. `options` are the parameters of the
+    shaping rewards, `code_score` is what accuracy pays for some of a program's tests. Nothing heavy is
+    loaded before it is used.
     """
     judges = judges or {}
     rewards: dict[str, Reward] = {}
+    accuracy = AccuracyReward(style, judge=judges.get("accuracy"), code_score=code_score)
     for name in names:
         check_reward_name(name)
         if name == "accuracy":
-            rewards[name] = AccuracyReward(style, judge=judges.get(name), code_score=code_score)
+            rewards[name] = accuracy
         elif name == "format":
             rewards[name] = FormatReward(style)
         elif name == "language":
             rewards[name] = LanguageReward(style, languages=languages)
         elif name == "random":
             rewards[name] = RandomReward(seed)
+        elif name in SHAPING_NAMES:
+            rewards[name] = _shaping_reward(name, options or RewardOptions(), accuracy)
         elif name in judges:
             rewards[name] = judges[name]
         elif name in _VIEWS:
@@ -73,6 +88,23 @@ def build_rewards(
             rewards[name] = RewardModelReward(name, model, view=_VIEWS[name], dtype=dtype, device=device)
         else:
             rewards[name] = load_own_reward(
-                name, recipe_dir=recipe_dir or Path.cwd(), failure_dir=failure_dir
+                name, recipe_dir=recipe_dir or Path.cwd(), failure_dir=failure_dir, on_error=on_error
             )
     return rewards
+
+
+def _shaping_reward(name: str, options: RewardOptions, accuracy: Reward) -> Reward:
+    if name == "overlong":
+        if options.overlong is None:
+            raise RecipeError(
+                "the reward `overlong` needs its lengths: set `reward_options.overlong` to "
+                "{ max_tokens = ..., cache_tokens = ... }."
+            )
+        return OverlongReward(options.overlong)
+    if name == "repetition":
+        return RepetitionReward(options.repetition)
+    if name == "length":
+        return LengthReward(accuracy, options.length)
+    if name == "cosine":
+        return CosineReward(accuracy, options.cosine)
+    return StepsReward()

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from r1kit.rewards import math_worker
+from r1kit.rewards import gym_worker, math_worker
 
 _MAX_ATTEMPTS = 2
 # An orphaned worker ends this long after its comparison should have been killed.
@@ -180,6 +180,17 @@ class _Round:
             self.pool.counts["timeouts" if too_late else "crashes"] += 1
         else:
             self.pending.appendleft(worker.job)
+
+
+@lru_cache(maxsize=1)
+def shared_gym_pool() -> MathPool:
+    """The pool of this process that asks reasoning-gym's scorers; its "truth" says which problem it is."""
+    limit = 30
+    command = [sys.executable, "-P", str(Path(gym_worker.__file__)), str(limit + _ORPHAN_GRACE_SECONDS)]
+    # importing reasoning-gym takes a while on a busy machine
+    pool = MathPool(num_workers=1, time_limit_seconds=limit, start_limit_seconds=600, command=command)
+    atexit.register(pool.close)
+    return pool
 
 
 @lru_cache(maxsize=1)

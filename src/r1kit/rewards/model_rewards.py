@@ -3,16 +3,23 @@
 DeepSeek-R1 v2, 3.1: the helpful model scores the final summary only, the safety model the whole response,
 reasoning included. `encode_for_reward_model` is the one place where a response is rendered for such a model;
 the trainer of reward models uses it too, so that a model is asked about what it was trained on. The score is
-the sigmoid of the model's logit: bounded, because it is summed with rule rewards. Not covered: training.
+sigmoid((logit - mean) / std): bounded, because it is summed with rule rewards. Mean and std are those of the
+logits of a reference set, the held-out responses of the model's training, and lie in `reward_scale.json`
+beside its weights; a model without that file (a pointwise one, whose sigmoid is a probability already, or
+somebody else's) has mean 0 and std 1. The paper does not say how it normalised. Not covered: training.
 """
 
+import json
+import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from r1kit.errors import ModelError
 from r1kit.models import load_reward_model, load_tokenizer
 from r1kit.prompts import encode_prompt, encode_response
 from r1kit.template import TAGS, parse_response
@@ -24,6 +31,44 @@ View = Literal["summary", "response"]
 LOWEST_SCORE = 0.0
 # DeepSeek-R1 v2, 3.1: both reward models were trained at 8,192 tokens.
 MAX_TOKENS = 8192
+
+
+SCALE_NAME = "reward_scale.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RewardScale:
+    """Mean and std of a model's logits on its reference set."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+def scale_of(logits: Sequence[float]) -> RewardScale:
+    """The scale of a reference set's logits (population std); one without any spread keeps the unit."""
+    mean = math.fsum(logits) / len(logits)
+    std = math.sqrt(math.fsum((logit - mean) ** 2 for logit in logits) / len(logits))
+    return RewardScale(mean, std if std > 1e-6 else 1.0)
+
+
+def write_scale(model_dir: Path, scale: RewardScale) -> None:
+    """Put the scale beside the model's weights."""
+    (model_dir / SCALE_NAME).write_text(json.dumps(asdict(scale)), encoding="utf-8")
+
+
+def read_scale(model_dir: str | Path) -> RewardScale:
+    """The scale beside a model's weights; mean 0 and std 1 where there is none."""
+    path = Path(model_dir) / SCALE_NAME
+    if not path.is_file():
+        return RewardScale()
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        scale = RewardScale(float(row["mean"]), float(row["std"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: no mean and std can be read ({error}); train the model again") from None
+    if not (scale.std > 0 and math.isfinite(scale.mean)):
+        raise ModelError(f"{path}: std must be positive and mean finite; train the model again")
+    return scale
 
 
 def viewed_text(problem: Problem, response_text: str, view: View) -> str | None:
@@ -55,7 +100,7 @@ def encode_for_reward_model(
 
 
 class RewardModelReward:
-    """The sigmoid of a reward model's logit, in (0, 1); `LOWEST_SCORE` where there is nothing to read.
+    """The sigmoid of a reward model's scaled logit, in (0, 1); `LOWEST_SCORE` where there is nothing to read.
 
     The model is loaded at the first call. Any one-label sequence-classification model will do. A truncated
     completion has no finished summary to read. Of a text longer than the model can take, the end is read.
@@ -79,6 +124,7 @@ class RewardModelReward:
         self._tokens_per_batch = tokens_per_batch
         self._dtype = dtype
         self._device = device
+        self._scale = RewardScale()
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
@@ -109,7 +155,8 @@ class RewardModelReward:
         scores: list[float | None] = [LOWEST_SCORE] * len(responses)
         # length-sorted, so that little of a batch is padding
         for batch in _batches(sorted(rows_of, key=lambda ids: (len(ids), ids)), self._tokens_per_batch):
-            probabilities = torch.sigmoid(score_token_ids(model, batch)).tolist()
+            logits = score_token_ids(model, batch)
+            probabilities = torch.sigmoid((logits - self._scale.mean) / self._scale.std).tolist()
             for token_ids, probability in zip(batch, probabilities, strict=True):
                 for i in rows_of[token_ids]:
                     scores[i] = probability
@@ -121,6 +168,7 @@ class RewardModelReward:
             model = load_reward_model(self._model_dir, dtype=self._dtype, device=self._device)
             context = getattr(model.config, "max_position_embeddings", None)
             self._max_tokens = min(self._max_tokens, context or self._max_tokens)
+            self._scale = read_scale(self._model_dir)
             self._loaded = (model.eval(), tokenizer)
         return self._loaded
 

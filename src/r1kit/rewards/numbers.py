@@ -15,6 +15,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
+from r1kit.rewards.units import same_unit
+
 # Longer digit strings are no answers; int() of them is quadratic, and refused by Python beyond 4,300 digits.
 MAX_DIGITS = 400
 _MAX_EXPONENT = 300
@@ -32,7 +34,11 @@ _OTHER = {
     ord("、"): ", ",
     ord("，"): ", ",
 }
-_CHARACTERS = {**_MINUS_SIGNS, **_FULL_WIDTH, **_OTHER}
+_VULGAR = {
+    ord(sign): f" {top}/{bottom}"
+    for sign, top, bottom in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888", strict=True)
+}
+_CHARACTERS = {**_MINUS_SIGNS, **_FULL_WIDTH, **_OTHER, **_VULGAR}
 
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 
@@ -40,19 +46,22 @@ _UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+"
 # A minus after a digit, a letter or a closing bracket subtracts; anywhere else it is a sign.
 _SIGN = r"(?:(?<![A-Za-z0-9_)\]}.])[-+])?"
 # Digits that belong to a name (x1, a_2) or to a longer number are not numbers of their own.
-_START = r"(?<![A-Za-z0-9_.])(?<!\d,(?=\d{3}(?!\d)))"
+# Nor is the power of a unit or a variable (m^2).
+_START = r"(?<![A-Za-z0-9_.])(?<![A-Za-z]\^)(?<!\d,(?=\d{3}(?!\d)))"
 _SPAN = re.compile(rf"{_SIGN}{_START}(?:{_UNSIGNED})")
 _LISTED = re.compile(rf"{_SIGN}(?<![A-Za-z0-9_.])(?:\d+(?:\.\d+)?|\.\d+)")
 
 _PLAIN = re.compile(rf"(?P<sign>[-+]?)\s*(?:{_UNSIGNED})(?:[eE][-+]?\d{{1,3}})?")
 _FRACTION = re.compile(r"(?P<whole>[-+]?\d+\s+)?(?P<top>[-+]?\d+)\s*/\s*(?P<bottom>\d+)")
-_LATEX_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_LATEX_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(-?\d+)\s*\}|(\d))")
+# Thousands set apart by spaces, as outside of English.
+_SPACED_THOUSANDS = re.compile(r"(?P<sign>[-+]?)\d{1,3}(?: \d{3})+(?![\d/ ])")
 _REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\(?:overline|dot)\s*\{?\s*(\d+)\s*\}?")
 _POWER_OF_TEN = re.compile(
     r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
 )
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|operatorname)\s*\{([^{}]*)\}")
-_DECORATION = " \t\n$*`\"'“”‘’"
+_DECORATION = " \t\n$*#`\"'“”‘’"
 # Units that stand right after the digits; other letters there (5x, 2xy) are variables.
 _UNITS = "mm cm dm m km mg g kg t s ms min h hr hrs ml l L mph km/h m/s cm^2 m^2 km^2 cm^3 m^3 °"
 _ATTACHED_UNITS = frozenset(_UNITS.split())
@@ -85,10 +94,14 @@ def spans_of_numbers(text: str, *, thousands: bool = True) -> list[tuple[int, in
 def number_of(text: str) -> Number | None:
     """The number that an answer is, or None where it is anything else. Of `a = b = 51`, the last side."""
     text = _undressed(plain_characters(text))
+    if "==" in text:  # a comparison, which is a program's and no answer
+        return None
     if "=" in text and not re.search(r"[,;]\s", text):
         text = text.rsplit("=", 1)[1].strip()
     if repeating := _REPEATING.fullmatch(text):
         return Number(_repeating_value(repeating), "decimal") if len(text) <= MAX_DIGITS else None
+    if spaced := _SPACED_THOUSANDS.match(text):
+        text = spaced.group().replace(" ", "") + text[spaced.end() :]
     text, factor = _without_power_of_ten(text)
     match = _FRACTION.match(text)
     form: Literal["decimal", "fraction", "mixed"] = "decimal"
@@ -109,21 +122,24 @@ def number_of(text: str) -> Number | None:
     return Number(value * factor, form, decimals, percent is not None, unit)
 
 
-def same_number(truth: Number, answer: Number) -> bool:
+def same_number(truth: Number, answer: Number, *, percent_as_fraction: bool = False) -> bool:
     """Whether the answer states the true number.
 
     Exact, save that a decimal of six places or more that is rounded right is as good as a fraction without
     a finite decimal (1/3 and 0.333333). For a whole number only the number itself will do: 12/3 is not an
-    answer where 4 is asked. 50% is 50% or 50, but not 0.5; where 0.5 or 50 is true, 50% is taken. Units
-    that are both written must agree.
+    answer where 4 is asked. 50% is 50% or 50, but 0.5 only with `percent_as_fraction`; where 0.5 or 50 is
+    true, 50% is taken (0.5% is not, where 0.5 is true). Units that are both written must agree.
     """
-    if truth.unit and answer.unit and truth.unit.rstrip("s") != answer.unit.rstrip("s"):
+    if truth.unit and answer.unit and not same_unit(truth.unit, answer.unit):
         return False
     if truth.value.denominator == 1 and answer.form == "fraction":
         return False
     values = [answer.value]
     if answer.percent and not truth.percent:
-        values.append(answer.value / 100)
+        # a percent sign that is missing in the truth; a truth below 1 is a share, not a percentage
+        values = [answer.value / 100, *(values if abs(truth.value) >= 1 else [])]
+    elif truth.percent and not answer.percent and percent_as_fraction:
+        values.append(answer.value * 100)
     return any(_equal(truth, value, answer.decimals) for value in values)
 
 
@@ -149,7 +165,7 @@ def _undressed(text: str) -> str:
         text = re.sub(r"\\[()\[\]]|\\left|\\right|\\displaystyle|\\boxed", "", text)
         text = re.sub(r"\\[,!;: ]", "", text).replace("\\%", "%").replace("\\$", "")
         text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
-        text = _LATEX_FRACTION.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", text)
+        text = _LATEX_FRACTION.sub(_plain_fraction, text)
     text = text.replace("{,}", ",").strip(_DECORATION)
     text = text.rstrip(".,;:。").strip(_DECORATION)
     if text.startswith("-") and text[1:2] in ("$", " "):
@@ -157,6 +173,14 @@ def _undressed(text: str) -> str:
     while len(text) > 1 and (text[0], text[-1]) in (("(", ")"), ("{", "}")):
         text = text[1:-1].strip()
     return text.lstrip("€£¥￥")
+
+
+def _plain_fraction(match: re.Match[str]) -> str:
+    """\\frac{3}{-4} as -3/4; what has more signs stays as it is, and is no number."""
+    top, bottom = match[1] or match[2], match[3] or match[4]
+    if bottom.startswith("-") and not top.startswith("-"):
+        top, bottom = f"-{top}", bottom[1:]
+    return f" {top}/{bottom}"
 
 
 def _without_power_of_ten(text: str) -> tuple[str, Fraction]:

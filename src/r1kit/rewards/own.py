@@ -5,7 +5,9 @@
 
 The function gets the rollouts of a batch and returns one number for each, in order; None for one that could
 not be had. It runs in this process, with its rights. If it raises, the run stops, and the rollouts that it
-was given are written to a file: a bug is never a reward of 0.
+was given are written to a file: a bug is never a reward of 0. A recipe may say otherwise
+(`on_reward_error = "missing"`): then the scores of those rollouts are missing, which is counted, and ends
+the run only where too many are.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from r1kit.data.jsonl import write_jsonl
 from r1kit.data.records import rollout_to_json
@@ -27,12 +29,26 @@ from r1kit.errors import RecipeError, StageHalted
 from r1kit.rewards.base import checked_values
 from r1kit.types import Rollout
 
+OnError = Literal["halt", "missing"]
+
 
 class OwnReward:
-    """Calls the function, waits for it where it is async, and checks what it returns."""
+    """Calls the function, waits for it where it is async, and checks what it returns.
 
-    def __init__(self, name: str, function: Callable[..., Any], *, failure_dir: Path | None = None) -> None:
+    `num_failed` counts the calls that raised, where that does not stop the run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        failure_dir: Path | None = None,
+        on_error: OnError = "halt",
+    ) -> None:
         self.name = name
+        self.num_failed = 0
+        self._on_error = on_error
         self._function = function
         self._failure_dir = failure_dir
 
@@ -42,7 +58,11 @@ class OwnReward:
             if inspect.isawaitable(values):
                 values = _await(values)
         except Exception as error:  # the user's code may raise anything
-            raise StageHalted(self._report(rollouts, error)) from error
+            report = self._report(rollouts, error)
+            if self._on_error == "halt":
+                raise StageHalted(report) from error
+            self.num_failed += 1
+            return [None] * len(rollouts)
         if hasattr(values, "tolist"):  # arrays and tensors
             values = values.tolist()
         return checked_values(self.name, values, len(rollouts))
@@ -63,7 +83,9 @@ class OwnReward:
         )
 
 
-def load_own_reward(name: str, *, recipe_dir: Path, failure_dir: Path | None = None) -> OwnReward:
+def load_own_reward(
+    name: str, *, recipe_dir: Path, failure_dir: Path | None = None, on_error: OnError = "halt"
+) -> OwnReward:
     """The reward of `file.py:function`, relative to the recipe's folder. Raises `RecipeError`."""
     file_name, _, function_name = name.rpartition(":")
     path = (recipe_dir / file_name).resolve()
@@ -82,7 +104,7 @@ def load_own_reward(name: str, *, recipe_dir: Path, failure_dir: Path | None = N
             else f"functions in it: {', '.join(sorted(known)) or 'none'}."
         )
         raise RecipeError(f"reward `{name}`: no function `{function_name}` in {path}; {hint}")
-    return OwnReward(name, function, failure_dir=failure_dir)
+    return OwnReward(name, function, failure_dir=failure_dir, on_error=on_error)
 
 
 def _import(path: Path, name: str) -> ModuleType:

@@ -1,0 +1,84 @@
+"""Problems of `reasoning-gym`'s data sets, by name: `source = "reasoning_gym:countdown"`.
+
+Each is a problem of kind logic whose verifier is the data set's own scorer (`rewards.gym_worker`); what the
+scorer needs is found again from the name, the seed and the index in `metadata["gym"]`. Each split has a seed
+of its own, and a question belongs to a split by its text besides, so that no data set with few different
+questions puts one into two.
+Not here: scoring; curricula. The package is an extra: `pip install 'r1kit[gym]'`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from r1kit.errors import RecipeError
+from r1kit.seeds import derive_seed
+from r1kit.types import Problem
+
+PREFIX = "reasoning_gym:"
+# Tenths of a data set's questions.
+SPLITS: Mapping[str, range] = {"train": range(0, 6), "validation": range(6, 8), "test": range(8, 10)}
+# Candidates drawn for each problem asked for, before a data set is said to have too few different ones.
+_MAX_CANDIDATES_PER_PROBLEM = 50
+
+
+def make_gym_problems(
+    name: str, split: str, num: int, *, seed: int, options: Mapping[str, Any]
+) -> list[Problem]:
+    """`num` different problems of a data set. Raises `RecipeError` for a name or option that it has not."""
+    if split not in SPLITS:
+        raise RecipeError(f"problems from {PREFIX}{name}: no split {split!r}; there are {', '.join(SPLITS)}.")
+    size = num * _MAX_CANDIDATES_PER_PROBLEM
+    gym_seed = derive_seed(seed, "reasoning_gym", name, split) % 2**31
+    dataset = _dataset(name, seed=gym_seed, size=size, options=options)
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for index in range(size):
+        entry = dataset[index]
+        question = str(entry["question"])
+        if question in seen or derive_seed("reasoning_gym split", name, question) % 10 not in SPLITS[split]:
+            continue
+        seen.add(question)
+        spec = {
+            "dataset": name,
+            "seed": gym_seed,
+            "size": size,
+            "index": index,
+            "options": dict(options),
+        }
+        problems.append(_problem(entry, spec))
+        if len(problems) == num:
+            return problems
+    raise RecipeError(
+        f"problems from {PREFIX}{name}: {num} asked for in split {split!r}, and only {len(problems)} "
+        f"different ones found; lower `num_problems`, or make the data set harder with `options`."
+    )
+
+
+def _problem(entry: Mapping[str, Any], spec: Mapping[str, Any]) -> Problem:
+    metadata = entry.get("metadata", {})
+    # a data set with many right answers keeps one of them as an example
+    truth = entry["answer"] if entry["answer"] is not None else metadata.get("example_answer")
+    return Problem(
+        id=f"{spec['dataset']}-{spec['seed']}-{spec['index']}",
+        kind="logic",
+        messages=({"role": "user", "content": str(entry["question"])},),
+        ground_truth=None if truth is None else str(truth),
+        language="en",
+        domain=str(spec["dataset"]),
+        source=f"{PREFIX}{spec['dataset']}",
+        metadata={"verifier": "reasoning_gym", "gym": dict(spec)},
+    )
+
+
+def _dataset(name: str, *, seed: int, size: int, options: Mapping[str, Any]) -> Any:
+    try:
+        from reasoning_gym import create_dataset
+    except ImportError:
+        raise RecipeError(
+            f"problems from {PREFIX}{name} need reasoning-gym: `pip install 'r1kit[gym]'`."
+        ) from None
+    try:
+        return create_dataset(name, seed=seed, size=size, **options)
+    # its configurations check themselves by assertions
+    except (ValueError, TypeError, AssertionError) as error:
+        raise RecipeError(f"problems from {PREFIX}{name}: {error}") from None

@@ -1,0 +1,256 @@
+"""What can be known to go wrong before anything is trained: `r1 doctor RECIPE`, and the start of `r1 run`.
+
+Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong; responses
+with think tags survive the tokenizer and its chat template; prompts leave room for the completions; own
+rewards can be imported; judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out
+what asks a server. Not checked: the sandbox's cage, disk, memory and time.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+from transformers import PreTrainedTokenizerBase
+
+from r1kit.config import dotted
+from r1kit.data.sources import load_problems
+from r1kit.errors import DataError, RecipeError, UserError
+from r1kit.evaluate import EvalConfig
+from r1kit.grpo import GrpoConfig
+from r1kit.models import context_length_of, load_tokenizer
+from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.recipe import BASE, Recipe, style_of
+from r1kit.pipeline.stages import references
+from r1kit.prompts import check_chat_template, check_round_trip, encode_prompt
+from r1kit.rewards.accuracy import verify_problem
+from r1kit.rewards.chat_client import ChatClient, ServerConfig
+from r1kit.rewards.judge import JudgeRequest, OpenAIJudge
+from r1kit.rewards.own import load_own_reward
+from r1kit.types import Problem, PromptStyle
+
+# A server that takes longer for one short question is no use to a run.
+_SERVER_SECONDS = 60.0
+# The longest questions by characters, of which the longest prompt in tokens is one.
+_LONGEST = 32
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: what was found in order, and each fault in a sentence of its own."""
+
+    subject: str
+    found: str = ""
+    faults: list[str] = field(default_factory=list)
+
+
+def examine(context: RunContext, *, ask_servers: bool = True) -> list[Check]:
+    """Every check of a recipe, faults and all; nothing is raised for what a fault can say."""
+    checks = [_guarded(f"problems.{name}", _problems, context, name) for name in context.recipe.problems]
+    sound = {check.subject.removeprefix("problems.") for check in checks if not check.faults}
+    for name in context.recipe.stages:
+        checks.append(_guarded(f"stages.{name}", _template, context, name))
+        checks += _rewards(context, name)
+    for use in _uses(context.recipe):
+        if use.problem_set in sound:
+            checks.append(_guarded(f"{use.where}: prompts of {use.problem_set}", _prompts, context, use))
+    if ask_servers:
+        for place, server in _servers(context.recipe):
+            checks.append(_guarded(place, _server, server, _is_judge(place)))
+    return [check for check in checks if check.found or check.faults]
+
+
+def refuse_faults(context: RunContext) -> None:
+    """What needs no server, before anything is trained. Raises `RecipeError` with every fault."""
+    faults = [fault for check in examine(context, ask_servers=False) for fault in check.faults]
+    if faults:
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+
+
+def _guarded(subject: str, look: Callable[..., Check | str], *arguments: Any) -> Check:
+    """The check, or the user error that it ended in."""
+    try:
+        result = look(*arguments)
+    except UserError as error:
+        return Check(subject, faults=[f"{subject}: {error}"])
+    return result if isinstance(result, Check) else Check(subject, result)
+
+
+def _problems(context: RunContext, name: str) -> Check | str:
+    """The set as a run would load it; where it can't be, every row that is at fault."""
+    try:
+        problems = context.problems(name)
+    except DataError as first_faults:
+        try:
+            load_problems(
+                context.recipe.problems[name],
+                seed=context.recipe.run.seed,
+                base_dir=context.recipe_path.parent,
+                check=verify_problem,
+                max_faults=sys.maxsize,
+            )
+        except DataError as error:
+            advice = 'mend the row, or leave such rows out with `on_bad = "skip"`'
+            return Check(
+                f"problems.{name}",
+                faults=[f"problems.{name}: {line}; {advice}" for line in str(error).splitlines()],
+            )
+        raise first_faults from None
+    verified = sum(p.kind in ("math", "choice", "logic") for p in problems)
+    others = len(problems) - verified
+    return f"{verified} truths score as right, corrupted as wrong" * bool(verified) + (
+        f"{', ' * bool(verified)}{others} without a rule to score them" * bool(others)
+    )
+
+
+def _template(context: RunContext, stage: str) -> str:
+    """Whether the stage's tokenizer keeps responses as they are, in a turn too where it writes turns."""
+    config = context.recipe.stages[stage]
+    model = getattr(config, "model", None)
+    if not isinstance(model, str):
+        return ""
+    tokenizer = _tokenizer(context, model)
+    check_round_trip(tokenizer)
+    if style_of(context.recipe, stage) == "zero" and config.kind == "grpo":
+        return "think tags survive the tokenizer"
+    check_chat_template(tokenizer)
+    return "think tags survive tokenizer and chat template"
+
+
+def _rewards(context: RunContext, stage: str) -> Iterator[Check]:
+    config = context.recipe.stages[stage]
+    if not isinstance(config, GrpoConfig):
+        return
+    for name in config.reward_names():
+        if ":" in name:
+            subject = f"stages.{stage}.rewards"
+            yield _guarded(subject, _own_reward, context, name)
+
+
+def _own_reward(context: RunContext, name: str) -> str:
+    load_own_reward(name, recipe_dir=context.recipe_path.parent)
+    return f"{name} can be imported"
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A problem set where a model is asked its prompts."""
+
+    where: str
+    problem_set: str
+    model: str
+    style: PromptStyle
+    max_new_tokens: int
+
+
+def _uses(recipe: Recipe) -> Iterator[_Use]:
+    for name, config in recipe.stages.items():
+        model = getattr(config, "model", None)
+        if not isinstance(model, str) or not hasattr(config, "max_new_tokens"):
+            continue
+        style: PromptStyle = style_of(recipe, name) if config.kind == "grpo" else "chat"
+        sets = [reference.target for reference in references(config) if reference.role == "problems"]
+        for problem_set in dict.fromkeys(sets):
+            yield _Use(f"stages.{name}", problem_set, model, style, _most_tokens(config.max_new_tokens))
+    if isinstance(recipe.eval, EvalConfig):
+        for problem_set in recipe.eval.sets:
+            tokens = _most_tokens(recipe.eval.max_new_tokens)
+            yield _Use("eval", problem_set, BASE, "zero", tokens)
+
+
+def _most_tokens(limit: Any) -> int:
+    return limit if isinstance(limit, int) else max(point.value for point in limit)
+
+
+def _prompts(context: RunContext, use: _Use) -> Check | str:
+    """Whether the longest prompts leave room for the longest completions."""
+    room = context_length_of(_root(context, use.model))
+    tokenizer = _tokenizer(context, use.model)
+    problems = sorted(context.problems(use.problem_set), key=_num_chars, reverse=True)
+    longest = 0
+    too_long: list[str] = []
+    for i, problem in enumerate(problems):
+        num_tokens = len(encode_prompt(problem, tokenizer, use.style))
+        longest = max(longest, num_tokens)
+        if num_tokens + use.max_new_tokens > room:
+            too_long.append(f"{problem.id} ({num_tokens})")
+        elif i >= _LONGEST:
+            break
+    subject = f"{use.where}: prompts of {use.problem_set}"
+    if not too_long:
+        left = "" if room == sys.maxsize else f" of {room}"
+        return f"at most {longest} + {use.max_new_tokens}{left} tokens"
+    shown = ", ".join(too_long[:10]) + (f" and {len(too_long) - 10} more" if len(too_long) > 10 else "")
+    return Check(
+        subject,
+        faults=[
+            f"{subject}: {len(too_long)} prompts and max_new_tokens = {use.max_new_tokens} are more than the "
+            f"{room} tokens of {use.model}'s context: {shown}; lower max_new_tokens, or leave them out."
+        ],
+    )
+
+
+def _num_chars(problem: Problem) -> int:
+    return sum(len(message["content"]) for message in problem.messages)
+
+
+def _servers(recipe: Recipe) -> Iterator[tuple[str, ServerConfig]]:
+    """Every server that a stage asks, with its place in the recipe."""
+    for name, config in recipe.stages.items():
+        for keys, server in _servers_in(config, ("stages", name)):
+            yield dotted(list(keys)), server
+
+
+def _servers_in(value: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], ServerConfig]]:
+    if isinstance(value, ServerConfig):
+        yield keys, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _servers_in(getattr(value, name), (*keys, name))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _servers_in(item, (*keys, name))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _servers_in(item, (*keys, i))
+
+
+def _is_judge(place: str) -> bool:
+    """Whether the server at this place says what is right; others write (teachers) or sort (reasoning)."""
+    return any(part in place.split(".") for part in ("judge", "judges", "label"))
+
+
+def _server(server: ServerConfig, is_judge: bool) -> Check | str:
+    """One question to a teacher; a right and a wrong answer to a judge. Failures are not waited out."""
+    quick = server.model_copy(
+        update={"retries": 0, "timeout_seconds": min(server.timeout_seconds, _SERVER_SECONDS)}
+    )
+    who = f"{server.model} at {server.base_url}"
+    advice = "see that the server runs, and that base_url and model are its own"
+    if not is_judge:
+        [reply] = ChatClient(quick)([[{"role": "user", "content": "What is 2 + 2?"}]])
+        if reply is None:
+            raise UserError(f"{who} gave no answer that could be read; {advice}.")
+        return f"{who} answers"
+    requests = [JudgeRequest("correctness", "What is 2 + 2?", a, reference="4") for a in ("It is 4.", "7")]
+    right, wrong = OpenAIJudge(quick)(requests)
+    if right.score is None or wrong.score is None:
+        raise UserError(f"{who} gave no judgment that could be read; {advice}.")
+    if right.score <= wrong.score:
+        raise UserError(
+            f"{who} does not tell 4 from 7 as the answer to 2 + 2, shown the reference; take a better judge."
+        )
+    return f"{who} answers, and tells right from wrong"
+
+
+def _root(context: RunContext, model: str) -> str:
+    """The model that a stage's own goes back to: tokenizer and context are the same, and it is there."""
+    stages = context.recipe.stages
+    while model in stages:
+        model = getattr(stages[model], "model", None) or BASE
+    return context.model_path(model)
+
+
+def _tokenizer(context: RunContext, model: str) -> PreTrainedTokenizerBase:
+    return load_tokenizer(_root(context, model))

@@ -1,0 +1,236 @@
+"""`r1 doctor`: recipes with one fault each, named with its place and what to do; and one without."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r1kit import cli
+from r1kit.errors import RecipeError
+from r1kit.pipeline.doctor import examine, refuse_faults
+from r1kit.pipeline.run import open_run, run_recipe
+from tests.rewards.chat_server import chat_server
+from tests.tiny_models import CHAT_TEMPLATE, tiny_model
+
+RECIPE = """\
+[run]
+name = "sick"
+output_dir = "OUT"
+
+[model]
+base = "base_model"
+device = "cpu"
+
+[problems.sums]
+source = "sums.jsonl"
+columns = { question = "q", answer = "a", id = "id" }
+
+[stages.zero]
+kind = "grpo"
+model = "base"
+prompt_style = "zero"
+problems = { sums = 1.0 }
+rewards = { accuracy = 1.0 }
+steps = 3
+problems_per_step = 2
+mini_batches = 1
+max_new_tokens = 64
+
+[stages.dev2]
+kind = "grpo"
+model = "zero"
+prompt_style = "chat"
+problems = { sums = 1.0 }
+rewards = { accuracy = 1.0 }
+steps = 3
+problems_per_step = 2
+mini_batches = 1
+max_new_tokens = 64
+"""
+ROWS = [{"id": f"sum-{n}", "q": f"What is {n} + 1?", "a": str(n + 1)} for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+class Patient:
+    """A recipe in a folder, with a real tiny model."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder = folder
+        self.recipe = folder / "recipe.toml"
+        base = folder / "base_model"
+        base.mkdir(parents=True)
+        for file in model.iterdir():
+            (base / file.name).write_bytes(file.read_bytes())
+        self.write_rows(ROWS)
+        self.recipe.write_text(RECIPE.replace("OUT", str(folder / "out")), encoding="utf-8")
+
+    def write_rows(self, rows: list[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (self.folder / "sums.jsonl").write_text(text, encoding="utf-8")
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.recipe.read_text(encoding="utf-8")
+        assert old in text
+        self.recipe.write_text(text.replace(old, new), encoding="utf-8")
+
+    def edit_tokenizer(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+        path = self.folder / "base_model" / name
+        table = json.loads(path.read_text(encoding="utf-8"))
+        change(table)
+        path.write_text(json.dumps(table), encoding="utf-8")
+
+    def faults(self, **options: Any) -> list[str]:
+        checks = examine(open_run(self.recipe), **options)
+        return [fault for check in checks for fault in check.faults]
+
+
+@pytest.fixture
+def patient(tmp_path: Path, model: Path) -> Patient:
+    return Patient(tmp_path / "patient", model)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["r1", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+def test_where_nothing_is_wrong_a_table_says_what_was_looked_at(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "doctor", patient.recipe) == 0
+    out = capsys.readouterr().out
+    assert "3 truths score as right, corrupted as wrong" in out
+    assert "think tags survive the tokenizer" in out
+    assert "think tags survive tokenizer and chat template" in out
+    assert "+ 64 of 1024 tokens" in out
+
+
+def test_every_row_that_can_not_be_verified_is_named_with_its_line_and_id(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = [{"id": f"bad-{n}", "q": f"And {n}?", "a": f"\\frac{{{n}"} for n in range(7)]
+    patient.write_rows([ROWS[0], *bad, ROWS[1]])
+    faults = patient.faults()
+    assert len(faults) == 7  # all of them, not the first five
+    for line, fault in enumerate(faults, 2):
+        assert f"sums.jsonl:{line}: " in fault
+        assert f"(id 'bad-{line - 2}')" in fault
+        assert "does not score as correct under its own verifier" in fault
+        assert 'on_bad = "skip"' in fault
+    assert call(monkeypatch, "doctor", patient.recipe) == 2
+    assert capsys.readouterr().err.count("sums.jsonl:") == 7
+    patient.edit('source = "sums.jsonl"', 'source = "sums.jsonl"\non_bad = "skip"')
+    assert patient.faults() == []
+
+
+def test_prompts_that_leave_no_room_are_named(patient: Patient) -> None:
+    patient.write_rows([*ROWS, {"id": "novel", "q": "word " * 900 + "?", "a": "7"}])
+    faults = patient.faults()
+    assert len(faults) == 2  # of both stages
+    assert (
+        "stages.zero: prompts of sums: 1 prompts and max_new_tokens = 64 are more than the 1024" in faults[0]
+    )
+    assert "novel (" in faults[0]
+    assert "lower max_new_tokens, or leave them out" in faults[0]
+
+
+def test_a_template_that_drops_the_reasoning_is_named_where_it_is_used(patient: Patient) -> None:
+    path = patient.folder / "base_model" / "chat_template.jinja"
+    assert path.is_file()
+    path.write_text(CHAT_TEMPLATE.replace("m['content']", "m['content'].split('</think>')[-1]"))
+    [fault] = patient.faults()
+    assert fault.startswith("stages.dev2: ")
+    assert "drops the reasoning of a finished turn" in fault
+
+
+def test_a_tokenizer_that_changes_text_is_named(patient: Patient) -> None:
+    patient.edit_tokenizer("tokenizer.json", lambda table: table.update(normalizer={"type": "Lowercase"}))
+    faults = patient.faults()
+    assert len(faults) == 2
+    assert "does not give a response back as it was" in faults[0]
+    assert "one plus" in faults[0]
+
+
+def test_an_own_reward_that_can_not_be_imported_is_named(patient: Patient) -> None:
+    (patient.folder / "mine.py").write_text("def score(:\n")
+    patient.edit("rewards = { accuracy = 1.0 }", 'rewards = { accuracy = 1.0, "mine.py:score" = 1.0 }')
+    faults = patient.faults()
+    assert "SyntaxError" in faults[0]
+    assert faults[0].startswith("stages.zero.rewards: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (lambda body: 500, "gave no judgment that could be read; see that the server runs"),
+        (lambda body: "I like it.", "gave no judgment that could be read"),
+        (lambda body: '{"analysis": "", "correctness": "correct"}', "does not tell 4 from 7"),
+        (lambda body: 404, "refuses model"),
+    ],
+)
+def test_a_judge_that_is_no_use_is_named(
+    patient: Patient, answer: Callable[[dict[str, Any]], Any], complaint: str
+) -> None:
+    with chat_server(answer) as server:
+        add_judge(patient, server.url)
+        [fault] = patient.faults()
+        assert fault.startswith("stages.zero.judges.accuracy: ")
+        assert complaint in fault
+        num_asked = len(server.requests)
+        assert patient.faults(ask_servers=False) == []
+        assert len(server.requests) == num_asked
+
+
+def test_a_judge_that_tells_right_from_wrong_passes(patient: Patient) -> None:
+    def answer(body: dict[str, Any]) -> str:
+        prompt = body["messages"][-1]["content"]
+        grade = "correct" if "It is 4." in prompt else "incorrect"
+        return f'{{"analysis": "", "correctness": "{grade}"}}'
+
+    with chat_server(answer) as server:
+        add_judge(patient, server.url)
+        checks = {check.subject: check for check in examine(open_run(patient.recipe))}
+    check = checks["stages.zero.judges.accuracy"]
+    assert check.faults == []
+    assert "answers, and tells right from wrong" in check.found
+
+
+def add_judge(patient: Patient, url: str) -> None:
+    table = f'[stages.zero.judges.accuracy]\nbase_url = "{url}"\nmodel = "m"\n\n[stages.dev2]'
+    patient.edit("[stages.dev2]", table)
+
+
+def test_a_run_looks_before_the_first_stage_that_trains_and_only_then(patient: Patient) -> None:
+    made: list[str] = []
+
+    def train(context: Any, config: Any) -> dict[str, float | int | str]:
+        made.append(context.name)
+        (context.work_dir / "model").mkdir(exist_ok=True)
+        (context.work_dir / "model" / "config.json").write_text("{}")
+        return {}
+
+    def run() -> None:
+        run_recipe(patient.recipe, runners={"grpo": train}, stages=["zero"])
+
+    novel = {"id": "novel", "q": "word " * 900 + "?", "a": "7"}
+    patient.write_rows([*ROWS, novel])
+    with pytest.raises(RecipeError, match="novel"):
+        run()
+    assert made == []
+    patient.write_rows(ROWS)
+    run()
+    assert made == ["zero"]
+    refuse_faults(open_run(patient.recipe))
+    # what was begun is gone on with: a long prompt that turns up later is the stage's own error
+    patient.write_rows([*ROWS, novel])
+    run()
+    assert made == ["zero", "zero"]
