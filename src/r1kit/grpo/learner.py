@@ -2,7 +2,7 @@
 
 Legend: P groups, G group, B rows, T target positions, N tokens of all rows. A step's updates are a pure
 function of the learner's state and the step's groups: replayed from the log they give the same weights to the
-bit.
+bit. With several ranks each has all groups; micro-batches are cut as for one rank, and dealt out.
 """
 
 import copy
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from r1kit.distributed import all_reduce_sum
+from r1kit import distributed
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, fate
 from r1kit.logprobs import CompletionBatch, completion_logprobs
@@ -98,21 +98,17 @@ class Learner:
             for rollout, advantage in zip(group.rollouts, values, strict=True)
             if advantage is not None
         ]
-        mini_batches = [
-            [[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)]
-            for mini_batch in split_rows(
-                rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step)
-            )
+        mini_batches = split_rows(rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step))
+        micro_batches = [
+            distributed.shard([[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)])
+            for mini_batch in mini_batches
         ]
         # with one mini-batch the policy still is the old policy: its own logprobs, detached, are the old ones
         old: list[list[Tensor | None]] = [
-            [self._old_logprobs(rows) if len(mini_batches) > 1 else None for rows in mini_batch]
-            for mini_batch in mini_batches
+            [self._old_logprobs(rows) if len(mini_batches) > 1 else None for rows in own]
+            for own in micro_batches
         ]
-        updates = [
-            self._update(mini_batch, old_logprobs)
-            for mini_batch, old_logprobs in zip(mini_batches, old, strict=True)
-        ]
+        updates = [self._update(*parts) for parts in zip(mini_batches, micro_batches, old, strict=True)]
         return average_metrics(updates)
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,12 +137,14 @@ class Learner:
         return self._batching.pack(*tokens_of(rows), self.config.tokens_per_micro_batch)
 
     def _update(
-        self, micro_batches: Sequence[Sequence[Row]], old: Sequence[Tensor | None]
+        self,
+        mini_batch: Sequence[Row],
+        micro_batches: Sequence[Sequence[Row]],
+        old: Sequence[Tensor | None],
     ) -> dict[str, float]:
-        num_tokens = sum(len(row.rollout.completion.token_ids) for rows in micro_batches for row in rows)
-        counts = torch.tensor([sum(len(rows) for rows in micro_batches), num_tokens], dtype=torch.float64)
-        num_rows, num_tokens_in_all = all_reduce_sum(counts).tolist()
-        totals = Totals(num_rows, num_tokens_in_all, max_length=self.config.longest_completion)
+        """One update; `micro_batches` are this rank's, the denominators those of the whole `mini_batch`."""
+        num_tokens = sum(len(row.rollout.completion.token_ids) for row in mini_batch)
+        totals = Totals(len(mini_batch), num_tokens, max_length=self.config.longest_completion)
 
         def batches() -> Iterator[MicroBatch]:
             for rows, old_logprobs in zip(micro_batches, old, strict=True):
