@@ -11,7 +11,7 @@ ROOT = Path(r1kit.__file__).parent
 ROWS = [
     # 0: the standard library alone
     "types errors",
-    "template seeds stage",
+    "template seeds stage launch",
     # 1
     "config",
     "tinyworld",
@@ -23,6 +23,7 @@ ROWS = [
     # 3
     "engines.local checkpoint metrics rewards",
     # 4
+    "shared_sampling",
     "train rollouts ask_log draws filters",
     "evaluate",
     # 5: stages never import one another
@@ -38,7 +39,7 @@ ROWS = [
 ROW_OF = {unit: row for row, units in enumerate(ROWS) for unit in units.split()}
 
 # What row 0 may use beside itself.
-STANDARD_LIBRARY_ONLY = ("types", "errors", "template", "seeds", "stage")
+STANDARD_LIBRARY_ONLY = ("types", "errors", "template", "seeds", "stage", "launch")
 
 
 def unit_of(module: str) -> str:

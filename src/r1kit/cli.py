@@ -58,16 +58,30 @@ def run(
     seeds: Annotated[str | None, typer.Option(help="Several runs: `0,1,2`, each in its own folder.")] = None,
     output: OutputOption = None,
     stages: StagesOption = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Ranks on this machine, in place of the recipe's run.processes.")
+    ] = None,
 ) -> None:
     """Run a recipe: stages, evaluation, report. What is done is skipped, a stopped run goes on."""
-    from r1kit import distributed, ui
-    from r1kit.pipeline.run import open_run, run_recipe
+    from r1kit import launch
     from r1kit.pipeline.shipped import find_recipe
-    from r1kit.report import combine_runs, stage_table_markdown
 
-    path, console = find_recipe(recipe), Console(highlight=False)
     if seed is not None and seeds is not None:
         raise UserError("give --seed or --seeds, not both.")
+    path = find_recipe(recipe)
+    num_ranks = processes or launch.processes_of(path)
+    if num_ranks > 1 and not launch.is_rank():
+        raise typer.Exit(launch.run_ranks(num_ranks, sys.argv[1:]))
+    launch.end_with_launcher()
+    _run(path, seed=seed, seeds=seeds, output=output, stages=stages)
+
+
+def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None, stages: str | None) -> None:
+    from r1kit import distributed, ui
+    from r1kit.pipeline.run import open_run, run_recipe
+    from r1kit.report import combine_runs, stage_table_markdown
+
+    console = Console(highlight=False)
     runs: list[tuple[int | None, Path | None]] = [(seed, output)]
     if seeds is not None:
         root = open_run(path, output_dir=output).folder.path

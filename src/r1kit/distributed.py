@@ -1,4 +1,7 @@
-"""Ranks: one process needs no set-up and gets world size 1; under torchrun the same calls span the ranks.
+"""Ranks: one process needs no set-up and gets world size 1; with several the same calls span the ranks.
+
+They are started by `r1 run --processes` (`launch`) or by torchrun. No call here times out: a rank may wait
+for hours while the first one makes data, and a rank that dies takes the others with it.
 
 Normalisers, seeds per rank and file writing go through here, also when there is one process.
 Not covered: sharding of parameters.
@@ -6,6 +9,7 @@ Not covered: sharding of parameters.
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -14,11 +18,33 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+STORE = "R1KIT_STORE"
+"""In the environment of a rank that `launch` started: the file through which the ranks find each other."""
+
+_NEVER = timedelta(days=365)
+
 
 def init(device: str = "cpu") -> None:
-    """Join the process group that torchrun announces in the environment; nothing to do without torchrun."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    """Join the ranks that the environment announces; nothing to do where it announces none.
+
+    On GPUs each rank takes its own; where there are fewer of them than ranks they share what there is.
+    """
+    num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_ranks == 1 or _joined():
+        return
+    backend = "gloo"
+    num_here = int(os.environ.get("LOCAL_WORLD_SIZE", num_ranks))
+    if device.startswith("cuda") and num_here <= torch.cuda.device_count():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    store = os.environ.get(STORE)
+    dist.init_process_group(
+        backend,
+        init_method=f"file://{store}" if store else "env://",
+        rank=int(os.environ["RANK"]),
+        world_size=num_ranks,
+        timeout=_NEVER,
+    )
 
 
 def _joined() -> bool:
@@ -53,21 +79,22 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def all_reduce_max(tensor: Tensor) -> Tensor:
-    """The elementwise largest of the ranks' tensors, in place."""
-    if _joined():
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return tensor
-
-
-def union(names: Iterable[str]) -> list[str]:
-    """All ranks' names, sorted: the same list on every rank."""
-    own = sorted(names)
+def gather(value: T) -> list[T]:
+    """The ranks' values in the order of ranks: the same list on every rank."""
     if not _joined():
-        return own
-    gathered: list[list[str]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(gathered, own)
-    return sorted({name for part in gathered for name in part})
+        return [value]
+    gathered: list[T] = [value] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def broadcast(value: T) -> T:
+    """The first rank's value, on every rank."""
+    if not _joined():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def all_reduce_grads(parameters: Iterable[torch.nn.Parameter]) -> None:

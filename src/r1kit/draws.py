@@ -1,7 +1,8 @@
 """Completions for data stages: drawn once, logged as they come, and never drawn twice.
 
 A draw is one completion of one problem, with a seed of its own. What is in the log of a killed stage is read
-back; the model is loaded only if something is missing. Not here: what the completions are kept for
+back; the model is loaded only if something is missing. All ranks sample (`shared_sampling`), the first one
+keeps the log; with several, a killed stage loses at most a round. Not here: what the completions are kept for
 (`cold_start`, `rejection`, `preferences`).
 """
 
@@ -16,11 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from r1kit.data.jsonl import append_jsonl, read_jsonl
 from r1kit.data.records import completion_from_json, completion_to_json
-from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams, sample_all
+from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams
 from r1kit.engines.local import make_engine
 from r1kit.models import load_model, load_tokenizer
 from r1kit.prompts import encode_prompt
 from r1kit.seeds import derive_seed
+from r1kit.shared_sampling import EngineSpec, sample_shared
 from r1kit.stage import StageContext
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
@@ -141,8 +143,9 @@ class Sampler:
             SampleRequest(key, draw.prompt_token_ids, self._params, draw.seed)
             for key, draw in enumerate(missing)
         ]
+        spec = EngineSpec(self._path, self._context.dtype, self._context.device, self._context.max_rows)
         try:
-            sample_all(self._engine, requests, on_results=keep)
+            sample_shared(self._engine, spec, requests, on_results=keep)
         finally:
             if waiting:
                 write()

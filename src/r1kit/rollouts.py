@@ -29,9 +29,10 @@ def sample_rollouts(
     step: int = 0,
     wave: int = 0,
     first_group: int = 0,
+    only: Sequence[int] | None = None,
     on_group: Callable[[int, list[Rollout]], None] | None = None,
 ) -> list[list[Rollout]]:
-    """`group_size` rollouts of each problem, in the problems' order.
+    """`group_size` rollouts of each problem, in the problems' order; of those in `only` where it is given.
 
     `on_group(index, rollouts)` is called as soon as the group of `problems[index]` is complete, in the order
     in which groups finish. A problem that occurs again continues its sample numbers: with a group size of 4
@@ -76,5 +77,7 @@ def sample_rollouts(
     def complete(index: int) -> list[Rollout]:
         return [row for row in groups[index] if row is not None]
 
-    sample_all(engine, requests, on_results=collect)
-    return [complete(index) for index in range(len(problems))]
+    wanted = range(len(problems)) if only is None else only
+    rows = [requests[index * group_size + place] for index in wanted for place in range(group_size)]
+    sample_all(engine, rows, on_results=collect)
+    return [complete(index) for index in wanted]

@@ -245,7 +245,9 @@ class _Run:
         state = load_checkpoint(path, device=self.context.device)
         if state["identity"] != self.identity:
             self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
-            shutil.rmtree(self.checkpoints)
+            distributed.barrier()  # all have read it
+            if distributed.is_main():
+                shutil.rmtree(self.checkpoints)
             return {}
         self.trainer.load_state_dict(state)
         self.context.progress.note(f"going on after update {self.trainer.num_updates} of {len(self.batches)}")

@@ -65,7 +65,7 @@ class Trainer:
             for name, value in {"loss": parts.loss, **parts.metrics}.items():
                 value = value.detach().double()
                 sums[name] = _join(name, sums[name], value) if name in sums else value
-        metrics = _over_ranks(sums, self.device)
+        metrics = _over_ranks({name: float(value) for name, value in sums.items()})
         distributed.all_reduce_grads(self._parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
 
@@ -123,12 +123,11 @@ def _join(name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.maximum(left, right) if name.endswith("_max") else left + right
 
 
-def _over_ranks(sums: dict[str, torch.Tensor], device: torch.device) -> dict[str, float]:
-    """Metrics as numbers, joined over ranks; a rank that had no row knows no names, and adds nothing."""
+def _over_ranks(sums: dict[str, float]) -> dict[str, float]:
+    """Metrics joined over ranks; a rank that had no row knows no names, and adds nothing."""
+    by_rank = distributed.gather(sums)
     metrics: dict[str, float] = {}
-    for name in distributed.union(sums):
-        is_max = name.endswith("_max")
-        nothing = torch.full((), -math.inf if is_max else 0.0, dtype=torch.double, device=device)
-        reduce = distributed.all_reduce_max if is_max else distributed.all_reduce_sum
-        metrics[name] = float(reduce(sums.get(name, nothing).clone()))
+    for name in sorted({name for found in by_rank for name in found}):
+        values = [found[name] for found in by_rank if name in found]
+        metrics[name] = max(values) if name.endswith("_max") else sum(values)
     return metrics

@@ -18,17 +18,17 @@ from r1kit.ask_log import LoggedJudge
 from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.engines.base import SamplingParams
-from r1kit.engines.local import make_engine
 from r1kit.errors import DataError
 from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
 from r1kit.evaluate.grading import grade_rollouts
 from r1kit.evaluate.metrics import problem_scores, summarise
 from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged, weights_stamp
 from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
-from r1kit.models import load_model, load_tokenizer
+from r1kit.models import load_tokenizer
 from r1kit.rewards.chat_client import ServerConfig
 from r1kit.rewards.judge import Judge, OpenAIJudge
 from r1kit.seeds import derive_seed
+from r1kit.shared_sampling import EngineSpec
 from r1kit.stage import Progress, SilentProgress
 from r1kit.types import Problem, PromptStyle, Rollout
 
@@ -138,7 +138,8 @@ def _sample(
     progress: Progress,
 ) -> list[Rollout]:
     tokenizer = load_tokenizer(model_path)
-    engine = make_engine(load_model(model_path, dtype=dtype, device=device), tokenizer, max_rows=max_rows)
+    spec = EngineSpec(model_path, dtype, device, max_rows)
+    engine = spec.open()
     params = SamplingParams(
         max_tokens=config.max_new_tokens,
         temperature=config.temperature,
@@ -148,7 +149,15 @@ def _sample(
     progress.start("evaluating", len(asked), "samples")
     try:
         return sample_logged(
-            engine, tokenizer, asked, params, style=style, seed=seed, work_dir=work_dir, progress=progress
+            engine,
+            spec,
+            tokenizer,
+            asked,
+            params,
+            style=style,
+            seed=seed,
+            work_dir=work_dir,
+            progress=progress,
         )
     finally:
         engine.close()

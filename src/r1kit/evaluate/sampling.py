@@ -14,9 +14,10 @@ from typing import Any
 
 from r1kit.data.jsonl import append_jsonl, read_jsonl
 from r1kit.data.records import completion_from_json, completion_to_json
-from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams, sample_all
+from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams
 from r1kit.prompts import encode_prompt
 from r1kit.seeds import derive_seed
+from r1kit.shared_sampling import EngineSpec, sample_shared
 from r1kit.stage import Progress
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
@@ -52,6 +53,7 @@ def plan_samples(
 
 def sample_logged(
     engine: RolloutEngine,
+    spec: EngineSpec,
     tokenizer: Any,
     asked: Sequence[Asked],
     params: SamplingParams,
@@ -77,7 +79,7 @@ def sample_logged(
         SampleRequest(i, prompts[asked[i].problem_set, asked[i].problem.id], params, _seed_of(seed, asked[i]))
         for i in missing
     ]
-    sample_all(engine, requests, on_results=keep)
+    sample_shared(engine, spec, requests, on_results=keep)
     return [
         Rollout(
             problem=a.problem,

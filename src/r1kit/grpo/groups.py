@@ -2,7 +2,8 @@
 
 A group whose samples are all right, or all wrong, has no advantage to train on (DeepSeek-R1 v1, eq. 3 divides
 by its std, 0). It is dropped, and a fresh problem of the same set is sampled in its place, in a bounded
-number of waves (DAPO, arXiv 2503.14476, 3.2: unbounded). Not here: advantages and updates (`learner`).
+number of waves (DAPO, arXiv 2503.14476, 3.2: unbounded). With several ranks each samples and scores its
+share of the groups, and all get all of them. Not here: advantages and updates (`learner`).
 """
 
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
+from r1kit import distributed
 from r1kit.errors import StageHalted
 from r1kit.grpo.config import GrpoConfig
 from r1kit.rewards.base import Reward, score
@@ -47,7 +49,7 @@ class Group:
 
 
 SampleGroups = Callable[[Sequence[Problem], int, int, Callable[[int, list[Rollout]], None]], None]
-"""`sample(problems, wave, first_group, on_group)`: sample the groups of these problems."""
+"""`sample(problems, wave, first_group, on_group)`: sample this rank's share of these problems' groups."""
 
 
 Pending = dict[int, tuple[list[Rollout], Future[list[RewardBreakdown]]]]
@@ -73,7 +75,7 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """A step's groups, of all waves, and how long the engine sampled and was then waited for by scoring."""
+    """A step's groups, of all waves; how long the slowest rank sampled, and scoring took after that."""
 
     groups: list[Group]
     sampling_seconds: float
@@ -91,6 +93,7 @@ def collect_groups(
 ) -> Collected:
     """Sample and score one group per entry of `sets`, then fresh ones for those that are of no use.
 
+    The same on every rank, and whatever the number of ranks.
     Raises `StageHalted` when more than `max_missing_frac` of the rewards are missing.
     """
     groups: list[Group] = []
@@ -100,13 +103,17 @@ def collect_groups(
         start = time.perf_counter()
         pending: Pending = {}
         sample(take(wanted), wave, len(groups), partial(_submit, pending, scorer, weights))
-        sampled = time.perf_counter()
-        fresh = [
-            Group(name, wave, tuple(pending[i][0]), tuple(pending[i][1].result()))
-            for i, name in enumerate(wanted)
-        ]
-        sampling_seconds += sampled - start
-        waiting_seconds += time.perf_counter() - sampled
+        own_seconds = time.perf_counter() - start
+        own = {
+            i: Group(wanted[i], wave, tuple(rollouts), tuple(breakdowns.result()))
+            for i, (rollouts, breakdowns) in pending.items()
+        }
+        by_rank = distributed.gather((own, own_seconds))
+        found = {i: group for groups_of_rank, _ in by_rank for i, group in groups_of_rank.items()}
+        fresh = [found[i] for i in range(len(wanted))]
+        slowest = max(seconds for _, seconds in by_rank)
+        sampling_seconds += slowest
+        waiting_seconds += max(0.0, time.perf_counter() - start - slowest)
         groups += fresh
         halt_if_rewards_are_missing(groups, config.max_missing_frac)
         wanted = [group.problem_set for group in fresh if fate(group, config) is not Fate.USEFUL]

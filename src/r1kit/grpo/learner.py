@@ -2,7 +2,7 @@
 
 Legend: P groups, G group, B rows, T target positions, N tokens of all rows. A step's updates are a pure
 function of the learner's state and the step's groups: replayed from the log they give the same weights to the
-bit.
+bit. With several ranks each has all groups; micro-batches are cut as for one rank, and dealt out.
 """
 
 import copy
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from r1kit.distributed import all_reduce_sum
+from r1kit import distributed
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, fate
 from r1kit.logprobs import CompletionBatch, completion_logprobs
@@ -101,21 +101,20 @@ class Learner:
             for rollout, advantage in zip(group.rollouts, values, strict=True)
             if advantage is not None
         ]
-        mini_batches = [
-            [[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)]
-            for mini_batch in split_rows(
-                rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step)
-            )
+        mini_batches = split_rows(rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step))
+        micro_batches = [
+            distributed.shard([[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)])
+            for mini_batch in mini_batches
         ]
         # at the first update the policy still is the old policy: its own logprobs, detached, are the old ones
         old: list[Sequence[Tensor | None]] = [
-            [self._old_logprobs(rows) if m > 0 else None for rows in mini_batch]
-            for m, mini_batch in enumerate(mini_batches)
+            [self._old_logprobs(rows) if m > 0 else None for rows in own]
+            for m, own in enumerate(micro_batches)
         ]
         updates: list[dict[str, float]] = []
         for _ in range(self.config.inner_epochs):
             for m, mini_batch in enumerate(mini_batches):
-                metrics, old[m] = self._update(mini_batch, old[m])
+                metrics, old[m] = self._update(mini_batch, micro_batches[m], old[m])
                 updates.append(metrics)
         return average_metrics(updates)
 
@@ -145,13 +144,17 @@ class Learner:
         return self._batching.pack(*tokens_of(rows), self.config.tokens_per_micro_batch)
 
     def _update(
-        self, micro_batches: Sequence[Sequence[Row]], old: Sequence[Tensor | None]
+        self,
+        mini_batch: Sequence[Row],
+        micro_batches: Sequence[Sequence[Row]],
+        old: Sequence[Tensor | None],
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """One update; its metrics, and the micro-batches' old logprobs, for another epoch."""
-        num_tokens = sum(len(row.rollout.completion.token_ids) for rows in micro_batches for row in rows)
-        counts = torch.tensor([sum(len(rows) for rows in micro_batches), num_tokens], dtype=torch.float64)
-        num_rows, num_tokens_in_all = all_reduce_sum(counts).tolist()
-        totals = Totals(num_rows, num_tokens_in_all, max_length=self.config.longest_completion)
+        """One update; its metrics, and the micro-batches' old logprobs, for another epoch.
+
+        `micro_batches` are this rank's, the denominators those of the whole `mini_batch`.
+        """
+        num_tokens = sum(len(row.rollout.completion.token_ids) for row in mini_batch)
+        totals = Totals(len(mini_batch), num_tokens, max_length=self.config.longest_completion)
 
         def batches() -> Iterator[MicroBatch]:
             for rows, old_logprobs in zip(micro_batches, old, strict=True):

@@ -4,7 +4,9 @@ In the work folder: `rollouts/step-00001.jsonl` (committed before the step's upd
 `checkpoints/`, and at the end `model/`. A killed stage goes on from the last checkpoint: steps that are in
 the log are replayed - their updates are done again, nothing is sampled or judged again - and the weights it
 ends with are equal to the bit to those of a run that was not killed (same machine and number of threads).
-Not covered: several processes; weights that lag behind the sampler.
+With several ranks each runs this: it samples and scores its share of a step's groups, gets those of the
+others, and trains on its share of the micro-batches. The first alone writes; all read what it wrote.
+Not covered: weights that lag behind the sampler.
 """
 
 import json
@@ -18,11 +20,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from r1kit import distributed
 from r1kit.checkpoint import explain_full_disk, latest_checkpoint, load_checkpoint, save_checkpoint
-from r1kit.distributed import world_size
 from r1kit.engines.base import RolloutEngine, SamplingParams
 from r1kit.engines.local import make_engine
-from r1kit.errors import UserError
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Collected, Group, Scorer, collect_groups
 from r1kit.grpo.learner import Learner, advantages_of
@@ -76,8 +77,6 @@ def run_grpo(
     Goes on from what a killed run left in the work folder. Raises `StageHalted` when too many rewards are
     missing or updates are not finite, and `UserError` for names, models and prompts that can't be used.
     """
-    if world_size() > 1:
-        raise UserError("a grpo stage runs in one process: start it without torchrun")
     summary_path = context.work_dir / "summary.json"
     if summary_path.exists():
         summary: Summary = json.loads(summary_path.read_text(encoding="utf-8"))
@@ -88,13 +87,15 @@ def run_grpo(
     finally:
         stage.scorer.close()
         stage.engine.close()
-    with explain_full_disk(context.work_dir):
-        save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model")
-        summary = _summary(stage, rows)
-        aside = summary_path.with_suffix(".tmp")
-        aside.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        aside.replace(summary_path)
-    shutil.rmtree(stage.checkpoints_dir, ignore_errors=True)
+    summary = _summary(stage, rows)
+    if distributed.is_main():
+        with explain_full_disk(context.work_dir):
+            save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model")
+            aside = summary_path.with_suffix(".tmp")
+            aside.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+            aside.replace(summary_path)
+        shutil.rmtree(stage.checkpoints_dir, ignore_errors=True)
+    distributed.barrier()
     return summary
 
 
@@ -155,24 +156,28 @@ def _train(stage: _Stage) -> list[dict[str, float]]:
     config, progress = stage.config, stage.context.progress
     earlier = {int(row["step"]): row for row in read_metrics(stage.context.work_dir)}
     first = _resume(stage) + 1
+    distributed.barrier()  # all have read what the first rank is about to write on
     rows = [row for step, row in sorted(earlier.items()) if step < first]
     watch = Watch(config)
     for row in rows:
         watch.alarms(row)
     writer = MetricsWriter(stage.context.work_dir)
+    is_main = distributed.is_main()
     progress.start(stage.context.name, config.steps, "steps")
     try:
         if first == 1 and stage.probe:
             rows.append(earlier.get(0) or {"step": 0.0, **_probe(stage, 0)})
-            writer.write(0, _values(rows[-1]))
+            if is_main:
+                writer.write(0, _values(rows[-1]))
             watch.alarms(rows[-1])
         for step in range(first, config.steps + 1):
             row, groups = _step(stage, step, earlier.get(step))
             rows.append({"step": float(step), **row})
-            writer.write(step, row)
+            if is_main:
+                writer.write(step, row)
             for alarm in watch.alarms(row, groups):
                 progress.note(f"{stage.context.name}, step {step}: {alarm}")
-            if step % config.checkpoint_every == 0 and step < config.steps:
+            if is_main and step % config.checkpoint_every == 0 and step < config.steps:
                 _save(stage, step)
             if step % config.sample_every == 0 or step == 1:
                 progress.sample(_example(groups))
@@ -198,7 +203,8 @@ def _step(
         groups, times = collected.groups, _sampling_metrics(collected)
         times |= {f"verifier/{name}": float(count) for name, count in faults.items()}
         advantages = advantages_of(groups, stage.config)
-        write_step_log(stage.rollouts_dir, step, groups, advantages)
+        if distributed.is_main():
+            write_step_log(stage.rollouts_dir, step, groups, advantages)
     else:
         stage.stream.skip([group.problem_set for group in groups])
         advantages, times = advantages_of(groups, stage.config), {}
@@ -244,6 +250,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
             step=step,
             wave=wave,
             first_group=first_group,
+            only=distributed.shard(range(len(problems))),
             on_group=on_group,
         )
 
@@ -312,9 +319,10 @@ def _probe(stage: _Stage, step: int) -> dict[str, float]:
         style=config.prompt_style,
         seed=stage.context.seed,
         stage="probe",
+        only=distributed.shard(range(len(stage.probe))),
     )
     values = stage.rewards["accuracy"]([rollout for group in groups for rollout in group])
-    known = [value for value in values if value is not None]
+    known = [value for found in distributed.gather(values) for value in found if value is not None]
     return {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
 
 

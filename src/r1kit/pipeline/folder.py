@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from r1kit import distributed
 from r1kit.pipeline.manifest import (
     Key,
     Manifest,
@@ -197,8 +198,8 @@ class Recorder:
         self._inner.note(text)
 
     def write(self) -> None:
-        """Write down how far it is."""
-        if self._path.parent.is_dir():
+        """Write down how far it is; the first rank alone does."""
+        if distributed.is_main() and self._path.parent.is_dir():
             reached = dataclasses.replace(self._reached, seconds=self.seconds())
             write_json(self._path, dataclasses.asdict(reached))
         self._written = time.monotonic()

@@ -1,6 +1,6 @@
 """A recipe: the tables of one TOML file, checked as a whole before anything runs.
 
-    [run]              name, output_dir, seed
+    [run]              name, output_dir, seed, processes
     [model]            base, dtype, device
     [engine]           how to sample
     [problems.<name>]  named sets of problems
@@ -41,6 +41,7 @@ class RunConfig(Config):
     name: str
     output_dir: str | None = None  # None: runs/<name>
     seed: int = 0
+    processes: int = Field(default=1, ge=1)  # ranks on this machine; `r1 run` starts them, torchrun its own
 
     @property
     def folder(self) -> Path:

@@ -1,8 +1,8 @@
 """Running a recipe: what is done is skipped, what changed is made again and says why, a killed run goes on.
 
 A stage is made in its own folder under `.work` and renamed into place when it is whole, so that whatever
-happens, what is in place is finished and what is not can be gone on with. Under torchrun all ranks train
-together; the first one alone makes data, evaluates, and moves folders.
+happens, what is in place is finished and what is not can be gone on with. Several ranks train together; data
+and evaluations are made by the first one, for which the others sample, and it alone moves folders.
 """
 
 import json
@@ -27,6 +27,7 @@ from r1kit.pipeline.recipe import load_recipe, style_of
 from r1kit.pipeline.stages import GIVES, RUNNERS
 from r1kit.pipeline.status import StageStatus, run_status
 from r1kit.report import write_report
+from r1kit.shared_sampling import dismiss_helpers, help_sampling
 from r1kit.stage import Progress, SilentProgress, StageContext
 
 Summary = Mapping[str, float | int | str]
@@ -92,9 +93,11 @@ def run_recipe(
     looks for what would go wrong. Raises `UserError` for what the user can mend, and `RunInterrupted` where
     it was stopped; in both cases the same call goes on from there.
     """
-    progress = progress if progress is not None and distributed.is_main() else SilentProgress()
-    context = open_run(recipe_path, seed=seed, output_dir=output_dir, progress=progress)
+    context = open_run(recipe_path, seed=seed, output_dir=output_dir)
     distributed.init(context.device)
+    if progress is None or not distributed.is_main():
+        progress = SilentProgress()
+    context.progress = progress
     started = time.monotonic()
     jobs = plan_jobs(context.recipe, stages)
     if distributed.is_main() and _begins_to_train(context, jobs):
@@ -188,11 +191,17 @@ def _say_done(job: Job, verdict: Verdict, progress: Progress) -> None:
 def _run_job(context: RunContext, job: Job, recorder: Recorder, runners: Mapping[str, Runner]) -> Summary:
     """Run the stage or the evaluation; its summary."""
     work = context.folder.work(job.name)
-    if job.kind == "eval":
-        return _evaluate(context, job, work, recorder) if distributed.is_main() else {}
-    if GIVES[job.kind] in ("model", "reward model") or distributed.is_main():
+    if job.kind != "eval" and GIVES[job.kind] in ("model", "reward model"):
         return runners[job.kind](context.stage_context(job.name, work, recorder), job.config)
-    return {}
+    if not distributed.is_main():
+        help_sampling()
+        return {}
+    if job.kind == "eval":
+        summary = _evaluate(context, job, work, recorder)
+    else:
+        summary = runners[job.kind](context.stage_context(job.name, work, recorder), job.config)
+    dismiss_helpers()
+    return summary
 
 
 def _evaluate(context: RunContext, job: Job, work: Path, recorder: Recorder) -> Summary:

@@ -1,0 +1,115 @@
+"""Two ranks sample, score and train as one: the same groups to the bit, the same curve and weights nearly."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from r1kit import distributed
+from r1kit.grpo import run_grpo
+from r1kit.metrics import read_metrics
+from r1kit.stage import SilentProgress
+from tests.grpo.test_run import context, rollouts_of, same_weights, settings, tmp_path_with, weights_of
+from tests.ranks import on_ranks
+from tests.tiny_models import tiny_model
+
+# each call is logged with the seeds it is asked for, so that what is asked twice is seen
+REWARD = """\
+import os
+from pathlib import Path
+
+def odd(rollouts):
+    with (Path(__file__).parent / f"asked-{os.getpid()}").open("a") as file:
+        file.writelines(f"{r.step} {r.group} {r.sample} {r.seed}\\n" for r in rollouts)
+    return [r.seed % 2 + 0.1 * (r.completion.token_ids[0] % 3) for r in rollouts]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A base model with a reward of one's own beside it."""
+    folder = tmp_path_with(
+        tiny_model(tmp_path_factory.mktemp("base")), tmp_path_factory.mktemp("with-reward")
+    )
+    (folder / "own.py").write_text(REWARD)
+    return folder
+
+
+def small(**fields):
+    fixed = {
+        "steps": 3, "max_new_tokens": 12, "rewards": {"own.py:odd": 1.0}, "mini_batches": 2,
+        "probe": "held_out", "probe_size": 3, "eval_every": 2, "reference_refresh_every": 4,
+        "optimizer": {"learning_rate": 1e-3}, "tokens_per_micro_batch": 400,
+    }  # fmt: skip
+    return settings(**(fixed | fields))
+
+
+class StopAfter(SilentProgress):
+    """Ends the process in the middle, as kill -9 would, when a step is reported."""
+
+    def __init__(self, step):
+        self._step = step
+
+    def step(self, done, row):
+        if done == self._step:
+            raise InterruptedError
+
+
+def train(folder, work_dir, stage, stop_after=None):
+    made = dataclasses.replace(context(folder, work_dir), progress=StopAfter(stop_after))
+    if stop_after is None:
+        run_grpo(made, stage)
+        return
+    with pytest.raises(InterruptedError):
+        run_grpo(made, stage)
+
+
+def asked(folder):
+    rows = [line for path in sorted(folder.glob("asked-*")) for line in path.read_text().splitlines()]
+    for path in folder.glob("asked-*"):
+        path.unlink()
+    return rows
+
+
+def test_two_ranks_are_as_one(folder, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(folder, one, small())
+    asked_alone = asked(folder)
+    on_ranks(tmp_path / "ranks", train, folder, two, small())
+    asked_together = asked(folder)
+    # every rollout of the first step is sampled and rewarded as by one process, and by one rank alone
+    assert rollouts_of(two, 1) == rollouts_of(one, 1)
+    assert sorted(asked_together) == sorted(set(asked_together))
+    first = [sorted(row for row in rows if row.startswith("1 ")) for rows in (asked_alone, asked_together)]
+    assert first[0] == first[1] != []
+    rows = [
+        [{k: v for k, v in row.items() if "second" not in k} for row in read_metrics(work_dir)]
+        for work_dir in (one, two)
+    ]
+    assert len(rows[0]) == len(rows[1]) == 4
+    for alone, together in zip(*rows, strict=True):
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-4)
+    weights, others = weights_of(one), weights_of(two)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_two_ranks_go_on_from_what_one_of_them_wrote(folder, tmp_path):
+    on_ranks(tmp_path / "ranks-whole", train, folder, tmp_path / "whole", small())
+    for stop_after in (1, 2):
+        killed = tmp_path / f"killed-{stop_after}"
+        on_ranks(killed / "first", train, folder, killed / "work", small(), stop_after)
+        on_ranks(killed / "second", train, folder, killed / "work", small())
+        assert same_weights(tmp_path / "whole", killed / "work")
+        assert rollouts_of(killed / "work", 3) == rollouts_of(tmp_path / "whole", 3)
+
+
+def test_gathered_values_are_in_the_order_of_ranks(tmp_path):
+    on_ranks(tmp_path, _check_gather)
+
+
+def _check_gather():
+    rank = distributed.rank()
+    assert distributed.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
+    assert distributed.broadcast(f"from {rank}") == "from 0"
+    assert distributed.shard(range(5)) == [[0, 2, 4], [1, 3]][rank]
