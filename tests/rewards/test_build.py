@@ -44,7 +44,7 @@ def test_every_name_of_a_recipe_becomes_a_reward_of_that_name(tmp_path: Path) ->
     ("name", "complaint"),
     [
         ("acuracy", "did you mean `accuracy`"),
-        ("style", "known are accuracy, format"),
+        ("zzz", "known are accuracy, format"),
         ("helpful", "reward_models.helpful"),
         ("overlong", "reward_options.overlong"),
         ("cosin", "did you mean `cosine`"),
