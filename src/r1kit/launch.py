@@ -83,6 +83,7 @@ def _start(rank: int, num_ranks: int, arguments: Sequence[str], folder: Path) ->
     environment: Mapping[str, str] = {
         "OMP_NUM_THREADS": str(threads_per_rank(num_ranks)),  # gives way to what the user has set
         **({"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").exists() else {}),
+        "TQDM_DISABLE": "1",  # stderr is shown at the end: bars would come all at once
         **os.environ,
         _STORE: str(folder / "store"),
         "RANK": str(rank),
