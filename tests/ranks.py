@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from r1kit.rewards.math_pool import shared_pool
+
 
 def on_ranks(folder: Path, function: Callable[..., None], *arguments: Any, num_ranks: int = 2) -> None:
     """Run `function(*arguments)` on each rank; raises where any fails. `folder` takes the meeting point."""
@@ -31,6 +33,7 @@ def _rank_main(
     rank: int, num_ranks: int, folder: Path, function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
+    shared_pool.cache_clear()  # its workers are the parent's, and so are the pipes to them
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=num_ranks
     )

@@ -113,6 +113,25 @@ def test_ctrl_c_goes_to_the_first_rank_which_says_where_it_stopped(monkeypatch, 
     assert capfd.readouterr().err == "stopped rank 0\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_before_the_run_began_is_no_crash(monkeypatch, tmp_path, capfd, number):
+    ready = tmp_path / "ready"
+    script = f"""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if rank == 0:
+        open({str(ready)!r}, "w")
+    time.sleep(60)
+    """
+
+    def stop():
+        _wait_until(ready.exists)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop).start()
+    assert ranks(monkeypatch, script) == 130
+    assert capfd.readouterr().err.startswith("Stopped. Nothing that was finished is lost")
+
+
 def test_ranks_end_when_their_launcher_is_killed(tmp_path):
     child = "import os, sys, time; from r1kit import launch; launch.end_with_launcher(); "
     child += (

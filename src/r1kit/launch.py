@@ -32,7 +32,7 @@ _ECHO_SECONDS = 1.0  # for ranks to die of another's death: then who was first i
 
 def is_rank() -> bool:
     """Whether this process is one of several already, by `run_ranks` or by torchrun."""
-    return "RANK" in os.environ
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def processes_of(recipe: Path) -> int:
@@ -52,12 +52,12 @@ def run_ranks(num_ranks: int, arguments: Sequence[str]) -> int:
         folder = Path(name)
         ranks = [_start(rank, num_ranks, arguments, folder) for rank in range(num_ranks)]
         try:
-            with _stop_signals(ranks):
+            with _stop_signals(ranks) as received:
                 _wait(ranks)
                 ended = {rank: code for rank, process in enumerate(ranks) if (code := process.poll())}
         finally:
             _end(ranks)
-        return _conclude(ended, folder)
+        return _conclude(ended, folder, was_stopped=bool(received))
 
 
 def end_with_launcher() -> None:
@@ -83,6 +83,7 @@ def _start(rank: int, num_ranks: int, arguments: Sequence[str], folder: Path) ->
     environment: Mapping[str, str] = {
         "OMP_NUM_THREADS": str(threads_per_rank(num_ranks)),  # gives way to what the user has set
         **({"GLOO_SOCKET_IFNAME": "lo"} if Path("/sys/class/net/lo").exists() else {}),
+        "TQDM_DISABLE": "1",  # stderr is shown at the end: bars would come all at once
         **os.environ,
         _STORE: str(folder / "store"),
         "RANK": str(rank),
@@ -106,8 +107,8 @@ def _errors_of(folder: Path, rank: int) -> Path:
 
 
 @contextmanager
-def _stop_signals(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Pass the first Ctrl-C or SIGTERM on to the first rank; at the second all are killed."""
+def _stop_signals(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Pass the first Ctrl-C or SIGTERM on to the first rank, kill all at the second; the ones received."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -119,7 +120,7 @@ def _stop_signals(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -155,7 +156,7 @@ def _kill(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _conclude(ended: Mapping[int, int], folder: Path) -> int:
+def _conclude(ended: Mapping[int, int], folder: Path, *, was_stopped: bool) -> int:
     """Show what there is to show, and the exit code; `ended` are the ranks that did not end well.
 
     A rank that loses another one fails as well: what the user can mend comes first, then being stopped, then
@@ -169,6 +170,9 @@ def _conclude(ended: Mapping[int, int], folder: Path) -> int:
             if ended[rank] == code:
                 sys.stderr.write(errors[rank])
                 return code
+    if ended and was_stopped:  # before it could say where, or it had to be killed
+        sys.stderr.write("Stopped. Nothing that was finished is lost; the same command goes on from there.\n")
+        return _INTERRUPTED
     for rank, code in ended.items():
         if code < 0:
             raise UserError(

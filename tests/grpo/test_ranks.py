@@ -7,11 +7,13 @@ import torch
 
 from r1kit import distributed
 from r1kit.grpo import run_grpo
+from r1kit.grpo.learner import advantages_of
 from r1kit.metrics import read_metrics
 from r1kit.stage import SilentProgress
+from tests.grpo.test_learner import GROUPS, learner
 from tests.grpo.test_run import context, rollouts_of, same_weights, settings, tmp_path_with, weights_of
 from tests.ranks import on_ranks
-from tests.tiny_models import tiny_model
+from tests.tiny_models import load_tiny, tiny_model
 
 # each call is logged with the seeds it is asked for, so that what is asked twice is seen
 REWARD = """\
@@ -113,3 +115,25 @@ def _check_gather():
     assert distributed.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
     assert distributed.broadcast(f"from {rank}") == "from 0"
     assert distributed.shard(range(5)) == [[0, 2, 4], [1, 3]][rank]
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dapo"])
+def test_the_gradient_does_not_depend_on_the_number_of_ranks(folder, tmp_path, loss):
+    """Denominators count every row once: with two ranks the gradient is neither halved nor doubled."""
+    alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
+    _save_gradient(folder, loss, alone)
+    on_ranks(tmp_path / "ranks", _save_gradient, folder, loss, together)
+    expected, found = torch.load(alone), torch.load(together)
+    assert float(expected["grad"].abs().max()) > 1e-3
+    torch.testing.assert_close(found["grad"], expected["grad"], rtol=1e-5, atol=1e-5)
+    assert found["row"] == pytest.approx(expected["row"], rel=1e-5, abs=1e-5)
+
+
+def _save_gradient(folder, loss, path):
+    # six rows of 2 to 5 tokens share 3: packs of 5 + 4, 4 + 3 + 3, 2, of which the first rank gets two
+    made, stage = learner(load_tiny(folder)[0], loss=loss, kl_coef=0.1, tokens_per_micro_batch=14)
+    row = made.train_step(1, GROUPS, advantages_of(GROUPS, stage))
+    # after one update Adam's mean is a tenth of the (clipped) gradient
+    states = made.trainer.state_dict()["optimizer"]["state"].values()
+    if distributed.is_main():
+        torch.save({"grad": torch.cat([s["exp_avg"].flatten() for s in states]) * 10, "row": row}, path)
