@@ -18,7 +18,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A recipe whose stages are faked, also where the command runs them."""
     world = make_world(tmp_path / "world")
     fakes = {"grpo": world._train, "sft": world._train, "cold_start": world._make_data}
-    defaults = {"runners": fakes, "preflight": lambda context: None}  # the base is no model to look at
+    defaults = {"runners": fakes, "preflight": lambda context, jobs: None}  # the base is no model to look at
     monkeypatch.setattr(
         run_module.run_recipe, "__kwdefaults__", run_module.run_recipe.__kwdefaults__ | defaults
     )
@@ -151,10 +151,10 @@ def test_init_writes_a_recipe_and_overwrites_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / "mine.toml"
-    assert call(monkeypatch, "init", "--path", path) == 0
+    assert call(monkeypatch, "init", path) == 0
     assert "[problems.train]" in path.read_text(encoding="utf-8")
     assert f"`r1 run {path}`" in capsys.readouterr().out
-    assert call(monkeypatch, "init", "--path", path) == 2
+    assert call(monkeypatch, "init", path) == 2
     assert "is there already" in capsys.readouterr().err
 
 

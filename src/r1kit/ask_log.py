@@ -67,21 +67,25 @@ def judge_logged(
 
 
 class LoggedJudge:
-    """A judge whose verdicts are kept in a log by the content of the request: the same one is asked once."""
+    """A judge whose verdicts are kept in a log by the content of the request: the same one is asked once.
 
-    def __init__(self, judge: Judge, log: Path, *, progress: Progress, stage: str) -> None:
+    `identity` tells judges apart: the verdicts of another one in the log are not taken for this one's.
+    """
+
+    def __init__(self, judge: Judge, log: Path, *, identity: str, progress: Progress, stage: str) -> None:
         self._judge = judge
+        self._identity = identity
         self._log = log
         self._progress = progress
         self._stage = stage
 
     def __call__(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
-        names = [_content_name(request) for request in requests]
+        names = [_content_name(self._identity, request) for request in requests]
         questions = dict(zip(names, requests, strict=True))
         verdicts = judge_logged(questions, self._judge, self._log, progress=self._progress, stage=self._stage)
         return [verdicts[name] or Verdict(None) for name in names]
 
 
-def _content_name(request: JudgeRequest) -> str:
-    content = json.dumps(asdict(request), ensure_ascii=False, sort_keys=True)
+def _content_name(identity: str, request: JudgeRequest) -> str:
+    content = json.dumps([identity, asdict(request)], ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

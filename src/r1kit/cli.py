@@ -77,7 +77,7 @@ def run(
 
 
 def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None, stages: str | None) -> None:
-    from r1kit import distributed, ui
+    from r1kit import distributed, launch, ui
     from r1kit.pipeline.run import open_run, run_recipe
     from r1kit.report import combine_runs, stage_table_markdown
 
@@ -87,7 +87,7 @@ def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None
         root = open_run(path, output_dir=output).folder.path
         runs = [(number, root / f"seed-{number}") for number in _numbers(seeds)]
     for run_seed, folder in runs:
-        if seeds is not None:
+        if seeds is not None and launch.is_first_rank():
             console.print(f"Seed {run_seed}, in {folder}", style="bold")
         with ui.progress_on(console) as progress:
             result = run_recipe(
@@ -213,13 +213,13 @@ def sample(
 
 @app.command()
 def init(
-    path: Annotated[Path, typer.Option(help="Where to write it.")] = Path("recipe.toml"),
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.toml"),
 ) -> None:
     """Write a commented recipe for a model and problems of your own."""
     from r1kit.pipeline.shipped import OWN_RECIPE, find_recipe
 
     if path.exists():
-        raise UserError(f"{path} is there already; give --path another name, or move it away.")
+        raise UserError(f"{path} is there already; give another name, or move it away.")
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(find_recipe(OWN_RECIPE), path)
     print(f"{path}: name your model and your problems in it, then `r1 run {path}`.")

@@ -22,7 +22,8 @@ from types import FrameType
 
 from r1kit.errors import UserError
 
-_COMMAND = (sys.executable, "-m", "r1kit")
+# -P: as in the `r1` command, what lies in the current folder is not imported
+_COMMAND = (sys.executable, "-P", "-m", "r1kit")
 _STORE = "R1KIT_STORE"  # `distributed.STORE`, which is not imported: it needs torch
 _USER_ERROR, _INTERRUPTED = 2, 130
 _POLL_SECONDS = 0.1
@@ -33,6 +34,11 @@ _ECHO_SECONDS = 1.0  # for ranks to die of another's death: then who was first i
 def is_rank() -> bool:
     """Whether this process is one of several already, by `run_ranks` or by torchrun."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the rank that speaks, known before the ranks have met."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def processes_of(recipe: Path) -> int:

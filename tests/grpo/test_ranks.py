@@ -96,6 +96,19 @@ def test_two_ranks_are_as_one(folder, tmp_path):
         torch.testing.assert_close(others[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+def test_time_outs_of_the_verifier_are_counted_over_all_ranks(folder, tmp_path):
+    (folder / "slow.py").write_text(
+        "from r1kit.rewards.math_pool import shared_pool\n"
+        "def late(rollouts):\n"
+        "    shared_pool().counts['timeouts'] += len(rollouts)\n"
+        "    return [float(r.seed % 2) for r in rollouts]\n"
+    )
+    stage = small(steps=1, rewards={"slow.py:late": 1.0, "accuracy": 0.0}, probe=None)
+    on_ranks(tmp_path / "ranks", train, folder, tmp_path / "two", stage)
+    [row] = read_metrics(tmp_path / "two")
+    assert row["verifier/timeouts"] == row["groups/sampled"] * stage.group_size > 0
+
+
 def test_two_ranks_go_on_from_what_one_of_them_wrote(folder, tmp_path):
     on_ranks(tmp_path / "ranks-whole", train, folder, tmp_path / "whole", small())
     for stop_after in (1, 2):

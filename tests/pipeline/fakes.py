@@ -108,7 +108,7 @@ class World:
             "rejection": self._make_data,
         }
         # the base is no model that could be looked at
-        options.setdefault("preflight", lambda context: None)
+        options.setdefault("preflight", lambda context, jobs: None)
         return run_recipe(self.recipe, progress=self.progress, runners=runners, **options)
 
     def _train(self, context: StageContext, config: Any) -> dict[str, float | int | str]:

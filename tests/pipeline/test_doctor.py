@@ -11,6 +11,7 @@ import pytest
 from r1kit import cli
 from r1kit.errors import RecipeError
 from r1kit.pipeline.doctor import examine, refuse_faults
+from r1kit.pipeline.plan import plan_jobs
 from r1kit.pipeline.run import open_run, run_recipe
 from tests.rewards.chat_server import chat_server
 from tests.tiny_models import CHAT_TEMPLATE, tiny_model
@@ -234,3 +235,32 @@ def test_a_run_looks_before_the_first_stage_that_trains_and_only_then(patient: P
     patient.write_rows([*ROWS, novel])
     run()
     assert made == ["zero", "zero"]
+
+
+def test_a_judge_of_the_evaluation_is_asked_too(patient: Patient) -> None:
+    text = patient.recipe.read_text(encoding="utf-8")
+    judge = (
+        '\n[eval]\nproblems = ["sums"]\n[eval.judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "nobody"\n'
+    )
+    patient.recipe.write_text(text + judge, encoding="utf-8")
+    checks = examine(open_run(patient.recipe))
+    assert any("eval.judge" in fault and "nobody" in fault for check in checks for fault in check.faults)
+
+
+def test_a_missing_file_is_no_row_to_mend(patient: Patient) -> None:
+    text = patient.recipe.read_text(encoding="utf-8")
+    recipe = text + '\n[problems.lost]\nsource = "nowhere.jsonl"\nkind = "math"\n'
+    patient.recipe.write_text(recipe, encoding="utf-8")
+    [fault] = [f for check in examine(open_run(patient.recipe), ask_servers=False) for f in check.faults]
+    assert "nowhere.jsonl" in fault
+    assert "mend the row" not in fault
+
+
+def test_a_run_of_some_stages_is_not_refused_for_sets_that_only_others_use(patient: Patient) -> None:
+    text = patient.recipe.read_text(encoding="utf-8")
+    recipe = text + '\n[problems.lost]\nsource = "nowhere.jsonl"\nkind = "math"\n'
+    patient.recipe.write_text(recipe, encoding="utf-8")
+    context = open_run(patient.recipe)
+    refuse_faults(context, plan_jobs(context.recipe))
+    with pytest.raises(RecipeError, match="nowhere"):
+        refuse_faults(context)

@@ -90,7 +90,7 @@ for name in (HOST_SOCKET, HOST_ABSTRACT_SOCKET):
     # The user's files and environment.
     "the user's files": attack(
         """
-for path in (SECRET_FILE, "/home", "/root", "/work", "/var", "/mnt", "/proc/1/root/etc", "/usr/local/bin"):
+for path in (SECRET_FILE, "/home", "/root", "/var", "/mnt", "/proc/1/root/etc", "/usr/local/bin"):
     tries(path, os.listdir if os.path.isdir(path) else read, path)
 known = {"usr", "bin", "lib", "lib32", "lib64", "etc", "proc", "dev", "tmp", "driver"}
 if set(os.listdir("/")) - known: got_out.append(os.listdir("/"))

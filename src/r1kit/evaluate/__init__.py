@@ -101,7 +101,9 @@ def evaluate_model(
     progress.note(f"grading {len(rollouts)} samples")
     pairs = [(a.problem_set, rollout) for a, rollout in zip(asked, rollouts, strict=True)]
     if judge is not None:
-        judge = LoggedJudge(judge, work_dir / VERDICTS_NAME, progress=progress, stage="judging")
+        identity = "" if config.judge is None else f"{config.judge.model} at {config.judge.base_url}"
+        log = work_dir / VERDICTS_NAME
+        judge = LoggedJudge(judge, log, identity=identity, progress=progress, stage="judging")
     graded = grade_rollouts(pairs, style, languages=config.languages, judge=judge)
     summary = {
         "model": model_path,

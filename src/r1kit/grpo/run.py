@@ -199,9 +199,9 @@ def _step(
     if groups is None:
         faults = _verifier_faults(stage)
         collected = _collect(stage, step)
-        faults = _verifier_faults(stage) - faults
+        faults = sum(distributed.gather(_verifier_faults(stage) - faults), Counter())
         groups, times = collected.groups, _sampling_metrics(collected)
-        times |= {f"verifier/{name}": float(count) for name, count in faults.items()}
+        times |= {name: float(count) for name, count in faults.items()}
         advantages = advantages_of(groups, stage.config)
         if distributed.is_main():
             write_step_log(stage.rollouts_dir, step, groups, advantages)
@@ -287,9 +287,17 @@ def _sampling_metrics(collected: Collected) -> dict[str, float]:
 
 
 def _verifier_faults(stage: _Stage) -> Counter[str]:
-    """How many answers the math verifier ran out of time on, or crashed on, so far: they are scored 0."""
+    """By metric, what this rank's verifiers met so far: answers that ran out of time or crashed the worker,
+    which are scored 0, and programs by what became of them."""
     accuracy = stage.rewards.get("accuracy")
-    return Counter(accuracy.counts) if isinstance(accuracy, AccuracyReward) else Counter()
+    if not isinstance(accuracy, AccuracyReward):
+        return Counter()
+    return Counter(
+        {
+            name.replace(" ", "_") if name.startswith("code/") else f"verifier/{name}": count
+            for name, count in accuracy.counts.items()
+        }
+    )
 
 
 def _load_weights(stage: _Stage, version: int) -> None:

@@ -6,8 +6,9 @@ rewards can be imported; judges and teachers answer, and judges tell right from 
 what asks a server. Not checked: the sandbox's cage, disk, memory and time.
 """
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.models import context_length_of, load_tokenizer
 from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import BASE, Recipe, style_of
 from r1kit.pipeline.stages import references
 from r1kit.prompts import check_chat_template, check_round_trip, encode_prompt
@@ -28,12 +30,14 @@ from r1kit.rewards.accuracy import verify_problem
 from r1kit.rewards.chat_client import ChatClient, ServerConfig
 from r1kit.rewards.judge import JudgeRequest, OpenAIJudge
 from r1kit.rewards.own import load_own_reward
+from r1kit.sandbox import sandbox_refusal
 from r1kit.types import Problem, PromptStyle
 
 # A server that takes longer for one short question is no use to a run.
 _SERVER_SECONDS = 60.0
 # The longest questions by characters, of which the longest prompt in tokens is one.
 _LONGEST = 32
+_PLACE = re.compile(r":\d+: ")  # a fault of a row, which can be mended or left out
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,24 @@ class Check:
     faults: list[str] = field(default_factory=list)
 
 
-def examine(context: RunContext, *, ask_servers: bool = True) -> list[Check]:
-    """Every check of a recipe, faults and all; nothing is raised for what a fault can say."""
-    checks = [_guarded(f"problems.{name}", _problems, context, name) for name in context.recipe.problems]
+def examine(
+    context: RunContext, jobs: Collection[Job] | None = None, *, ask_servers: bool = True
+) -> list[Check]:
+    """Every check of a recipe, faults and all; nothing is raised for what a fault can say.
+
+    `jobs` limits it to what these need; by default the whole recipe is looked at.
+    """
+    recipe = context.recipe
+    stages = [name for name in recipe.stages if jobs is None or any(job.name == name for job in jobs)]
+    evaluates = jobs is None or any(job.kind == "eval" for job in jobs)
+    uses = [use for use in _uses(recipe) if use.stage in stages or (use.stage is None and evaluates)]
+    sets = recipe.problems if jobs is None else dict.fromkeys(_sets_of(recipe, stages, evaluates))
+    checks = [_guarded(f"problems.{name}", _problems, context, name) for name in sets]
     sound = {check.subject.removeprefix("problems.") for check in checks if not check.faults}
-    for name in context.recipe.stages:
+    for name in stages:
         checks.append(_guarded(f"stages.{name}", _template, context, name))
         checks += _rewards(context, name)
-    for use in _uses(context.recipe):
+    for use in uses:
         if use.problem_set in sound:
             checks.append(_guarded(f"{use.where}: prompts of {use.problem_set}", _prompts, context, use))
     if ask_servers:
@@ -61,11 +75,20 @@ def examine(context: RunContext, *, ask_servers: bool = True) -> list[Check]:
     return [check for check in checks if check.found or check.faults]
 
 
-def refuse_faults(context: RunContext) -> None:
+def refuse_faults(context: RunContext, jobs: Collection[Job] | None = None) -> None:
     """What needs no server, before anything is trained. Raises `RecipeError` with every fault."""
-    faults = [fault for check in examine(context, ask_servers=False) for fault in check.faults]
+    faults = [fault for check in examine(context, jobs, ask_servers=False) for fault in check.faults]
     if faults:
         raise RecipeError("\n".join(dict.fromkeys(faults)))
+
+
+def _sets_of(recipe: Recipe, stages: Collection[str], evaluates: bool) -> Iterator[str]:
+    for name in stages:
+        for reference in references(recipe.stages[name]):
+            if reference.role == "problems":
+                yield reference.target
+    if evaluates and isinstance(recipe.eval, EvalConfig):
+        yield from recipe.eval.sets
 
 
 def _guarded(subject: str, look: Callable[..., Check | str], *arguments: Any) -> Check:
@@ -94,14 +117,29 @@ def _problems(context: RunContext, name: str) -> Check | str:
             advice = 'mend the row, or leave such rows out with `on_bad = "skip"`'
             return Check(
                 f"problems.{name}",
-                faults=[f"problems.{name}: {line}; {advice}" for line in str(error).splitlines()],
+                faults=[
+                    f"problems.{name}: {line}" + (f"; {advice}" if _PLACE.search(line) else "")
+                    for line in _mendable(str(error).splitlines())
+                ],
             )
         raise first_faults from None
     verified = sum(p.kind in ("math", "choice", "logic") for p in problems)
-    others = len(problems) - verified
-    return f"{verified} truths score as right, corrupted as wrong" * bool(verified) + (
-        f"{', ' * bool(verified)}{others} without a rule to score them" * bool(others)
+    programs = sum(p.kind == "code" for p in problems)
+    others = len(problems) - verified - programs
+    parts = (
+        (verified, "truths score as right, corrupted as wrong"),
+        (programs, "programs are scored by their tests"),
+        (others, "without a rule to score them"),
     )
+    return ", ".join(f"{count} {what}" for count, what in parts if count)
+
+
+def _mendable(lines: list[str]) -> list[str]:
+    """The lines; where the machine has no sandbox, that alone, once: no row can be mended for it."""
+    refusal = sandbox_refusal()
+    if refusal is not None and any(refusal in line for line in lines):
+        return [refusal]
+    return lines
 
 
 def _template(context: RunContext, stage: str) -> str:
@@ -138,6 +176,7 @@ class _Use:
     """A problem set where a model is asked its prompts."""
 
     where: str
+    stage: str | None  # None: the evaluation
     problem_set: str
     model: str
     style: PromptStyle
@@ -152,11 +191,11 @@ def _uses(recipe: Recipe) -> Iterator[_Use]:
         style: PromptStyle = style_of(recipe, name) if config.kind == "grpo" else "chat"
         sets = [reference.target for reference in references(config) if reference.role == "problems"]
         for problem_set in dict.fromkeys(sets):
-            yield _Use(f"stages.{name}", problem_set, model, style, _most_tokens(config.max_new_tokens))
+            yield _Use(f"stages.{name}", name, problem_set, model, style, _most_tokens(config.max_new_tokens))
     if isinstance(recipe.eval, EvalConfig):
         for problem_set in recipe.eval.sets:
             tokens = _most_tokens(recipe.eval.max_new_tokens)
-            yield _Use("eval", problem_set, BASE, "zero", tokens)
+            yield _Use("eval", None, problem_set, BASE, "zero", tokens)
 
 
 def _most_tokens(limit: Any) -> int:
@@ -196,10 +235,12 @@ def _num_chars(problem: Problem) -> int:
 
 
 def _servers(recipe: Recipe) -> Iterator[tuple[str, ServerConfig]]:
-    """Every server that a stage asks, with its place in the recipe."""
+    """Every server that a stage or the evaluation asks, with its place in the recipe."""
     for name, config in recipe.stages.items():
         for keys, server in _servers_in(config, ("stages", name)):
             yield dotted(list(keys)), server
+    for keys, server in _servers_in(recipe.eval, ("eval",)):
+        yield dotted(list(keys)), server
 
 
 def _servers_in(value: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], ServerConfig]]:

@@ -85,7 +85,7 @@ def run_recipe(
     stages: Collection[str] | None = None,
     progress: Progress | None = None,
     runners: Mapping[str, Runner] = RUNNERS,
-    preflight: Callable[[RunContext], None] = refuse_faults,
+    preflight: Callable[[RunContext, Collection[Job]], None] = refuse_faults,
 ) -> RunResult:
     """Do all that the recipe asks for and that is not done: stages, then evaluations, then the report.
 
@@ -101,7 +101,7 @@ def run_recipe(
     started = time.monotonic()
     jobs = plan_jobs(context.recipe, stages)
     if distributed.is_main() and _begins_to_train(context, jobs):
-        preflight(context)
+        preflight(context, jobs)
     run_jobs(context, jobs, progress, runners)
     folder = context.folder.path
     report = None

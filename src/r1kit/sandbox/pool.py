@@ -94,7 +94,9 @@ class SandboxPool:
         if not jobs:
             return []
         cage = self._cage or find_cage()
-        num_workers = self._num_workers or len(os.sched_getaffinity(0))
+        # ranks on this machine share its cores: tests that wait for a core would run out of time
+        num_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        num_workers = self._num_workers or max(1, len(os.sched_getaffinity(0)) // num_ranks)
         with ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox") as threads:
             futures = [threads.submit(self._run, cage, job) for job in jobs]
             try:
