@@ -38,18 +38,14 @@ def sample_rollouts(
     in which groups finish. A problem that occurs again continues its sample numbers: with a group size of 4
     its second group has the samples 4 to 7, and so other seeds.
     """
-    requests: list[SampleRequest] = []
-    samples: list[int] = []
-    seen: Counter[str] = Counter()
-    for problem in problems:
-        prompt_token_ids = encode_prompt(problem, tokenizer, style)
-        first_sample = seen[problem.id] * group_size
-        seen[problem.id] += 1
-        for sample in range(first_sample, first_sample + group_size):
-            row_seed = derive_seed(seed, stage, step, wave, problem.id, sample)
-            requests.append(SampleRequest(len(requests), prompt_token_ids, params, row_seed))
-            samples.append(sample)
-
+    requests, samples = _requests(
+        tokenizer,
+        problems,
+        group_size,
+        params,
+        style,
+        lambda *row: derive_seed(seed, stage, step, wave, *row),
+    )
     groups: list[list[Rollout | None]] = [[None] * group_size for _ in problems]
     num_open = [group_size] * len(problems)
 
@@ -81,3 +77,26 @@ def sample_rollouts(
     rows = [requests[index * group_size + place] for index in wanted for place in range(group_size)]
     sample_all(engine, rows, on_results=collect)
     return [complete(index) for index in wanted]
+
+
+def _requests(
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    group_size: int,
+    params: SamplingParams,
+    style: PromptStyle,
+    seed_of: Callable[[str, int], int],
+) -> tuple[list[SampleRequest], list[int]]:
+    """The requests of all groups, one group after another, and each one's sample number."""
+    requests: list[SampleRequest] = []
+    samples: list[int] = []
+    seen: Counter[str] = Counter()
+    for problem in problems:
+        prompt_token_ids = encode_prompt(problem, tokenizer, style)
+        first_sample = seen[problem.id] * group_size
+        seen[problem.id] += 1
+        for sample in range(first_sample, first_sample + group_size):
+            request = SampleRequest(len(requests), prompt_token_ids, params, seed_of(problem.id, sample))
+            requests.append(request)
+            samples.append(sample)
+    return requests, samples

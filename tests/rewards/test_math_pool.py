@@ -45,6 +45,17 @@ def test_verdicts_come_back_in_order_whatever_happens_to_the_workers(tmp_path: P
     pool.close()
 
 
+def test_an_answer_that_a_scorer_raises_on_is_wrong_and_counted(tmp_path: Path) -> None:
+    raising = OBEDIENT.replace(
+        'request["answer"]})', 'request["answer"], "scorer_error": request["answer"] == "("})'
+    )
+    assert raising != OBEDIENT
+    pool = _pool(tmp_path, raising)
+    assert pool.check([("1", "1"), ("1", "("), ("1", "2")]) == [True, False, False]
+    assert pool.counts == {"scorer_errors": 1}
+    pool.close()
+
+
 def test_many_hanging_comparisons_are_all_killed(tmp_path: Path) -> None:
     pool = _pool(tmp_path, OBEDIENT, time_limit_seconds=0.3)
     assert pool.check([("x", "hang")] * 4 + [("x", "x")]) == [False] * 4 + [True]

@@ -68,9 +68,13 @@ class AccuracyReward:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """`timeouts` and `crashes` of the math verifier so far, scored 0; and `code/<status>` of programs."""
-        math = {name: self._pool.counts[name] for name in ("timeouts", "crashes")}
-        return math | {f"code/{status}": count for status, count in sorted(self._code_counts.items())}
+        """What verifiers met so far: `timeouts`, `crashes` and `scorer_errors` (reasoning-gym), all scored 0;
+        and `code/<status>` of programs."""
+        both = self._pool.counts + shared_gym_pool().counts
+        faults = {name: both[name] for name in ("timeouts", "crashes")}
+        if both["scorer_errors"]:
+            faults["scorer_errors"] = both["scorer_errors"]
+        return faults | {f"code/{status}": count for status, count in sorted(self._code_counts.items())}
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         known, scores = self._last

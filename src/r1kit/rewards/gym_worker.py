@@ -68,11 +68,11 @@ def main(orphan_limit_seconds: int) -> None:
         request = json.loads(line)
         signal.alarm(orphan_limit_seconds)  # the default action of SIGALRM ends the process
         try:
-            correct = is_right(json.loads(request["truth"]), request["answer"])
-        except Exception:  # the scorer is somebody else's, and so is the answer: it could not be read
-            correct = False
+            reply = {"correct": is_right(json.loads(request["truth"]), request["answer"])}
+        except Exception:  # the scorer is somebody else's, and so is the answer: wrong, and counted
+            reply = {"correct": False, "scorer_error": True}
         signal.alarm(0)
-        print(json.dumps({"correct": correct}), file=replies)
+        print(json.dumps(reply), file=replies)
 
 
 if __name__ == "__main__":

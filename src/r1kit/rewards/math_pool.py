@@ -70,7 +70,8 @@ class _Worker:
 class MathPool:
     """Compares pairs of (truth, answer) in worker processes. Safe to share between threads.
 
-    `counts["timeouts"]` and `counts["crashes"]` say how many comparisons ended that way so far.
+    `counts["timeouts"]` and `counts["crashes"]` say how many comparisons ended that way so far;
+    `counts["scorer_errors"]` how many answers a scorer of reasoning-gym raised an exception on.
     """
 
     def __init__(
@@ -166,6 +167,8 @@ class _Round:
                 worker.ready = True
             elif worker.job is not None:
                 self.verdicts[worker.job] = reply["correct"]
+                if reply.get("scorer_error"):
+                    self.pool.counts["scorer_errors"] += 1
                 worker.job = None
 
     def _bury(self, worker: _Worker, *, too_late: bool) -> None:
