@@ -1,10 +1,11 @@
-"""The one process of ours in the cage: runs one program against many inputs. Started by `session`.
+"""The one process of ours in the cage: runs programs one after another against many inputs.
 
-It is the first process of its namespace: signals from inside do not reach it, its memory and its open files
-are closed to everybody else (it is not dumpable), and when it ends everything ends. Each test is a process
-forked from it (`tasks`); when that has ended or has used up a limit (`watch`), whatever the program has
-started is killed and reaped, and the work folder emptied. The driver knows one input at a time and no
-expected output at all. A program's text is compiled in such a process too, never in the driver.
+Started by `session`. It is the first process of its namespace: signals from inside do not reach it, its
+memory and its open files are closed to everybody else (it is not dumpable), and when it ends everything
+ends. Each test is a process forked from it (`tasks`); when that has ended or has used up a limit
+(`watch`), whatever the program has started is killed and reaped, and the work folder emptied. The driver
+knows one input at a time and no expected output at all. A program's text is compiled in such a process
+too, never in the driver.
 
 Requests on stdin and replies on stdout are frames: length of a header, the header as JSON, then as many
 bytes as it says. The standard library alone, Python 3.9 or newer; on the other side is `session`.
@@ -177,7 +178,7 @@ def serve() -> None:
     driver = None
     while True:
         request, body = read_frame(requests)
-        if driver is None:
+        if driver is None or "language" in request:
             driver = Driver(request["limits"], request["language"], request["tool"])
             write_frame(replies, *driver.prepare(body))
         else:

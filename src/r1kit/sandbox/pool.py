@@ -1,12 +1,16 @@
-"""Programs against tests, side by side: jobs go to workers, each in a cage of its own, ended when it is done.
+"""Programs against tests, side by side: jobs go to workers, each with a cage at a time.
 
-What takes the driver down twice is the program's fault, like a crash; only where a cage can't be had at all
-is there no result (None). The cage is chosen once a process, by trying.
+A cage goes on to the worker's next program where the limits are the same and all that was run in it has
+ended by itself; after anything else - a limit used up, a driver lost - it is ended, and the next program gets
+a new one. Between two programs there is what there is between two tests of one: every process killed and
+reaped, the work folder emptied, and no other place to leave a thing in. What takes the driver of a new cage
+down twice is the program's fault, like a crash; only where a cage can't be had at all is there no result
+(None). The kind of cage is chosen once a process, by trying.
 """
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +30,7 @@ from r1kit.sandbox.session import (
 
 _MAX_ATTEMPTS = 2
 _LOST = Outcome("lost", -9)
+_MAX_PROGRAMS = 64  # in one cage
 # A program that is too slow for so many tests is not given the others: each would cost its whole limit.
 _MAX_TIMEOUTS = 2
 
@@ -97,46 +102,80 @@ class SandboxPool:
         # ranks on this machine share its cores: tests that wait for a core would run out of time
         num_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         num_workers = self._num_workers or max(1, len(os.sched_getaffinity(0)) // num_ranks)
+        results: list[JobResult | None] = [None] * len(jobs)
+        left = iter(range(len(jobs)))
+        num_workers = min(num_workers, len(jobs))
         with ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox") as threads:
-            futures = [threads.submit(self._run, cage, job) for job in jobs]
+            futures = [threads.submit(self._work, cage, jobs, left, results) for _ in range(num_workers)]
             try:
-                return [future.result() for future in futures]
+                for future in futures:
+                    future.result()
+                return results
             except BaseException:
+                list(left)  # nothing more is begun
                 threads.shutdown(wait=False, cancel_futures=True)
                 with self._lock:
                     for session in self._sessions:
                         session.kill()
                 raise
 
-    def _run(self, cage: Cage, job: Job) -> JobResult | None:
-        """One job from beginning to end; what was run before a driver was lost is not run again."""
+    def _work(
+        self, cage: Cage, jobs: Sequence[Job], left: Iterator[int], results: list[JobResult | None]
+    ) -> None:
+        """One worker: a job after another, in the cage of the last one where that is as good as new."""
+        kept: Session | None = None
+        try:
+            while (i := next(left, None)) is not None:
+                results[i], kept = self._run(cage, jobs[i], kept)
+        finally:
+            if kept is not None:
+                self._close(kept)
+
+    def _run(self, cage: Cage, job: Job, kept: Session | None) -> tuple[JobResult | None, Session | None]:
+        """One job from beginning to end, and the cage if it may be used again.
+
+        What was run before a driver was lost is not run again.
+        """
         done: list[Outcome] = []
         passed: list[bool] = []
         compiled: Outcome | None = None
-        for attempt in range(_MAX_ATTEMPTS):
-            try:
-                session = Session(cage, job.limits)
-            except SandboxFailed:
-                continue
-            with self._lock:
-                self._sessions.add(session)
+        if kept is not None and (kept.limits != job.limits or kept.num_programs >= _MAX_PROGRAMS):
+            self._close(kept)
+            kept = None
+        attempts = 0
+        while attempts < _MAX_ATTEMPTS:
+            session = kept
+            if session is None:
+                attempts += 1
+                try:
+                    session = Session(cage, job.limits)
+                except SandboxFailed:
+                    continue
+                with self._lock:
+                    self._sessions.add(session)
+            kept, is_good = None, False
             try:
                 compiled = session.prepare(job.program, cage.tools[job.program.language])
                 if compiled.is_clean:
                     _run_tests(session, job, done, passed)
-                return JobResult(compiled, tuple(done), tuple(passed))
+                is_good = all(outcome.ending == "exit" for outcome in (compiled, *done))
+                return JobResult(compiled, tuple(done), tuple(passed)), session if is_good else None
             except SandboxFailed:
                 continue
             except DriverLost:
-                if attempt == _MAX_ATTEMPTS - 1:
+                if attempts == _MAX_ATTEMPTS:
                     if compiled is None:
-                        return JobResult(_LOST, (), ())
-                    return JobResult(compiled, (*done, _LOST), (*passed, False))
+                        return JobResult(_LOST, (), ()), None
+                    return JobResult(compiled, (*done, _LOST), (*passed, False)), None
             finally:
-                with self._lock:
-                    self._sessions.discard(session)
-                session.close()
-        return None
+                if not is_good:
+                    self._close(session)
+        return None, None
+
+    def _close(self, session: Session) -> None:
+        with self._lock:
+            self._sessions.discard(session)
+        session.close()
 
 
 def _run_tests(session: Session, job: Job, done: list[Outcome], passed: list[bool]) -> None:

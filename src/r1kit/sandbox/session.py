@@ -1,4 +1,4 @@
-"""One cage at work, seen from outside: start it, send it one input after another, end it.
+"""One cage at work, seen from outside: start it, send it programs and their inputs one after another, end it.
 
 Whatever the driver says is taken with bounds on its size and time, as if it could lie. A driver that can't
 be started is the machine's fault (`SandboxFailed`); one that goes away or silent after the program has come
@@ -90,7 +90,8 @@ class Session:
 
     def __init__(self, cage: Cage, limits: CodeLimits) -> None:
         """Raises `SandboxFailed` with what bubblewrap says."""
-        self._limits = limits
+        self.limits = limits
+        self.num_programs = 0
         self._language: Language = "python"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the session
         self._process = _start(cage, limits, self._errors)
@@ -109,13 +110,14 @@ class Session:
     def prepare(self, program: Program, tool: str) -> Outcome:
         """Hand the program over and compile it; not clean where it does not compile."""
         self._language = program.language
+        self.num_programs += 1
         header = {
-            "limits": self._limits.model_dump(mode="json"),
+            "limits": self.limits.model_dump(mode="json"),
             "language": program.language,
             "tool": tool,
         }
         self._send(header, program.source.encode("utf-8", "replace"))
-        return self._outcome(4 * self._limits.compile_seconds)
+        return self._outcome(4 * self.limits.compile_seconds)
 
     def run(self, test: Stdin | Call) -> Outcome:
         """One run of the prepared program."""
@@ -128,7 +130,7 @@ class Session:
             self._send({"call": call}, b"")
         else:
             self._send({}, test.text.encode("utf-8", "replace"))
-        return self._outcome(self._limits.wall_seconds)
+        return self._outcome(self.limits.wall_seconds)
 
     def kill(self) -> None:
         """End the cage at once; from any thread. It still has to be closed."""
@@ -178,7 +180,7 @@ class Session:
             sizes = list(header.get("sizes", []))
         except (ValueError, TypeError, RecursionError):
             raise DriverLost from None
-        most = max(self._limits.output_kb << 10, _MAX_ERROR_BYTES) + 65_536
+        most = max(self.limits.output_kb << 10, _MAX_ERROR_BYTES) + 65_536
         if len(sizes) != num_bodies or not all(type(size) is int and 0 <= size <= most for size in sizes):
             raise DriverLost
         return header, [self._read(size, deadline) for size in sizes]
