@@ -7,6 +7,7 @@ Normalisers, seeds per rank and file writing go through here, also when there is
 Not covered: sharding of parameters.
 """
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -108,6 +109,17 @@ def all_reduce_grads(parameters: Iterable[torch.nn.Parameter]) -> None:
         flat = all_reduce_sum(torch.cat([grad.reshape(-1) for grad in grads]))
         for parameter, piece in zip(params, torch.split(flat, [p.numel() for p in params]), strict=True):
             parameter.grad = piece.view_as(parameter).clone()
+
+
+def even_budget(num_tokens: int, max_tokens: int) -> int:
+    """The budget of a micro-batch, `max_tokens` at most, that gives every rank as much of so many tokens.
+
+    1,000 tokens under a budget of 2,000 would be one micro-batch, and all ranks but one would wait for it.
+    """
+    if world_size() == 1:
+        return max_tokens
+    per_rank = max(1, math.ceil(num_tokens / world_size()))
+    return math.ceil(per_rank / math.ceil(per_rank / max_tokens))
 
 
 def shard(items: Sequence[T]) -> list[T]:

@@ -283,9 +283,9 @@ class _Run:
         return {**row, "tokens_per_second": num_tokens / (time.perf_counter() - started)}
 
     def _packs(self, examples: Sequence[Example]) -> list[list[int]]:
-        return pack_by_tokens(
-            [example.num_tokens for example in examples], self.config.tokens_per_micro_batch
-        )
+        lengths = [example.num_tokens for example in examples]
+        budget = distributed.even_budget(sum(lengths), self.config.tokens_per_micro_batch)
+        return pack_by_tokens(lengths, budget)
 
     def _loss_fn(self, denominator: int) -> Callable[[Sequence[Example]], LossParts]:
         """The loss of a micro-batch, as its share of a batch of `denominator` examples."""

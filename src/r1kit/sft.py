@@ -259,7 +259,8 @@ class _Run:
         batch = [self.examples[i] for i in indices]
         num_tokens = sum(example.num_tokens for example in batch)
         num_trained = sum(len(example.response_token_ids) for example in batch)
-        packs = pack_by_tokens([example.num_tokens for example in batch], self.config.tokens_per_micro_batch)
+        budget = distributed.even_budget(num_tokens, self.config.tokens_per_micro_batch)
+        packs = pack_by_tokens([example.num_tokens for example in batch], budget)
 
         def collated(pack: list[int]) -> TokenBatch:
             prompts = [batch[i].prompt_token_ids for i in pack]

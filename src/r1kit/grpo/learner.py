@@ -141,7 +141,10 @@ class Learner:
             self.refreshed_at = num_updates
 
     def _pack(self, rows: Sequence[Row]) -> list[list[int]]:
-        return self._batching.pack(*tokens_of(rows), self.config.tokens_per_micro_batch)
+        prompts, completions = tokens_of(rows)
+        num_tokens = sum(map(len, {*map(tuple, prompts)})) + sum(map(len, completions))
+        budget = distributed.even_budget(num_tokens, self.config.tokens_per_micro_batch)
+        return self._batching.pack(prompts, completions, budget)
 
     def _update(
         self,
