@@ -114,10 +114,22 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     try:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
+        for file in aside.iterdir():
+            _sync(file)  # what the stage went back to on a crash is deleted after this
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk know a file's content, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def context_length(model: PreTrainedModel) -> int:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from r1kit.ask_log import LoggedJudge
 from r1kit.config import Config
-from r1kit.data.jsonl import read_jsonl, write_jsonl
+from r1kit.data.jsonl import read_jsonl, write_json, write_jsonl
 from r1kit.engines.base import SamplingParams
 from r1kit.errors import DataError
 from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
@@ -95,7 +95,10 @@ def evaluate_model(
     asked = plan_samples(problem_sets, samples=config.samples, general_samples=config.general_samples)
     sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
     request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
-    begin_log(work_dir, {**request, "dtype": dtype, **sampling})
+    begin_log(work_dir, {**request, "dtype": dtype, **sampling}, results=(SUMMARY_NAME, GENERATIONS_NAME))
+    if (work_dir / SUMMARY_NAME).is_file() and not (work_dir / LOG_NAME).exists():
+        finished: dict[str, Any] = json.loads((work_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
+        return finished
     rollouts = _sample(model_path, asked, config, style, seed, dtype, device, max_rows, work_dir, progress)
     sampled = time.monotonic()
     progress.note(f"grading {len(rollouts)} samples")
@@ -117,8 +120,8 @@ def evaluate_model(
         **summarise(graded, num_bootstrap=config.num_bootstrap, seed=derive_seed(seed, "bootstrap")),
     }
     write_jsonl(work_dir / GENERATIONS_NAME, map(graded_to_json, graded))
-    (work_dir / SUMMARY_NAME).write_text(json.dumps(summary, ensure_ascii=False, indent=1), encoding="utf-8")
-    (work_dir / LOG_NAME).unlink()
+    write_json(work_dir / SUMMARY_NAME, summary)
+    (work_dir / LOG_NAME).unlink()  # which says that all of the rest is whole
     return summary
 
 
