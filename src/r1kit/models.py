@@ -179,7 +179,19 @@ def _load(
             f"{name}: {len(lost)} weights of a {type(model).__name__} are not in its files "
             f"({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}); they would be random"
         )
+    broken = [
+        key for key, weight in model.named_parameters() if key not in missing and not _is_finite(weight)
+    ]
+    if broken:
+        raise ModelError(
+            f"{name}: {len(broken)} weights hold numbers that are not finite ({', '.join(broken[:3])}"
+            f"{', ...' if len(broken) > 3 else ''}); whatever made it went wrong, take an earlier checkpoint"
+        )
     return model.to(device), missing
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    return bool(torch.isfinite(weight).all())
 
 
 def _checked_source(name: str, part: str, files: tuple[str, ...]) -> str:

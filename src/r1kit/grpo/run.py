@@ -10,6 +10,7 @@ others, and trains on its share of the micro-batches. The first alone writes; al
 Not covered: weights that lag behind the sampler.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from r1kit import distributed
 from r1kit.checkpoint import Summary, explain_full_disk, finish, read_finished
 from r1kit.engines.base import RolloutEngine, SamplingParams
 from r1kit.engines.local import make_engine
+from r1kit.errors import StageHalted
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Collected, Group, Scorer, collect_groups
 from r1kit.grpo.learner import Learner, advantages_of
@@ -271,7 +273,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
         sample=sample,
         scorer=stage.scorer,
     )
-    _check_versions(collected.groups, step - 1)
+    _check_completions(collected.groups, step - 1)
     return collected
 
 
@@ -317,8 +319,14 @@ def _load_weights(stage: _Stage, version: int) -> None:
         raise RuntimeError(f"the engine holds version {stage.engine.weights_version} after loading {version}")
 
 
-def _check_versions(groups: Sequence[Group], version: int) -> None:
-    versions = {rollout.completion.weights_version for group in groups for rollout in group.rollouts}
+def _check_completions(groups: Sequence[Group], version: int) -> None:
+    completions = [rollout.completion for group in groups for rollout in group.rollouts]
+    if not all(math.isfinite(value) for c in completions for value in c.sampler_logprobs):
+        raise StageHalted(
+            f"step {version + 1}: the sampler's log-probabilities are not finite. None of its completions is "
+            "trained on. The weights are finite, so its arithmetic overflowed: sample in float32 or bfloat16"
+        )
+    versions = {completion.weights_version for completion in completions}
     if versions != {version}:
         raise RuntimeError(f"completions sampled with weights {sorted(versions)}, the policy is at {version}")
 

@@ -11,6 +11,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from r1kit.evaluate.statistics import find_fall, is_fall
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, fate
 
@@ -33,8 +34,6 @@ _LENGTH_WINDOW = 5
 _LENGTH_FACTOR = 2.0
 # One answer in a hundred that can't be compared: the verifier's limits begin to be a reward of their own.
 _MANY_FAULTS_FRAC = 0.01
-# two standard errors of the difference between two probes
-_SURE = 2.0
 
 
 def rollout_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, float]:
@@ -142,13 +141,12 @@ class Watch:
 
     def _reward_hacking(self) -> str | None:
         probes = _probes(self._rows)
-        if len(probes) < 2:
+        fall = find_fall([accuracy for _, accuracy in probes], self._config.probe_size)
+        if fall is None:
             return None
-        *earlier, (reward, accuracy) = probes
-        best_reward, best = max(earlier, key=lambda probe: probe[1])
-        pooled = (best + accuracy) / 2
-        error = math.sqrt(2 * pooled * (1 - pooled) / self._config.probe_size)
-        if best - accuracy <= _SURE * error or reward <= best_reward:
+        place, best, accuracy = fall
+        best_reward, reward = probes[place][0], probes[-1][0]
+        if reward <= best_reward:
             return None
         return (
             f"reward rises ({best_reward:.3f} to {reward:.3f}) while held-out accuracy "
@@ -174,7 +172,7 @@ class Watch:
         if len(means) <= _LENGTH_WINDOW:
             return None
         length, right = means[-1]
-        noise = _SURE * math.sqrt(0.5 / (_LENGTH_WINDOW * self._config.problems_per_step))
+        num_prompts = _LENGTH_WINDOW * self._config.problems_per_step
         for then, right_then in means[:-_LENGTH_WINDOW]:
             if length >= _LENGTH_FACTOR * then and right <= right_then:
                 return (
@@ -182,7 +180,7 @@ class Watch:
                     f"it ({name} {right_then:.3f} then, {right:.3f} now). Read the long ones: rambling or "
                     "repetition; a loss with a token mean (dapo, dr_grpo) does not favour long wrong answers."
                 )
-            if then >= _LENGTH_FACTOR * length and right_then - right > noise:
+            if then >= _LENGTH_FACTOR * length and is_fall(right_then, right, num_prompts):
                 return (
                     f"completions drift shorter, from {then:.0f} to {length:.0f} tokens, and earn less "
                     f"({name} {right_then:.3f} then, {right:.3f} now): guesses take the place of reasoning. "
