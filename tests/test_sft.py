@@ -1,6 +1,7 @@
 """SFT: what is trained, in which order, and that a killed run ends with the same weights to the bit."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r1kit.errors import DataError
+from r1kit.errors import DataError, StageHalted
+from r1kit.losses import LossParts
 from r1kit.metrics import read_metrics
 from r1kit.sft import SftConfig, load_examples, plan_batches, run_sft
 from r1kit.stage import SilentProgress, StageContext
 from r1kit.template import format_chat, format_zero
+from r1kit.train import Trainer
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 SETTINGS = {
@@ -128,6 +131,37 @@ def test_a_run_killed_after_its_last_update_only_writes_the_model(tmp_path):
     assert progress.done == []
     whole, killed = final_weights(tmp_path / "whole"), final_weights(tmp_path / "killed")
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_a_stage_killed_after_its_export_is_not_trained_again(tmp_path, monkeypatch):
+    config = SftConfig.model_validate(SETTINGS)
+    summary = run_sft(make_context(tmp_path, "run"), config)
+    monkeypatch.setattr(Trainer, "update", None)  # would fail
+    assert run_sft(make_context(tmp_path, "run"), config) == summary
+
+
+def test_updates_that_are_not_finite_never_reach_the_weights_and_halt_the_stage(tmp_path, monkeypatch):
+    update, weights = Trainer.update, []
+
+    def poisoned(self, micro_batches, loss_fn):
+        def spoilt(batch):
+            parts = loss_fn(batch)
+            return LossParts(parts.loss * math.nan, parts.metrics) if self.num_updates >= 3 else parts
+
+        weights.append({name: value.clone() for name, value in self.model.state_dict().items()})
+        return update(self, micro_batches, spoilt)
+
+    monkeypatch.setattr(Trainer, "update", poisoned)
+    config = SftConfig.model_validate(SETTINGS)
+    with pytest.raises(StageHalted, match=r"update 6 had loss nan.*not finite 3 times in a row") as halted:
+        run_sft(make_context(tmp_path, "run"), config)
+    # updates 4, 5 and 6 changed nothing; the checkpoint of update 4 would be of a skipped one
+    assert all(torch.equal(weights[3][name], weights[5][name]) for name in weights[3])
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002"
+    assert f"The last good checkpoint: {checkpoint}. The same data and settings would halt" in str(
+        halted.value
+    )
+    assert [row["update/skipped"] for row in read_metrics(tmp_path / "run")] == [0, 0, 0, 1, 1]
 
 
 def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path):

@@ -46,6 +46,14 @@ def test_faults_of_the_verifier_are_shown_where_there_are_any() -> None:
     assert metrics_line(quiet | {"verifier/crashes": 1.0}) == "loss 0.500  verifier crashes 1"
 
 
+def test_groups_that_were_dropped_are_counted_and_said_why() -> None:
+    quiet = {"groups/trained": 16.0, "groups/sampled": 16.0}
+    assert metrics_line(quiet) == ""
+    row = {"groups/trained": 12.0, "groups/sampled": 18.0}
+    row |= {"groups/dropped_all_right": 4.0, "groups/dropped_missing": 2.0, "alarm/entropy": 1.0}
+    assert metrics_line(row) == "groups 12 of 18 (4 all right, 2 missing dropped)  ALARM entropy"
+
+
 def test_phases_are_shares_of_their_sum() -> None:
     assert phase_shares(ROW) == "sampling 75%  training 25%"
     assert phase_shares({"loss": 1.0}) == ""

@@ -1,7 +1,8 @@
 """Checkpoints of a stage in the making: written aside, synced, renamed; a half-written one is never loaded.
 
 A checkpoint is a folder `step-00000123` with `state.pt` and `complete.json` (size and checksum of the
-former). The last two are kept: if the newest turns out damaged, the one before it is loaded.
+former). The last two are kept: if the newest turns out damaged, the one before it is loaded. The summary of
+a stage that has written its model lies in `summary.json`: a kill after that costs nothing of the stage.
 Not here: finished models (`models.save_model`).
 """
 
@@ -18,9 +19,10 @@ from typing import IO, Any, cast
 import torch
 from safetensors import SafetensorError
 
+from r1kit.data.jsonl import sync_folder, write_json
 from r1kit.errors import UserError
 
-_STATE, _COMPLETE = "state.pt", "complete.json"
+_STATE, _COMPLETE, _SUMMARY = "state.pt", "complete.json", "summary.json"
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int = 2) ->
             _write(aside, state)
             shutil.rmtree(path, ignore_errors=True)
             aside.replace(path)
-            _sync_folder(folder)
+            sync_folder(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     for old in sorted(folder.glob("step-*"))[:-keep]:
@@ -67,6 +69,22 @@ def latest_checkpoint(folder: Path) -> Path | None:
 def load_checkpoint(path: Path, *, device: str = "cpu") -> dict[str, Any]:
     """The state that was saved to `path`. Only tensors and plain values are read, never code."""
     return cast(dict[str, Any], torch.load(path / _STATE, map_location=device, weights_only=True))
+
+
+Summary = dict[str, float | int | str]
+
+
+def finish(work_dir: Path, summary: Summary) -> None:
+    """Say that all the stage has to write is written, and let its checkpoints go."""
+    with explain_full_disk(work_dir):
+        write_json(work_dir / _SUMMARY, summary)
+    shutil.rmtree(work_dir / "checkpoints", ignore_errors=True)
+
+
+def read_finished(work_dir: Path) -> Summary | None:
+    """The summary of a stage that wrote all it has to, in an earlier process; else None."""
+    path = work_dir / _SUMMARY
+    return cast(Summary, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 class _HashingFile:
@@ -97,15 +115,7 @@ def _write(folder: Path, state: Mapping[str, Any]) -> None:
         json.dump({"bytes": file.size, "sha256": file.digest.hexdigest()}, marker)
         marker.flush()
         os.fsync(marker.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 def _is_whole(path: Path) -> bool:

@@ -114,10 +114,22 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     try:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
+        for file in aside.iterdir():
+            _sync(file)  # what the stage went back to on a crash is deleted after this
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk know a file's content, or a folder's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def context_length(model: PreTrainedModel) -> int:
@@ -167,7 +179,19 @@ def _load(
             f"{name}: {len(lost)} weights of a {type(model).__name__} are not in its files "
             f"({', '.join(lost[:3])}{', ...' if len(lost) > 3 else ''}); they would be random"
         )
+    broken = [
+        key for key, weight in model.named_parameters() if key not in missing and not _is_finite(weight)
+    ]
+    if broken:
+        raise ModelError(
+            f"{name}: {len(broken)} weights hold numbers that are not finite ({', '.join(broken[:3])}"
+            f"{', ...' if len(broken) > 3 else ''}); whatever made it went wrong, take an earlier checkpoint"
+        )
     return model.to(device), missing
+
+
+def _is_finite(weight: torch.Tensor) -> bool:
+    return bool(torch.isfinite(weight).all())
 
 
 def _checked_source(name: str, part: str, files: tuple[str, ...]) -> str:

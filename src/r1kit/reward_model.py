@@ -22,7 +22,15 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit import distributed
-from r1kit.checkpoint import explain_full_disk, latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.checkpoint import (
+    Summary,
+    explain_full_disk,
+    finish,
+    latest_checkpoint,
+    load_checkpoint,
+    read_finished,
+    save_checkpoint,
+)
 from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import messages_from_json
@@ -35,7 +43,7 @@ from r1kit.models import context_length, load_reward_model, load_tokenizer, save
 from r1kit.rewards.model_rewards import View, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.train import OptimizerConfig, Trainer
+from r1kit.train import NotFinite, OptimizerConfig, Trainer
 from r1kit.types import Problem
 
 Objective = Literal["pairwise", "pointwise"]
@@ -82,8 +90,13 @@ class Example:
         return len(self.rows) * max(len(row) for row in self.rows)
 
 
-def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[str, float | int | str]:
-    """Train and write `model/` and `metrics.jsonl`; the summary has held-out accuracy and calibration."""
+def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summary:
+    """Train and write `model/` and `metrics.jsonl`; the summary has held-out accuracy and calibration.
+
+    Goes on from what a killed run left. Raises `StageHalted` where updates are not finite.
+    """
+    if (finished := read_finished(context.work_dir)) is not None:
+        return finished
     path = context.model_path(config.model)
     tokenizer = load_tokenizer(path)
     seed = derive_seed(context.seed, context.name, "head")
@@ -101,6 +114,13 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[s
     run = _Run(context, config, trainer, training, batches, pad_id=cast(int, tokenizer.pad_token_id))
     last_row = run.train()
     found, logits = run.measure(held_out)
+    summary: Summary = {
+        "updates": len(batches),
+        "examples": len(training),
+        "held_out_examples": len(held_out),
+        "updates_skipped": trainer.num_skipped,
+        **found,
+    }
     if distributed.is_main():
         metrics = MetricsWriter(context.work_dir)
         metrics.write(len(batches), {**last_row, **found})
@@ -109,20 +129,14 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[s
             save_model(model, tokenizer, context.work_dir / "model")
             if config.objective == "pairwise" and logits:
                 write_scale(context.work_dir / "model", scale_of(logits))
-        shutil.rmtree(run.checkpoints, ignore_errors=True)
+        finish(context.work_dir, summary)
     distributed.barrier()
     if "held_out/accuracy" in found:
         accuracy, error = found["held_out/accuracy"], found["held_out/calibration_error"]
         context.progress.note(
             f"held-out accuracy {accuracy:.3f}, calibration error {error:.3f} on {len(held_out)} examples"
         )
-    return {
-        "updates": len(batches),
-        "examples": len(training),
-        "held_out_examples": len(held_out),
-        "updates_skipped": trainer.num_skipped,
-        **found,
-    }
+    return summary
 
 
 def load_examples(
@@ -222,11 +236,15 @@ class _Run:
         metrics = MetricsWriter(self.context.work_dir)
         progress.start(self.context.name, total, "updates")
         for number in range(self.trainer.num_updates + 1, total + 1):
-            row = self._update([self.examples[i] for i in self.batches[number - 1]])
+            try:
+                row = self._update([self.examples[i] for i in self.batches[number - 1]])
+            except NotFinite as error:
+                raise error.at(self.context.work_dir, latest_checkpoint(self.checkpoints)) from None
             if distributed.is_main():
                 with explain_full_disk(self.context.work_dir):
                     metrics.write(number, row)
-                if number % self.config.checkpoint_every == 0 or number == total:
+                due = number % self.config.checkpoint_every == 0 or number == total
+                if due and self.trainer.num_skipped_in_a_row == 0:
                     state = self.trainer.state_dict()
                     save_checkpoint(
                         self.checkpoints, {**state, "step": number, "row": row, "identity": self.identity}

@@ -23,7 +23,15 @@ from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerBase
 
 from r1kit import distributed
-from r1kit.checkpoint import explain_full_disk, latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.checkpoint import (
+    Summary,
+    explain_full_disk,
+    finish,
+    latest_checkpoint,
+    load_checkpoint,
+    read_finished,
+    save_checkpoint,
+)
 from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
@@ -35,7 +43,7 @@ from r1kit.models import context_length, load_model, load_tokenizer, save_model
 from r1kit.prompts import check_chat_template, encode_prompt, encode_response
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.train import OptimizerConfig, Trainer
+from r1kit.train import NotFinite, OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
 
 # DeepSeek-R1 v2, B.4: cosine from 5e-5 to a tenth of it.
@@ -80,8 +88,13 @@ class Example:
         return len(self.prompt_token_ids) + len(self.response_token_ids)
 
 
-def run_sft(context: StageContext, config: SftConfig) -> dict[str, float | int | str]:
-    """Train `config.model` on the data; writes `model/`, `metrics.jsonl` and `counts.json`."""
+def run_sft(context: StageContext, config: SftConfig) -> Summary:
+    """Train `config.model` on the data; writes `model/`, `metrics.jsonl` and `counts.json`.
+
+    Goes on from what a killed run left. Raises `StageHalted` where updates are not finite.
+    """
+    if (finished := read_finished(context.work_dir)) is not None:
+        return finished
     model_path = context.model_path(config.model)
     tokenizer = load_tokenizer(model_path)
     model = load_model(model_path, dtype=context.dtype, device=context.device)
@@ -103,19 +116,21 @@ def run_sft(context: StageContext, config: SftConfig) -> dict[str, float | int |
     trainer = Trainer(model, config.optimizer, total_steps=len(batches))
     run = _Run(context, config, trainer, examples, batches, pad_id=cast(int, tokenizer.pad_token_id))
     last_row = run.train()
-    if distributed.is_main():
-        with explain_full_disk(context.work_dir):
-            save_model(model, tokenizer, context.work_dir / "model")
-        shutil.rmtree(context.work_dir / "checkpoints", ignore_errors=True)
-    distributed.barrier()
-    return {
+    summary: Summary = {
         "updates": len(batches),
         "examples": len(examples),
         "dropped_too_long": counts["dropped_too_long"],
         "tokens": config.epochs * sum(example.num_tokens for example in examples),
         "updates_skipped": trainer.num_skipped,
-        "loss": last_row["loss"],
     }
+    if "loss" in last_row:
+        summary["loss"] = last_row["loss"]
+    if distributed.is_main():
+        with explain_full_disk(context.work_dir):
+            save_model(model, tokenizer, context.work_dir / "model")
+        finish(context.work_dir, summary)
+    distributed.barrier()
+    return summary
 
 
 def load_examples(
@@ -224,7 +239,10 @@ class _Run:
         progress.start(self.context.name, total, "updates")
         with closing(MetricsWriter(self.context.work_dir)) as metrics:
             for number in range(self.trainer.num_updates + 1, total + 1):
-                row = self._update(self.batches[number - 1])
+                try:
+                    row = self._update(self.batches[number - 1])
+                except NotFinite as error:
+                    raise error.at(self.context.work_dir, latest_checkpoint(self.checkpoints)) from None
                 if distributed.is_main():
                     self._write(number, row, metrics)
                 progress.step(number, row)
@@ -233,7 +251,8 @@ class _Run:
     def _write(self, number: int, row: dict[str, float], metrics: MetricsWriter) -> None:
         with explain_full_disk(self.context.work_dir):
             metrics.write(number, row)
-        if number % self.config.checkpoint_every == 0 or number == len(self.batches):
+        due = number % self.config.checkpoint_every == 0 or number == len(self.batches)
+        if due and self.trainer.num_skipped_in_a_row == 0:
             own = {"step": number, "row": row, "identity": self.identity}
             save_checkpoint(self.checkpoints, {**self.trainer.state_dict(), **own})
 

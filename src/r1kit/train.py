@@ -7,6 +7,7 @@ Not covered: what the batches are, when to checkpoint (`checkpoint`), sharding o
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,12 +19,25 @@ from r1kit.losses import LossParts
 from r1kit.models import disable_dropout
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
 
-__all__ = ["OptimizerConfig", "Trainer"]
+__all__ = ["NotFinite", "OptimizerConfig", "Trainer"]
 
 T = TypeVar("T")
 
 # One bad batch can happen; three in a row means that the weights or the data are broken.
 _MAX_SKIPPED_IN_A_ROW = 3
+
+
+class NotFinite(StageHalted):
+    """Loss or gradient were not finite too many times in a row; the weights are those before."""
+
+    def at(self, work_dir: Path, checkpoint: Path | None) -> StageHalted:
+        """The same, with what is left of the stage: its last good checkpoint, its metrics."""
+        good = "there is none yet" if checkpoint is None else str(checkpoint)
+        return StageHalted(
+            f"{self}. The last good checkpoint: {good}. The same data and settings "
+            f"would halt again in the same place: lower the learning rate, or look at what is trained on "
+            f"there ({work_dir / 'metrics.jsonl'} says where it began)"
+        )
 
 
 class Trainer:
@@ -38,7 +52,7 @@ class Trainer:
         self.total_steps = total_steps
         self.num_updates = 0
         self.num_skipped = 0
-        self._skipped_in_a_row = 0
+        self.num_skipped_in_a_row = 0  # where it is not 0, this is no state to go back to
         self._parameters: list[torch.nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = build_optimizer(model, config)
         model.train()
@@ -54,7 +68,7 @@ class Trainer:
 
         Returns `loss`, `grad_norm` (before clipping), `learning_rate`, `update/skipped` and the loss's own
         metrics. Where loss or gradient is not finite the weights stay as they are, and after three such
-        updates in a row `StageHalted` is raised. A skipped update counts for the schedule.
+        updates in a row `NotFinite` is raised. A skipped update counts for the schedule.
         """
         self._optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
@@ -71,7 +85,7 @@ class Trainer:
 
         learning_rate = learning_rate_at(self.config, self.num_updates, self.total_steps)
         is_finite = math.isfinite(norm) and math.isfinite(metrics.get("loss", 0.0))
-        if is_finite:
+        if is_finite and "loss" in metrics:  # else no rank had a row: momentum alone moves nothing
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate
             self._optimizer.step()
@@ -86,13 +100,14 @@ class Trainer:
         }
 
     def _count_skipped(self, is_finite: bool, metrics: dict[str, float], norm: float) -> None:
-        self._skipped_in_a_row = 0 if is_finite else self._skipped_in_a_row + 1
+        self.num_skipped_in_a_row = 0 if is_finite else self.num_skipped_in_a_row + 1
         self.num_skipped += not is_finite
-        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
-            raise StageHalted(
-                f"update {self.num_updates}: loss {metrics.get('loss', math.nan)} and gradient norm {norm} "
-                f"{_MAX_SKIPPED_IN_A_ROW} times in a row. The weights are those before the first of them; "
-                f"lower `learning_rate` ({self.config.learning_rate:g}) and run again"
+        if self.num_skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+            loss = metrics.get("loss", math.nan)
+            raise NotFinite(
+                f"update {self.num_updates} had loss {loss} and gradient norm {norm}, "
+                f"not finite {_MAX_SKIPPED_IN_A_ROW} times in a row. None of these updates reached the "
+                f"weights (learning_rate = {self.config.learning_rate:g})"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,7 +119,7 @@ class Trainer:
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "num_updates": self.num_updates,
             "num_skipped": self.num_skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
+            "skipped_in_a_row": self.num_skipped_in_a_row,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -116,7 +131,7 @@ class Trainer:
             torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
         self.num_updates = state["num_updates"]
         self.num_skipped = state["num_skipped"]
-        self._skipped_in_a_row = state["skipped_in_a_row"]
+        self.num_skipped_in_a_row = state["skipped_in_a_row"]
 
 
 def _join(name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,8 @@ PLAIN_SECONDS = 5.0
 _SAMPLE_CHARACTERS = 700
 _REWARD = "reward/"
 _PHASE = "_seconds"
+_DROPPED = "groups/dropped_"
+_ALARM = "alarm/"
 
 # Metrics worth a place on one line, beside the reward's parts, and how to write them.
 _SHOWN: dict[str, tuple[str, str]] = {
@@ -59,7 +61,19 @@ def metrics_line(row: Mapping[str, float]) -> str:
             parts.append(f"{part} {value:.3f}")
     parts += [f"{label} {row[name]:{spec}}" for name, (label, spec) in _SHOWN.items() if name in row]
     parts += [f"{label} {row[name]:.0f}" for name, label in _FAULTS.items() if row.get(name)]
+    parts += [dropped_groups(row)] if dropped_groups(row) else []
+    alarms = [name.removeprefix(_ALARM) for name in row if name.startswith(_ALARM)]
+    parts += [f"ALARM {', '.join(alarms)}"] if alarms else []
     return "  ".join(parts)
+
+
+def dropped_groups(row: Mapping[str, float]) -> str:
+    """Which groups were sampled for nothing, and why: `groups 2 of 9 (6 all right, 1 all wrong dropped)`."""
+    dropped = {name.removeprefix(_DROPPED): n for name, n in row.items() if name.startswith(_DROPPED) and n}
+    if not dropped:
+        return ""
+    reasons = ", ".join(f"{n:.0f} {reason.replace('_', ' ')}" for reason, n in dropped.items())
+    return f"groups {row['groups/trained']:.0f} of {row['groups/sampled']:.0f} ({reasons} dropped)"
 
 
 def phase_shares(row: Mapping[str, float]) -> str:

@@ -92,6 +92,18 @@ def test_a_killed_evaluation_goes_on_and_samples_nothing_twice(
     assert again["reasoning"] == whole["reasoning"]
 
 
+def test_one_killed_after_its_last_write_is_not_sampled_again_and_another_one_is(
+    model_path, problem_sets, tmp_path, monkeypatch
+):
+    sets = {"held_out": problem_sets["held_out"]}
+    summary = run(model_path, sets, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "sample_logged", None)  # would fail
+        assert run(model_path, sets, tmp_path) == summary
+    fewer = {"held_out": problem_sets["held_out"][:3]}
+    assert run(model_path, fewer, tmp_path)["reasoning"]["num_samples"] == 12
+
+
 def test_a_log_of_another_request_is_not_taken_up(model_path, problem_sets, tmp_path):
     sets = {"held_out": problem_sets["held_out"]}
     with pytest.raises(KeyboardInterrupt):

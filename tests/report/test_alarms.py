@@ -1,11 +1,11 @@
-"""The reward-hacking alarm rings where reward and truth part, and nowhere else."""
+"""What rang in training is told; the hacking alarm rings where reward and truth part, and nowhere else."""
 
 import json
 
 import pytest
 
 from r1kit.data.jsonl import write_jsonl
-from r1kit.report.alarms import reward_hacking, verifier_faults
+from r1kit.report.alarms import reward_hacking, training_alarms, verifier_faults
 from r1kit.report.reader import read_run
 from r1kit.report.sections import alarms_section
 from tests.report.synthetic import write_manifest
@@ -32,7 +32,7 @@ def make(tmp_path, rewards, probes, general=None):
     ("rewards", "probes", "alarm"),
     [
         ((0.2, 0.5, 0.9), (0.5, 0.8, 0.9), False),  # both rise
-        ((0.2, 0.5, 0.9), (0.5, 0.8, 0.6), True),  # reward rises, the probe falls from its best
+        ((0.2, 0.5, 0.9), (0.5, 0.8, 0.5), True),  # reward rises, the probe falls from its best
         ((0.9, 0.5, 0.2), (0.8, 0.7, 0.5), False),  # both fall: bad, but no hacking
         ((0.2, 0.5, 0.9), (0.5, 0.8, 0.75), False),  # a fall within noise
     ],
@@ -68,3 +68,24 @@ def test_answers_that_the_verifier_could_not_compare(tmp_path, timeouts, alarm):
     html = alarms_section(run)
     assert ("could not be compared by the math verifier" in html) is (alarm is True)
     assert (f"{sum(timeouts)} time-outs and 0 crashes in 256 answers" in html) is (alarm is not None)
+
+
+def test_what_rang_while_a_policy_was_trained_is_in_the_report(tmp_path):
+    rows = [
+        {"step": step, "completion/length_mean": 40.0, "policy/entropy": entropy, "kl/ref": 0.1}
+        for step, entropy in ((1, 1.2), (2, 0.1), (3, 0.05), (4, 0.08))
+    ]
+    for name, ringing in (("zero", (3, 4)), ("dev2", ())):
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, name, "grpo", 0, {"model": "base"})
+        marked = [row | ({"alarm/entropy": 1.0} if row["step"] in ringing else {}) for row in rows]
+        write_jsonl(tmp_path / name / "metrics.jsonl", marked)
+    run = read_run(tmp_path)
+    loud, quiet = sorted(training_alarms(run), key=lambda finding: not finding.alarm)
+    assert (loud.stage, loud.text) == (
+        "zero",
+        "entropy collapse in 2 of 4 rows, first at step 3: policy/entropy 0.05 at its worst",
+    )
+    assert (quiet.stage, quiet.alarm) == ("dev2", False)
+    assert quiet.text == "policy/entropy 1.2 → 0.08; completion/length_mean 40 → 40; kl/ref 0.1 → 0.1"
+    assert "Alarm in zero: an alarm rang while a policy was trained" in alarms_section(run)

@@ -30,7 +30,12 @@ def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[tuple[int, di
             if torn_tail and not raw.endswith(b"\n"):
                 return
             if raw.strip():
-                yield number, _parse(raw, path, number)
+                try:
+                    yield number, _parse(raw, path, number)
+                except DataError as error:
+                    if not torn_tail:
+                        raise
+                    raise DataError(f"{error}. The log is damaged; delete this line and run again") from None
 
 
 def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -64,6 +69,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
     return num_rows
@@ -79,8 +85,18 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk know the names in a folder: a rename outlives a power cut only then."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

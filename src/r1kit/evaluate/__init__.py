@@ -6,6 +6,7 @@ Every model is asked the same problems with the same seeds, so that two can be c
 (`paired_difference`).
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,8 @@ from pydantic import Field
 
 from r1kit.ask_log import LoggedJudge
 from r1kit.config import Config
-from r1kit.data.jsonl import read_jsonl, write_jsonl
+from r1kit.data.jsonl import read_jsonl, write_json, write_jsonl
+from r1kit.data.records import problem_to_json
 from r1kit.engines.base import SamplingParams
 from r1kit.errors import DataError
 from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
@@ -47,6 +49,7 @@ __all__ = [
 
 GENERATIONS_NAME = "generations.jsonl"
 SUMMARY_NAME = "summary.json"
+FINISHED_NAME = "finished.json"  # what the summary is of; written last
 VERDICTS_NAME = "verdicts.jsonl"  # a judge's, by the content of what was asked
 
 
@@ -90,12 +93,17 @@ def evaluate_model(
     progress = progress or SilentProgress()
     work_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    own_judge = judge is not None
     if judge is None and config.judge is not None:
         judge = OpenAIJudge(config.judge)
     asked = plan_samples(problem_sets, samples=config.samples, general_samples=config.general_samples)
     sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
     request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
-    begin_log(work_dir, {**request, "dtype": dtype, **sampling})
+    begin_log(work_dir, {**request, "dtype": dtype, **sampling}, results=(FINISHED_NAME,))
+    finished = {"of": _digest(asked, config, request)}
+    if not own_judge and _is_finished(work_dir, finished):
+        before: dict[str, Any] = json.loads((work_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
+        return before
     rollouts = _sample(model_path, asked, config, style, seed, dtype, device, max_rows, work_dir, progress)
     sampled = time.monotonic()
     progress.note(f"grading {len(rollouts)} samples")
@@ -117,7 +125,8 @@ def evaluate_model(
         **summarise(graded, num_bootstrap=config.num_bootstrap, seed=derive_seed(seed, "bootstrap")),
     }
     write_jsonl(work_dir / GENERATIONS_NAME, map(graded_to_json, graded))
-    (work_dir / SUMMARY_NAME).write_text(json.dumps(summary, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_json(work_dir / SUMMARY_NAME, summary)
+    write_json(work_dir / FINISHED_NAME, finished)
     (work_dir / LOG_NAME).unlink()
     return summary
 
@@ -163,6 +172,21 @@ def _sample(
         )
     finally:
         engine.close()
+
+
+def _digest(asked: Sequence[Asked], config: EvalConfig, request: Mapping[str, Any]) -> str:
+    """A hash of all that the numbers depend on."""
+    digest = hashlib.sha256(json.dumps([config.model_dump(mode="json"), request]).encode())
+    for one in asked:
+        row = [one.problem_set, problem_to_json(one.problem), one.sample]
+        digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _is_finished(work_dir: Path, finished: Mapping[str, str]) -> bool:
+    """Whether an earlier process did all of this, and was killed before its folder was put into place."""
+    path = work_dir / FINISHED_NAME
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == finished
 
 
 def _check(problem_sets: Mapping[str, Sequence[Problem]]) -> None:

@@ -94,13 +94,17 @@ def sample_logged(
     ]
 
 
-def begin_log(work_dir: Path, request: Mapping[str, Any]) -> None:
-    """Keep the log of an interrupted evaluation if it is of the same request, else begin a new one."""
+def begin_log(work_dir: Path, request: Mapping[str, Any], *, results: Sequence[str] = ()) -> None:
+    """Keep the log of an interrupted evaluation if it is of the same request, else begin a new one.
+
+    `results` are files that were made from the log, and go with it.
+    """
     path = work_dir / REQUEST_NAME
     text = json.dumps(request, ensure_ascii=False, sort_keys=True, indent=1)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    (work_dir / LOG_NAME).unlink(missing_ok=True)
+    for name in (LOG_NAME, *results):
+        (work_dir / name).unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8")
 
 

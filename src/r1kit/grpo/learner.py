@@ -6,6 +6,7 @@ bit. With several ranks each has all groups; micro-batches are cut as for one ra
 """
 
 import copy
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -253,11 +254,14 @@ def split_rows(rows: Sequence[Row], num_mini_batches: int, *, seed: int) -> list
 def average_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     """Metrics of several updates as one row: the mean, of `_max` the largest, of `update/skipped` the sum.
 
-    An update without rows has no policy metrics, and is left out of their mean.
+    An update without rows has no policy metrics, and is left out of their mean; so are values that are not
+    finite, of updates that were skipped.
     """
     row: dict[str, float] = {}
     for name in sorted({name for update in updates for name in update}):
-        values = [update[name] for update in updates if name in update]
+        values = [v for update in updates if (v := update.get(name)) is not None and math.isfinite(v)]
+        if not values:
+            continue
         if name.endswith("_max"):
             row[name] = max(values)
         elif name == "update/skipped":

@@ -1,36 +1,43 @@
 """The GRPO stage: sample, score, log, update, load the new weights into the sampler; again.
 
-In the work folder: `rollouts/step-00001.jsonl` (committed before the step's updates), `metrics.jsonl`, `tb/`,
+In the work folder: `rollouts/` (the log of steps, committed before a step's updates), `metrics.jsonl`, `tb/`,
 `checkpoints/`, and at the end `model/`. A killed stage goes on from the last checkpoint: steps that are in
 the log are replayed - their updates are done again, nothing is sampled or judged again - and the weights it
 ends with are equal to the bit to those of a run that was not killed (same machine and number of threads).
+A stage that halted goes back to its last good checkpoint (`resume`).
 With several ranks each runs this: it samples and scores its share of a step's groups, gets those of the
 others, and trains on its share of the micro-batches. The first alone writes; all read what it wrote.
 Not covered: weights that lag behind the sampler.
 """
 
-import json
-import shutil
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit import distributed
-from r1kit.checkpoint import explain_full_disk, latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.checkpoint import Summary, explain_full_disk, finish, read_finished
 from r1kit.engines.base import RolloutEngine, SamplingParams
 from r1kit.engines.local import make_engine
+from r1kit.errors import StageHalted
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Collected, Group, Scorer, collect_groups
 from r1kit.grpo.learner import Learner, advantages_of
-from r1kit.grpo.step_log import read_step_log, write_step_log
+from r1kit.grpo.resume import (
+    go_back,
+    load_progress,
+    rollouts_dir,
+    sampling_seed,
+    save_progress,
+)
+from r1kit.grpo.step_log import read_measured, read_step_log, write_step_log
 from r1kit.grpo.stream import ProblemStream, mix
 from r1kit.grpo.watch import Watch, rollout_metrics
-from r1kit.metrics import MetricsWriter, read_metrics
+from r1kit.metrics import MetricsWriter
 from r1kit.models import load_model, load_tokenizer, pick_device, save_model
 from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
@@ -40,9 +47,9 @@ from r1kit.rewards.judge import JudgeReward, OpenAIJudge
 from r1kit.rollouts import sample_rollouts
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
+from r1kit.train import NotFinite
 from r1kit.types import Problem, Rollout
 
-Summary = dict[str, float | int | str]
 EngineFactory = Callable[..., RolloutEngine]
 
 
@@ -59,14 +66,11 @@ class _Stage:
     rewards: Mapping[str, Reward]
     scorer: Scorer
     probe: Sequence[Problem]
+    sampling_seed: int
 
     @property
     def rollouts_dir(self) -> Path:
-        return self.context.work_dir / "rollouts"
-
-    @property
-    def checkpoints_dir(self) -> Path:
-        return self.context.work_dir / "checkpoints"
+        return rollouts_dir(self.context.work_dir)
 
 
 def run_grpo(
@@ -77,10 +81,8 @@ def run_grpo(
     Goes on from what a killed run left in the work folder. Raises `StageHalted` when too many rewards are
     missing or updates are not finite, and `UserError` for names, models and prompts that can't be used.
     """
-    summary_path = context.work_dir / "summary.json"
-    if summary_path.exists():
-        summary: Summary = json.loads(summary_path.read_text(encoding="utf-8"))
-        return summary
+    if (finished := read_finished(context.work_dir)) is not None:
+        return finished
     stage = _prepare(context, config, engine_factory)
     try:
         rows = _train(stage)
@@ -91,10 +93,7 @@ def run_grpo(
     if distributed.is_main():
         with explain_full_disk(context.work_dir):
             save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model")
-            aside = summary_path.with_suffix(".tmp")
-            aside.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-            aside.replace(summary_path)
-        shutil.rmtree(stage.checkpoints_dir, ignore_errors=True)
+        finish(context.work_dir, summary)
     distributed.barrier()
     return summary
 
@@ -122,6 +121,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
         rewards=rewards,
         scorer=Scorer(rewards),
         probe=probe_stream.take(["probe"] * num_probes) if probe_stream is not None else [],
+        sampling_seed=sampling_seed(context.work_dir, context.seed),
     )
 
 
@@ -153,32 +153,43 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _train(stage: _Stage) -> list[dict[str, float]]:
     """All steps from where the work folder stands; every row of metrics, of earlier processes too."""
-    config, progress = stage.config, stage.context.progress
-    earlier = {int(row["step"]): row for row in read_metrics(stage.context.work_dir)}
-    first = _resume(stage) + 1
+    config, context, progress = stage.config, stage.context, stage.context.progress
+    done, earlier = load_progress(context.work_dir, stage.learner, stage.stream, progress)
     distributed.barrier()  # all have read what the first rank is about to write on
-    rows = [row for step, row in sorted(earlier.items()) if step < first]
-    watch = Watch(config)
-    for row in rows:
-        watch.alarms(row)
-    writer = MetricsWriter(stage.context.work_dir)
+    rows: list[dict[str, float]] = []
+    watch = Watch(config, dtype=context.dtype)
+    writer = MetricsWriter(context.work_dir)
     is_main = distributed.is_main()
-    progress.start(stage.context.name, config.steps, "steps")
+
+    def keep(step: int, values: Mapping[str, float], groups: Sequence[Group] = ()) -> dict[str, float]:
+        """Into the metrics, and past the watch; what an earlier process wrote stays as it is."""
+        row = {"step": float(step), **values}
+        fresh = watch.alarms(row, groups)
+        if step not in earlier:
+            row |= {f"alarm/{name}": 1.0 for name in watch.ringing}
+            for alarm in fresh:
+                progress.note(f"{context.name}, step {step}: {alarm}")
+            if is_main:
+                with explain_full_disk(context.work_dir):
+                    writer.write(step, _values(row))
+        rows.append(row)
+        return row
+
+    progress.start(context.name, config.steps, "steps")
     try:
-        if first == 1 and stage.probe:
-            rows.append(earlier.get(0) or {"step": 0.0, **_probe(stage, 0)})
-            if is_main:
-                writer.write(0, _values(rows[-1]))
-            watch.alarms(rows[-1])
-        for step in range(first, config.steps + 1):
-            row, groups = _step(stage, step, earlier.get(step))
-            rows.append({"step": float(step), **row})
-            if is_main:
-                writer.write(step, row)
-            for alarm in watch.alarms(row, groups):
-                progress.note(f"{stage.context.name}, step {step}: {alarm}")
-            if is_main and step % config.checkpoint_every == 0 and step < config.steps:
-                _save(stage, step)
+        if stage.probe and (done == 0 or 0 in earlier):
+            keep(0, earlier.get(0) or _probe(stage, 0))
+        for step in sorted(step for step in earlier if 0 < step <= done):
+            keep(step, earlier[step])
+        for step in range(done + 1, config.steps + 1):
+            try:
+                values, groups = _step(stage, step, earlier.get(step))
+            except NotFinite as error:
+                raise go_back(context.work_dir, step, error) from None
+            row = keep(step, values, groups)
+            is_good = stage.learner.trainer.num_skipped_in_a_row == 0
+            if is_main and is_good and step % config.checkpoint_every == 0 and step < config.steps:
+                save_progress(context.work_dir, step, stage.learner, stage.stream)
             if step % config.sample_every == 0 or step == 1:
                 progress.sample(_example(groups))
             progress.step(step, row)
@@ -204,10 +215,10 @@ def _step(
         times |= {name: float(count) for name, count in faults.items()}
         advantages = advantages_of(groups, stage.config)
         if distributed.is_main():
-            write_step_log(stage.rollouts_dir, step, groups, advantages)
+            write_step_log(stage.rollouts_dir, step, groups, advantages, times)
     else:
         stage.stream.skip([group.problem_set for group in groups])
-        advantages, times = advantages_of(groups, stage.config), {}
+        advantages, times = advantages_of(groups, stage.config), read_measured(stage.rollouts_dir, step)
     train_start = time.perf_counter()
     row = {
         **rollout_metrics(groups, stage.config),
@@ -245,7 +256,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
             group_size=config.group_size,
             params=params,
             style=config.prompt_style,
-            seed=context.seed,
+            seed=stage.sampling_seed,
             stage=context.name,
             step=step,
             wave=wave,
@@ -262,7 +273,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
         sample=sample,
         scorer=stage.scorer,
     )
-    _check_versions(collected.groups, step - 1)
+    _check_completions(collected.groups, step - 1)
     return collected
 
 
@@ -308,8 +319,14 @@ def _load_weights(stage: _Stage, version: int) -> None:
         raise RuntimeError(f"the engine holds version {stage.engine.weights_version} after loading {version}")
 
 
-def _check_versions(groups: Sequence[Group], version: int) -> None:
-    versions = {rollout.completion.weights_version for group in groups for rollout in group.rollouts}
+def _check_completions(groups: Sequence[Group], version: int) -> None:
+    completions = [rollout.completion for group in groups for rollout in group.rollouts]
+    if not all(math.isfinite(value) for c in completions for value in c.sampler_logprobs):
+        raise StageHalted(
+            f"step {version + 1}: the sampler's log-probabilities are not finite. None of its completions is "
+            "trained on. The weights are finite, so its arithmetic overflowed: sample in float32 or bfloat16"
+        )
+    versions = {completion.weights_version for completion in completions}
     if versions != {version}:
         raise RuntimeError(f"completions sampled with weights {sorted(versions)}, the policy is at {version}")
 
@@ -332,26 +349,6 @@ def _probe(stage: _Stage, step: int) -> dict[str, float]:
     values = stage.rewards["accuracy"]([rollout for group in groups for rollout in group])
     known = [value for found in distributed.gather(values) for value in found if value is not None]
     return {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
-
-
-def _resume(stage: _Stage) -> int:
-    """Load the last checkpoint where there is one; the step it was made after, or 0."""
-    path = latest_checkpoint(stage.checkpoints_dir)
-    if path is None:
-        return 0
-    state = load_checkpoint(path)
-    stage.learner.load_state_dict(state["learner"])
-    stage.stream.positions = dict(state["positions"])
-    return int(state["step"])
-
-
-def _save(stage: _Stage, step: int) -> None:
-    state: dict[str, Any] = {
-        "step": step,
-        "learner": stage.learner.state_dict(),
-        "positions": stage.stream.positions,
-    }
-    save_checkpoint(stage.checkpoints_dir, state)
 
 
 def _values(row: Mapping[str, float]) -> dict[str, float]:

@@ -1,22 +1,31 @@
 """The log of steps: what was sampled and how it was rewarded, on disk before it is trained on.
 
 `step-00001.jsonl` holds one row per rollout, in the order (group, sample): the rollout's own fields, `reward`
-(its breakdown), `advantage` (null where it was not trained on), `problem_set` and `wave`. A file is there
-whole or not at all. From the first update on a crash loses nothing: the step is replayed from here. Sampler
-logprobs have nine digits, which give a float32 back to the bit.
+(its breakdown), `advantage` (null where it was not trained on), `problem_set` and `wave`. Sampler logprobs
+have nine digits, which give a float32 back to the bit. `index.jsonl` gets one line per step once its file is
+in place: with that line the step is committed, and from then on a crash loses nothing of it. The line holds
+the file's size and checksum, and what was measured while sampling (times, faults of verifiers), which could
+not be had again. A later line of the same step replaces an earlier one.
 """
 
-from collections.abc import Sequence
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from r1kit.checkpoint import explain_full_disk
-from r1kit.data.jsonl import read_jsonl, write_jsonl
+from r1kit.data.jsonl import append_jsonl, read_jsonl, write_jsonl
 from r1kit.data.records import breakdown_from_json, breakdown_to_json, rollout_from_json, rollout_to_json
+from r1kit.errors import DataError
 from r1kit.grpo.groups import Group
 
 Advantages = Sequence[Sequence[float | None]]
+
+_INDEX = "index.jsonl"
+DAMAGED = "damaged"
+"""The folder, beside the steps, into which those go that can't be used any more."""
 
 
 def step_log_path(folder: Path, step: int) -> Path:
@@ -24,7 +33,13 @@ def step_log_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:05d}.jsonl"
 
 
-def write_step_log(folder: Path, step: int, groups: Sequence[Group], advantages: Advantages) -> None:
+def write_step_log(
+    folder: Path,
+    step: int,
+    groups: Sequence[Group],
+    advantages: Advantages,
+    measured: Mapping[str, float] | None = None,
+) -> None:
     """Commit a step; advantages are per group and rollout. A full disk is a `UserError`."""
     rows: list[dict[str, Any]] = []
     for group, values in zip(groups, advantages, strict=True):
@@ -42,15 +57,24 @@ def write_step_log(folder: Path, step: int, groups: Sequence[Group], advantages:
                 }
             )
     folder.mkdir(parents=True, exist_ok=True)
+    path = step_log_path(folder, step)
     with explain_full_disk(folder):
-        write_jsonl(step_log_path(folder, step), rows)
+        write_jsonl(path, rows)
+        line = {"step": step, "rows": len(rows), **_stamp(path), "measured": dict(measured or {})}
+        append_jsonl(folder / _INDEX, [line])
 
 
 def read_step_log(folder: Path, step: int) -> list[Group] | None:
-    """The groups of a step as they were committed; None where it was not."""
-    path = step_log_path(folder, step)
-    if not path.exists():
+    """The groups of a step as they were committed; None where it was not.
+
+    Raises `DataError` where the file is not what was committed.
+    """
+    line = _index(folder).get(step)
+    if line is None:
         return None
+    path = step_log_path(folder, step)
+    if not _is_whole(path, line):
+        raise DataError(f"{path}: not as it was written (size or checksum differs)")
     rows = (row for _, row in read_jsonl(path))
     groups: list[Group] = []
     for _, members in groupby(rows, key=lambda row: row["group"]):
@@ -64,3 +88,65 @@ def read_step_log(folder: Path, step: int) -> list[Group] | None:
             )
         )
     return groups
+
+
+def committed_steps(folder: Path) -> set[int]:
+    """The steps that are in the log."""
+    return set(_index(folder))
+
+
+def read_measured(folder: Path, step: int) -> dict[str, float]:
+    """What was measured while a committed step was sampled."""
+    return dict(_index(folder)[step]["measured"])
+
+
+def put_damaged_aside(folder: Path, first: int) -> int | None:
+    """From step `first` on, the first step that is lost or not as it was written any more; None if none is.
+
+    It is moved into the folder `damaged`, and so are all after it: they were sampled from weights that can't
+    be had back without it. They have to be sampled again.
+    """
+    index = _index(folder)
+    for step in range(first, max(index, default=0) + 1):
+        if step not in index or not _is_whole(step_log_path(folder, step), index[step]):
+            put_aside(folder, step, DAMAGED)
+            return step
+    return None
+
+
+def put_aside(folder: Path, first: int, name: str) -> int:
+    """Move the steps from `first` on into the folder `name`, as if never committed; how many they were.
+
+    What is there already under the same name is replaced.
+    """
+    index = _index(folder)
+    steps = [step for step in index if step >= first]
+    if not steps:
+        return 0
+    aside = folder / name
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    with explain_full_disk(folder):
+        # first the index: a step that is not in it is not committed, whatever files there are
+        write_jsonl(folder / _INDEX, [line for step, line in sorted(index.items()) if step < first])
+    for step in steps:
+        path = step_log_path(folder, step)
+        if path.exists():
+            path.replace(aside / path.name)
+    return len(steps)
+
+
+def _index(folder: Path) -> dict[int, dict[str, Any]]:
+    path = folder / _INDEX
+    if not path.exists():
+        return {}
+    return {int(row["step"]): row for _, row in read_jsonl(path, torn_tail=True)}
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _is_whole(path: Path, line: Mapping[str, Any]) -> bool:
+    return path.is_file() and _stamp(path) == {"bytes": line["bytes"], "sha256": line["sha256"]}

@@ -1,14 +1,17 @@
 """A step in numbers, and alarms: what a person should look at while a policy is trained.
 
 The numbers of rewards and lengths are those of the first wave, before anything is dropped: later waves hold
-only problems that took the place of others. An alarm is raised when it begins to hold, and not again until it
-has ceased to.
+only problems that took the place of others. An alarm is said when it begins to hold, and not again until it
+has ceased to; while it holds it is in the metrics, as `alarm/<name>`. What is compared over steps is compared
+within one point of the schedules: other problems, rewards or limits have other numbers.
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from r1kit.evaluate.statistics import find_fall, is_fall
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, fate
 
@@ -18,10 +21,19 @@ _COLLAPSED_ENTROPY_FRAC = 0.1
 _MANY_TRUNCATED_FRAC = 0.25
 # log(1.5): a sampled token's probability is half again what the trainer takes it for. In float32 it is 1e-4.
 _LARGE_LOGRATIO = 0.4
+# In half precision single tokens differ by more, without harm: there the mean over tokens decides. Rounding
+# of bfloat16 makes it about 0.01.
+_LARGE_MEAN_LOGRATIO = 0.05
+# KL to the reference, in nats a token. Healthy runs stay below 1; a jump to ten times what it was is a policy
+# that has left the reference's neighbourhood within a step, unless it is tiny still.
+_LARGE_KL = 3.0
+_KL_JUMP, _KL_JUMP_FROM = 10.0, 0.1
+_KL_ROWS = 20
+# Steps whose mean is compared, and the factor that makes a change of length a drift.
+_LENGTH_WINDOW = 5
+_LENGTH_FACTOR = 2.0
 # One answer in a hundred that can't be compared: the verifier's limits begin to be a reward of their own.
 _MANY_FAULTS_FRAC = 0.01
-# two standard errors of the difference between two probes
-_SURE = 2.0
 
 
 def rollout_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, float]:
@@ -55,6 +67,8 @@ def rollout_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, fl
 def _fate_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, float]:
     first = Counter(fate(group, config) for group in groups if group.wave == 0)
     num_first = sum(first.values())
+    every = Counter(fate(group, config) for group in groups)
+    dropped = [kind for kind in every if kind is not Fate.USEFUL]
     constant = first[Fate.ALL_RIGHT] + first[Fate.ALL_WRONG] + first[Fate.SAME_REWARD]
     return {
         "groups/constant_frac": constant / num_first,
@@ -62,7 +76,8 @@ def _fate_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, floa
         "groups/all_wrong_frac": first[Fate.ALL_WRONG] / num_first,
         "groups/sampled": float(len(groups)),
         "groups/resampled": float(len(groups) - num_first),
-        "groups/trained": float(sum(fate(group, config) is Fate.USEFUL for group in groups)),
+        "groups/trained": float(every[Fate.USEFUL]),
+        **{f"groups/dropped_{kind.name.lower()}": float(every[kind]) for kind in Fate if kind in dropped},
     }
 
 
@@ -71,27 +86,47 @@ def _mean(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 class Watch:
-    """Reads the rows of a stage as they come, and says what is wrong with them."""
+    """Reads the rows of a stage as they come, and says what is wrong with them.
 
-    def __init__(self, config: GrpoConfig) -> None:
+    A row has its `step`. `dtype` is the precision that the policy is trained in.
+    """
+
+    def __init__(self, config: GrpoConfig, *, dtype: str = "float32") -> None:
         self._config = config
-        self._rows: list[Mapping[str, float]] = []
-        self._ringing: set[str] = set()
+        self._dtype = dtype
+        self._rows: list[Mapping[str, float]] = []  # since the schedules last changed
+        self._in_force: object = None
+        self._first_entropy = 0.0
+        self.ringing: list[str] = []
+        """The alarms that hold at the last row."""
 
     def alarms(self, row: Mapping[str, float], groups: Sequence[Group] = ()) -> list[str]:
         """What begins to be wrong with this row. `groups` are its step's, to explain an empty step."""
-        self._rows.append(row)
+        self._take(row)
         found = {
             "empty": self._nothing_to_learn(row, groups),
             "hacking": self._reward_hacking(),
             "entropy": self._entropy_collapse(row),
+            "length": self._length_drift(),
+            "kl": self._kl_blow_up(row),
             "truncated": self._truncation(row),
-            "logratio": self._mismatch(row),
+            "mismatch": self._mismatch(row),
             "verifier": self._verifier_faults(row),
         }
-        fresh = [text for name, text in found.items() if text is not None and name not in self._ringing]
-        self._ringing = {name for name, text in found.items() if text is not None}
+        holding = {name: text for name, text in found.items() if text is not None}
+        fresh = [text for name, text in holding.items() if name not in self.ringing]
+        self.ringing = list(holding)
         return fresh
+
+    def _take(self, row: Mapping[str, float]) -> None:
+        config, step = self._config, int(row.get("step", len(self._rows)))
+        in_force = (config.weights_at(step), config.shares_at(step), config.max_new_tokens_at(max(step, 1)))
+        if in_force != self._in_force:
+            self._in_force = in_force
+            # the probe before the first step belongs to what comes
+            self._rows = [r for r in self._rows if r.get("step") == 0 and step == 1]
+        self._rows.append(row)
+        self._first_entropy = self._first_entropy or row.get("policy/entropy", 0.0)
 
     def _nothing_to_learn(self, row: Mapping[str, float], groups: Sequence[Group]) -> str | None:
         if row.get("groups/trained", 1.0) > 0:
@@ -105,28 +140,64 @@ class Watch:
         )
 
     def _reward_hacking(self) -> str | None:
-        probes = [row for row in self._rows if "eval/held_out_accuracy" in row and "reward/mean" in row]
-        if len(probes) < 2:
+        probes = _probes(self._rows)
+        fall = find_fall([accuracy for _, accuracy in probes], self._config.probe_size)
+        if fall is None:
             return None
-        best, last = max(probes[:-1], key=lambda row: row["eval/held_out_accuracy"]), probes[-1]
-        before, now = best["eval/held_out_accuracy"], last["eval/held_out_accuracy"]
-        pooled = (before + now) / 2
-        error = math.sqrt(2 * pooled * (1 - pooled) / self._config.probe_size)
-        if before - now <= _SURE * error or last["reward/mean"] <= best["reward/mean"]:
+        place, best, accuracy = fall
+        best_reward, reward = probes[place][0], probes[-1][0]
+        if reward <= best_reward:
             return None
         return (
-            f"reward rises ({best['reward/mean']:.3f} to {last['reward/mean']:.3f}) while held-out accuracy "
-            f"falls ({before:.2f} to {now:.2f} on {self._config.probe!r}). The policy may be exploiting a "
+            f"reward rises ({best_reward:.3f} to {reward:.3f}) while held-out accuracy "
+            f"falls ({best:.2f} to {accuracy:.2f} on {self._config.probe!r}). The policy may be exploiting a "
             "reward: read its samples, stop earlier, or lower that reward's weight."
         )
 
     def _entropy_collapse(self, row: Mapping[str, float]) -> str | None:
-        first = next((r["policy/entropy"] for r in self._rows if "policy/entropy" in r), 0.0)
+        first = self._first_entropy
         if row.get("policy/entropy", first) >= _COLLAPSED_ENTROPY_FRAC * first:
             return None
         return (
             f"entropy has collapsed, from {first:.3f} to {row['policy/entropy']:.4f} nats a token: samples "
             "hardly differ any more. Raise kl_coef or temperature, or lower the learning rate."
+        )
+
+    def _length_drift(self) -> str | None:
+        """Longer than when it was as often right; or shorter, and less often right than it was."""
+        name = "reward/accuracy" if any("reward/accuracy" in row for row in self._rows) else "reward/mean"
+        rows = [row for row in self._rows if "completion/length_mean" in row and name in row]
+        windows = [rows[end - _LENGTH_WINDOW : end] for end in range(_LENGTH_WINDOW, len(rows) + 1)]
+        means = [(_mean_of(w, "completion/length_mean"), _mean_of(w, name)) for w in windows]
+        if len(means) <= _LENGTH_WINDOW:
+            return None
+        length, right = means[-1]
+        num_prompts = _LENGTH_WINDOW * self._config.problems_per_step
+        for then, right_then in means[:-_LENGTH_WINDOW]:
+            if length >= _LENGTH_FACTOR * then and right <= right_then:
+                return (
+                    f"completions drift longer, from {then:.0f} to {length:.0f} tokens, and earn no more for "
+                    f"it ({name} {right_then:.3f} then, {right:.3f} now). Read the long ones: rambling or "
+                    "repetition; a loss with a token mean (dapo, dr_grpo) does not favour long wrong answers."
+                )
+            if then >= _LENGTH_FACTOR * length and is_fall(right_then, right, num_prompts):
+                return (
+                    f"completions drift shorter, from {then:.0f} to {length:.0f} tokens, and earn less "
+                    f"({name} {right_then:.3f} then, {right:.3f} now): guesses take the place of reasoning. "
+                    "A token-mean loss (dapo, dr_grpo) or a lower learning rate may help."
+                )
+        return None
+
+    def _kl_blow_up(self, row: Mapping[str, float]) -> str | None:
+        now = row.get("kl/ref", 0.0)
+        before = [r["kl/ref"] for r in self._rows[:-1] if "kl/ref" in r][-_KL_ROWS:]
+        usual = statistics.median(before) if len(before) >= _LENGTH_WINDOW else math.inf
+        if now <= _LARGE_KL and (now <= _KL_JUMP_FROM or now <= _KL_JUMP * usual):
+            return None
+        since = f", where {usual:.3f} was usual" if usual < math.inf else ""
+        return (
+            f"KL to the reference is {now:.3f} nats a token{since}: the policy has left it behind. Lower the "
+            "learning rate or clip_eps, raise kl_coef, or refresh the reference more often."
         )
 
     def _truncation(self, row: Mapping[str, float]) -> str | None:
@@ -138,11 +209,14 @@ class Watch:
         )
 
     def _mismatch(self, row: Mapping[str, float]) -> str | None:
-        if row.get("sampler/logratio_max", 0.0) <= _LARGE_LOGRATIO:
+        mean, largest = row.get("sampler/logratio_mean", 0.0), row.get("sampler/logratio_max", 0.0)
+        is_large = self._dtype == "float32" and largest > _LARGE_LOGRATIO
+        if mean <= _LARGE_MEAN_LOGRATIO and not is_large:
             return None
         return (
-            f"sampler and trainer disagree: log-probabilities of sampled tokens differ by up to "
-            f"{row['sampler/logratio_max']:.2f}. Sample in the precision that is trained in."
+            f"sampler and trainer disagree: log-probabilities of sampled tokens differ by {mean:.3f} on "
+            f"average, and by up to {largest:.2f}. Sample in the precision that is trained in, or set "
+            "importance_correction."
         )
 
     def _verifier_faults(self, row: Mapping[str, float]) -> str | None:
@@ -155,3 +229,31 @@ class Watch:
             f"{num_completions:.0f} answers, which are scored 0: read them in the step's rollouts. Either "
             "the policy writes what can't be compared, or the machine is too busy for the time limit."
         )
+
+
+def _probes(rows: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
+    """Of each probe, the mean reward of the steps since the one before, and held-out accuracy.
+
+    The probe before the first step gets the first step's reward, which is of the same weights.
+    """
+    found: list[tuple[float, float]] = []
+    rewards: list[float] = []
+    start: float | None = None
+    for row in rows:
+        if "reward/mean" in row:
+            rewards.append(row["reward/mean"])
+        if start is not None and rewards:
+            found.append((rewards[0], start))
+            start = None
+        if "eval/held_out_accuracy" not in row:
+            continue
+        if rewards:
+            found.append((sum(rewards) / len(rewards), row["eval/held_out_accuracy"]))
+            rewards = []
+        else:
+            start = row["eval/held_out_accuracy"]
+    return found
+
+
+def _mean_of(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    return sum(row[name] for row in rows) / len(rows)

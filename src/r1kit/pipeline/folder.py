@@ -99,6 +99,7 @@ class RunFolder:
             move_aside(work, self.old(f"{stage}.unfinished"))
             begun = None
         if begun is not None:
+            sweep(work)
             return begun, ""
         work.mkdir(parents=True)
         manifest = Manifest(
@@ -203,6 +204,15 @@ class Recorder:
             reached = dataclasses.replace(self._reached, seconds=self.seconds())
             write_json(self._path, dataclasses.asdict(reached))
         self._written = time.monotonic()
+
+
+def sweep(folder: Path) -> None:
+    """Delete what a killed process was writing aside, under names such as `.model.4711.tmp`."""
+    for leftover in folder.rglob(".*.tmp"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def move_aside(folder: Path, old: Path) -> None:

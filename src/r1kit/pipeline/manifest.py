@@ -160,6 +160,18 @@ def code_version() -> dict[str, str]:
     return {"version": r1kit.__version__, "sources": digest.hexdigest()}
 
 
+def environment_changed(old: Mapping[str, Any]) -> str | None:
+    """What differs between two environments in a way that the last bits feel; None where nothing does."""
+    new = environment()
+    names = {"world_size": "processes", "threads": "threads", "torch": "torch", "cpu": "processor"}
+    changed = [
+        f"{label} {old[name]}, now {new[name]}"
+        for name, label in names.items()
+        if name in old and old[name] != new[name]
+    ]
+    return "; ".join(changed) or None
+
+
 def environment() -> dict[str, Any]:
     """What else the last bits of a result hang on."""
     return {

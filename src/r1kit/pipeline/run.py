@@ -21,7 +21,7 @@ from r1kit.pipeline.doctor import refuse_faults
 from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Verdict
 from r1kit.pipeline.interrupt import RunInterrupted, sigterm_interrupts
 from r1kit.pipeline.lock import run_lock
-from r1kit.pipeline.manifest import code_changed, write_json
+from r1kit.pipeline.manifest import code_changed, environment_changed, write_json
 from r1kit.pipeline.plan import Job, plan_jobs
 from r1kit.pipeline.recipe import load_recipe, style_of
 from r1kit.pipeline.stages import GIVES, RUNNERS
@@ -166,6 +166,11 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
         manifest, why = folder.begin(job.name, job.kind, key)
         if why:
             progress.note(f"{job.name}: the unfinished attempt is put aside: {why}.")
+        if changed := environment_changed(manifest.environment):
+            progress.note(
+                f"{job.name}: begun elsewhere ({changed}); what comes is the same up to rounding, not to the "
+                "bit"
+            )
         seconds = folder.reached(job.name).seconds
     distributed.barrier()
     recorder = Recorder(job.name, progress, folder.work(job.name) / PROGRESS_NAME, seconds=seconds)

@@ -1,19 +1,32 @@
-"""Alarms: reward hacking, and answers that the math verifier could not compare.
+"""Alarms: what rang while a policy was trained, reward hacking, answers the math verifier could not compare.
 
-Reward hacking is a reward that rises while what it stands for, measured apart from it, falls. DeepSeek-R1
-saw this in its last stage (v2, B.5). Two things are compared with the reward here: the held-out probe during
-the stage, and the evaluation of the stage against that of the model it started from.
+What the watch of an RL stage found (`grpo.watch`) is in its metrics, row by row. Reward hacking is a reward
+that rises while what it stands for, measured apart from it, falls. DeepSeek-R1 saw this in its last stage
+(v2, B.5). Two things are compared with the reward here: the held-out probe during the stage, and the
+evaluation of the stage against that of the model it started from.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r1kit.evaluate.statistics import find_fall
 from r1kit.report.curves import HELD_OUT
 from r1kit.report.reader import RunData, StageData
 
-# two standard errors of a difference of two probes of 64 problems near 0.9; smaller falls are noise
-_PROBE_FALL = 0.1
+# The alarms of a stage's metrics: in words, and the number that each is about, with its worst being the
+# largest or the smallest.
+_WATCH = {
+    "entropy": ("entropy collapse", "policy/entropy", min),
+    "length": ("length drift", "completion/length_mean", max),
+    "kl": ("KL blow-up", "kl/ref", max),
+    "truncated": ("completions cut off", "completion/truncated_frac", max),
+    "mismatch": ("sampler and trainer disagree", "sampler/logratio_max", max),
+    "empty": ("steps with nothing to learn from", "groups/trained", min),
+    "hacking": ("reward up, held-out accuracy down", HELD_OUT, min),
+    "verifier": ("math verifier at its limits", "verifier/timeouts", max),
+}
+_USUAL_PROBE = 64  # where the manifest does not say; GrpoConfig's default
 # one answer in a hundred; as the alarm while the stage runs
 _MANY_FAULTS_FRAC = 0.01
 _WATCHED = (
@@ -45,6 +58,38 @@ def reward_hacking(run: RunData) -> list[Finding]:
     return findings
 
 
+def training_alarms(run: RunData) -> list[Finding]:
+    """One finding per RL stage and alarm that rang in it; one that is quiet for a stage without any."""
+    findings = []
+    for stage in run.stages.values():
+        if stage.kind != "grpo" or not any("completion/length_mean" in row for row in stage.metrics):
+            continue
+        rang = [name for name in _WATCH if any(f"alarm/{name}" in row for row in stage.metrics)]
+        findings += [Finding(stage.name, True, _rang(stage, name)) for name in rang]
+        if not rang:
+            findings.append(Finding(stage.name, False, _course(stage)))
+    return findings
+
+
+def _rang(stage: StageData, alarm: str) -> str:
+    """`entropy collapse in 9 of 60 steps, 31 the first: entropy 0.012 at its worst`."""
+    label, metric, worst = _WATCH[alarm]
+    rows = [row for row in stage.metrics if f"alarm/{alarm}" in row]
+    values = [row[metric] for row in rows if metric in row]
+    found = f": {metric} {worst(values):.3g} at its worst" if values else ""
+    return f"{label} in {len(rows)} of {len(stage.metrics)} rows, first at step {rows[0]['step']:.0f}{found}"
+
+
+def _course(stage: StageData) -> str:
+    """First and last values of what is watched."""
+    parts = []
+    for label, metric, _ in _WATCH.values():
+        values = [row[metric] for row in stage.metrics if metric in row]
+        if values and label not in ("steps with nothing to learn from", "math verifier at its limits"):
+            parts.append(f"{metric} {values[0]:.3g} → {values[-1]:.3g}")
+    return "; ".join(parts)
+
+
 def verifier_faults(run: RunData) -> list[Finding]:
     """One finding per RL stage in which the math verifier ran out of time, or crashed, on an answer."""
     findings = []
@@ -66,7 +111,8 @@ def _probe_finding(stage: StageData, rise: tuple[float, float]) -> list[Finding]
     if len(probes) < 2:
         return []
     best, last = max(probes), probes[-1]
-    alarm = rise[1] > rise[0] and best - last > _PROBE_FALL
+    num = int(stage.config.get("probe_size", _USUAL_PROBE))
+    alarm = rise[1] > rise[0] and find_fall(probes, num) is not None
     text = (
         f"reward {rise[0]:.2f} → {rise[1]:.2f}; held-out probe {probes[0]:.2f} → {last:.2f} (best {best:.2f})"
     )

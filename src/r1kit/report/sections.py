@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from r1kit.report.alarms import Finding, reward_hacking, verifier_faults
+from r1kit.report.alarms import Finding, reward_hacking, training_alarms, verifier_faults
 from r1kit.report.curves import stage_charts
 from r1kit.report.html import DASH, HtmlRow, clock, number_cell, plain_table, text_cell
 from r1kit.report.paper import PAPER_BASE_NOTE, PAPER_SOURCE, PAPER_STAGES, PAPER_TABLE
@@ -129,15 +129,25 @@ def curves_section(run: RunData) -> str:
 
 def alarms_section(run: RunData) -> str:
     """What the alarms looked at, and whether they rang."""
+    training = _alarms(
+        training_alarms(run),
+        "an alarm rang while a policy was trained; the console said what to do about it.",
+        "No alarm while policies were trained: entropy, length, KL, cut-offs, and the sampler's agreement "
+        "with the trainer stayed within bounds.",
+    )
     hacking = _alarms(
         reward_hacking(run),
         "the reward rose while what it stands for fell.",
         "No alarm: nowhere did the reward rise while a held-out number fell beyond noise.",
     )
-    return hacking + _alarms(
-        verifier_faults(run),
-        "more than one answer in a hundred could not be compared by the math verifier.",
-        "No alarm: nearly all answers could be compared by the math verifier.",
+    return (
+        training
+        + hacking
+        + _alarms(
+            verifier_faults(run),
+            "more than one answer in a hundred could not be compared by the math verifier.",
+            "No alarm: nearly all answers could be compared by the math verifier.",
+        )
     )
 
 

@@ -1,0 +1,106 @@
+"""Where a stage stands after it was killed or halted: its checkpoint, its log of steps, its metrics.
+
+What is done again after a kill gives the same bits, so all that is in the log and in the metrics stays. After
+a halt for updates that were not finite it would halt again in the same place: so the steps since the last
+good checkpoint are put aside, and from there on other samples are drawn. Only the first rank writes here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1kit import distributed
+from r1kit.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.data.jsonl import append_jsonl, read_jsonl
+from r1kit.errors import StageHalted
+from r1kit.grpo.learner import Learner
+from r1kit.grpo.step_log import committed_steps, put_aside, put_damaged_aside
+from r1kit.grpo.stream import ProblemStream
+from r1kit.metrics import read_metrics
+from r1kit.seeds import derive_seed
+from r1kit.stage import Progress
+
+Row = Mapping[str, float]
+
+
+def checkpoints_dir(work_dir: Path) -> Path:
+    """The folder of a stage's checkpoints."""
+    return work_dir / "checkpoints"
+
+
+def rollouts_dir(work_dir: Path) -> Path:
+    """The folder of a stage's log of steps."""
+    return work_dir / "rollouts"
+
+
+def save_progress(work_dir: Path, step: int, learner: Learner, stream: ProblemStream) -> None:
+    """A checkpoint after `step`."""
+    state: dict[str, Any] = {"step": step, "learner": learner.state_dict(), "positions": stream.positions}
+    save_checkpoint(checkpoints_dir(work_dir), state)
+
+
+def load_progress(
+    work_dir: Path, learner: Learner, stream: ProblemStream, progress: Progress
+) -> tuple[int, dict[int, Row]]:
+    """Go back to the last checkpoint; its step (0: none), and the rows of metrics that still hold, by step.
+
+    A row holds if its step is in the log, or before the checkpoint. Steps of the log that are damaged are put
+    aside with those after them, and said.
+    """
+    step = 0
+    path = latest_checkpoint(checkpoints_dir(work_dir))
+    if path is not None:
+        state = load_checkpoint(path)
+        learner.load_state_dict(state["learner"])
+        stream.positions = dict(state["positions"])
+        step = int(state["step"])
+    rollouts = rollouts_dir(work_dir)
+    if distributed.is_main() and (damaged := put_damaged_aside(rollouts, step + 1)) is not None:
+        progress.note(
+            f"{rollouts}: step {damaged} is damaged or lost; it and those after it lie in `damaged`, and are "
+            "sampled again"
+        )
+    distributed.barrier()
+    committed = committed_steps(rollouts)
+    found = {int(row["step"]): row for row in read_metrics(work_dir)}
+    rows: dict[int, Row] = {number: row for number, row in found.items() if number <= step}
+    number = step + 1
+    while number in found and number in committed:
+        rows[number] = found[number]
+        number += 1
+    return step, rows
+
+
+def sampling_seed(work_dir: Path, seed: int) -> int:
+    """The seed of a stage's samples: another after each halt, so that it does not halt again by the same."""
+    num_halts = len(_halts(work_dir))
+    return derive_seed(seed, "after halt", num_halts) if num_halts else seed
+
+
+def go_back(work_dir: Path, step: int, error: StageHalted) -> StageHalted:
+    """Put aside what came after the last good checkpoint; the error that says what happened, and where."""
+    path = latest_checkpoint(checkpoints_dir(work_dir))
+    good = 0 if path is None else int(path.name.removeprefix("step-"))
+    name = f"halted-{len(_halts(work_dir)) + 1}"
+    distributed.barrier()  # all have looked
+    if distributed.is_main():
+        put_aside(rollouts_dir(work_dir), good + 1, name)
+        append_jsonl(_halts_path(work_dir), [{"step": step, "went_back_to": good, "why": str(error)}])
+    distributed.barrier()
+    back = (
+        f"its last good checkpoint, of step {good}" if good else "its start, for there is no checkpoint yet"
+    )
+    return StageHalted(
+        f"Halted in step {step}: {error}. The stage went back to {back}; the rollouts since are in "
+        f"{rollouts_dir(work_dir) / name}. Run again to go on from there with other samples; if it halts "
+        "again, lower the learning rate or look at what these rollouts were paid for"
+    )
+
+
+def _halts_path(work_dir: Path) -> Path:
+    return work_dir / "halts.jsonl"
+
+
+def _halts(work_dir: Path) -> list[dict[str, Any]]:
+    path = _halts_path(work_dir)
+    return [row for _, row in read_jsonl(path, torn_tail=True)] if path.exists() else []
