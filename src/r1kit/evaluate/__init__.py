@@ -22,11 +22,12 @@ from r1kit.errors import DataError
 from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
 from r1kit.evaluate.grading import grade_rollouts
 from r1kit.evaluate.metrics import problem_scores, summarise
-from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged, weights_stamp
+from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged
 from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
-from r1kit.models import load_tokenizer
-from r1kit.rewards.chat_client import ServerConfig
-from r1kit.rewards.judge import Judge, OpenAIJudge
+from r1kit.judging import judge_summary
+from r1kit.models import load_tokenizer, weights_stamp
+from r1kit.rewards.judge import Judge, ModelJudge
+from r1kit.rewards.judge_config import JudgeRef
 from r1kit.seeds import derive_seed
 from r1kit.shared_sampling import EngineSpec
 from r1kit.stage import Progress, SilentProgress
@@ -63,7 +64,7 @@ class EvalConfig(Config):
     # The languages that may turn up in a reasoning, as in a GRPO stage; None: any.
     languages: list[str] | None = None
     # Grades what neither rules nor tinyworld's oracle can: judged problems, general prompts of one's own.
-    judge: ServerConfig | None = None
+    judge: JudgeRef | None = None
     num_bootstrap: int = Field(default=2000, ge=100)
 
 
@@ -83,6 +84,7 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Sample, grade and summarise; the summary, which is in `work_dir/summary.json` too.
 
+    `judge` is the configuration's, opened by the caller; it is asked what neither rules nor the oracle grade.
     An evaluation that was killed goes on from what `work_dir` holds of the same request. Raises `DataError`
     where there is nothing to evaluate, or where two problems of a set share an id.
     """
@@ -90,8 +92,6 @@ def evaluate_model(
     progress = progress or SilentProgress()
     work_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    if judge is None and config.judge is not None:
-        judge = OpenAIJudge(config.judge)
     asked = plan_samples(problem_sets, samples=config.samples, general_samples=config.general_samples)
     sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
     request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
@@ -100,11 +100,12 @@ def evaluate_model(
     sampled = time.monotonic()
     progress.note(f"grading {len(rollouts)} samples")
     pairs = [(a.problem_set, rollout) for a, rollout in zip(asked, rollouts, strict=True)]
+    logged = judge
     if judge is not None:
-        identity = "" if config.judge is None else f"{config.judge.model} at {config.judge.base_url}"
+        identity = "" if config.judge is None else config.judge.model
         log = work_dir / VERDICTS_NAME
-        judge = LoggedJudge(judge, log, identity=identity, progress=progress, stage="judging")
-    graded = grade_rollouts(pairs, style, languages=config.languages, judge=judge)
+        logged = LoggedJudge(judge, log, identity=identity, progress=progress, stage="judging")
+    graded = grade_rollouts(pairs, style, languages=config.languages, judge=logged)
     summary = {
         "model": model_path,
         "style": style,
@@ -114,6 +115,7 @@ def evaluate_model(
         "num_tokens": sum(len(r.completion.token_ids) for r in rollouts),
         "sampling_seconds": sampled - started,
         "grading_seconds": time.monotonic() - sampled,
+        **judge_summary(judge if isinstance(judge, ModelJudge) else None),
         **summarise(graded, num_bootstrap=config.num_bootstrap, seed=derive_seed(seed, "bootstrap")),
     }
     write_jsonl(work_dir / GENERATIONS_NAME, map(graded_to_json, graded))
