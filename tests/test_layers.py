@@ -24,7 +24,7 @@ ROWS = [
     "engines.local checkpoint metrics rewards",
     # 4
     "shared_sampling",
-    "train rollouts ask_log draws filters",
+    "train rollouts ask_log draws filters judging",
     "evaluate",
     # 5: stages never import one another
     "sft grpo reward_model cold_start rejection preferences",

@@ -58,10 +58,19 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
         raise RecipeError(f"{path}: not valid TOML: {error}.") from None
 
 
-def validate(config: type[ConfigT], table: Mapping[str, Any], source: Source) -> ConfigT:
-    """The table as a configuration. Raises `RecipeError` that lists every fault with its line."""
+def validate(
+    config: type[ConfigT],
+    table: Mapping[str, Any],
+    source: Source,
+    *,
+    context: Mapping[str, Any] | None = None,
+) -> ConfigT:
+    """The table as a configuration; `context` is for validators that know names of other tables.
+
+    Raises `RecipeError` that lists every fault with its line.
+    """
     try:
-        return config.model_validate(table)
+        return config.model_validate(table, context=context)
     except ValidationError as error:
         faults: dict[tuple[Key, ...], list[tuple[Any, Any]]] = {}
         for fault in error.errors():
@@ -106,7 +115,9 @@ def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Sourc
         return f"{where}: `{field}` is missing; add it."
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _explain_tag(keys, fault, source)
-    if kind == "literal_error" and isinstance(value, str):
+    # beside a literal a name may be allowed, whose own fault says more
+    names = any(found["type"] == "value_error" for found, _ in faults)
+    if kind == "literal_error" and isinstance(value, str) and not names:
         expected = fault["ctx"]["expected"]
         choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
         near = difflib.get_close_matches(value, choices, n=1)
@@ -148,6 +159,9 @@ def follow(config: type[BaseModel], loc: Sequence[Key]) -> tuple[tuple[Key, ...]
     here: Any = config
     for part in loc:
         if isinstance(part, str) and part.startswith(("function-", "[key]", "is-instance", "constrained-")):
+            if isinstance(plain := _plain(here), tuple) and part.startswith("function-"):
+                # of a union, the table that the function makes something of
+                here = next((m for m in map(_plain, plain) if isinstance(m, type)), here)
             continue
         here = _plain(here)
         if isinstance(here, tuple):  # a union: this part says which member was tried

@@ -149,6 +149,12 @@ def context_length_of(name: str) -> int:
     return int(length) if length else sys.maxsize
 
 
+def weights_stamp(model_path: str) -> list[list[str | int]]:
+    """Name, size and time of each weight file of a local model: another training run, another stamp."""
+    files = sorted(Path(model_path).glob("*.safetensors")) if Path(model_path).is_dir() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
 def disable_dropout(model: torch.nn.Module) -> None:
     """Switch off all dropout, also in training mode; the configuration is left as it is."""
     for module in model.modules():

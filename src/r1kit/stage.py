@@ -69,3 +69,4 @@ class StageContext:
     problems: Callable[[str], list[Problem]]
     progress: Progress = field(default_factory=SilentProgress)
     recipe_dir: Path = field(default_factory=Path)  # where relative paths in the recipe start
+    replies_dir: Path | None = None  # what judges replied, to all stages of the run; None: the stage's own

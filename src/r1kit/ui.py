@@ -40,7 +40,11 @@ _SHOWN: dict[str, tuple[str, str]] = {
     "tokens_per_second": ("tokens/s", ",.0f"),
 }
 # Counts of what should not happen: shown where it does.
-_FAULTS = {"verifier/timeouts": "verifier timeouts", "verifier/crashes": "verifier crashes"}
+_FAULTS = {
+    "verifier/timeouts": "verifier timeouts",
+    "verifier/crashes": "verifier crashes",
+    **{f"judge/{name}/missing": f"{name} not judged" for name in ("accuracy", "helpful", "safety")},
+}
 
 
 def clock(seconds: float) -> str:

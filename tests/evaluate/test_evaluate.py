@@ -1,16 +1,20 @@
 """A whole evaluation of a tiny random model: files, reproducibility, and going on after a kill."""
 
 import json
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 import r1kit.evaluate as evaluate
 from r1kit.errors import DataError
 from r1kit.evaluate import EvalConfig, evaluate_model, read_generations
+from r1kit.judging import open_judge
 from r1kit.stage import SilentProgress
 from r1kit.tinyworld.general import make_general
 from r1kit.tinyworld.problems import make_problems
 from r1kit.types import Problem
+from tests.data_stages import stage_context
 from tests.rewards.chat_server import chat_server
 from tests.tiny_models import tiny_model
 
@@ -134,14 +138,18 @@ def test_the_recipes_judge_grades_what_is_ours_to_ask_and_is_asked_once(model_pa
     with chat_server(answer) as server:
         judge = {"base_url": server.url, "model": "judge"}
         config = EvalConfig.model_validate({**CONFIG.model_dump(), "judge": judge})
-        run(model_path, {"own": own}, tmp_path, config)
-        num_asked = len(server.requests)
-        run(model_path, {"own": own}, tmp_path, config)  # sampled again, to the same texts
-        assert (
-            len(server.requests)
-            == num_asked
-            == len({s.text + s.question for s in read_generations(tmp_path)})
-        )
-    verdicts = {s.problem_id: s.correct for s in read_generations(tmp_path)}
+        for place in ("first", "again"):  # sampled again, to the same texts
+            context = replace(stage_context(tmp_path / place, model_path, {}), replies_dir=tmp_path)
+            with closing(open_judge(config.judge, context)) as judge:
+                summary = run(model_path, {"own": own}, tmp_path / place, config, judge=judge)
+            counted = {name: summary[f"judge/{name}"] for name in ("asked", "cached", "missing")}
+            num_different = len({s.text + s.question for s in read_generations(tmp_path / place)})
+            if place == "first":
+                num_asked = len(server.requests)
+                assert counted == {"asked": num_asked, "cached": 0, "missing": 0}
+            else:
+                assert counted == {"asked": 0, "cached": num_asked, "missing": 0}
+        assert len(server.requests) == num_asked == num_different
+    verdicts = {s.problem_id: s.correct for s in read_generations(tmp_path / "again")}
     assert {name for name, correct in verdicts.items() if correct} <= {"own 0", "own 2"}
     assert verdicts["own 1"] is False

@@ -177,7 +177,7 @@ def test_judged_problems_go_to_the_judge_with_the_ground_truth_once(base, tmp_pa
         asked = body["messages"][-1]["content"]
         assert "[Reference answer]\nRayleigh scattering" in asked
         if summaries[2] in asked:
-            return 400
+            return 413
         return json.dumps({"correctness": "correct" if summaries[0] in asked else "incorrect"})
 
     with chat_server(answer) as server:

@@ -171,3 +171,16 @@ def test_a_number_for_every_problem_is_summed_up():
     assert "<th>mean</th><td>0.5</td>" in html
     assert "<th>highest quarter from</th><td>0.75</td>" in html
     assert "p99" not in html
+
+
+def test_what_judges_were_asked_is_shown_where_there_were_any(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert "<h2>Judges</h2>" not in page_of(run)
+    path = run / "dev2" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    counts = {"asked": 123, "cached": 45, "retried": 6, "failed": 7, "unparsed": 8, "missing": 9}
+    manifest["metrics"] = manifest.get("metrics", {}) | {f"judge/{name}": n for name, n in counts.items()}
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    section = page_of(run).split("<h2>Judges</h2>")[1].split("</section>")[0]
+    assert re.findall(r"<td>(\d+)</td>", section) == ["123", "45", "6", "7", "8", "0", "9"]
+    assert section.count("<tr>") == 2  # the head, and the one stage that had a judge

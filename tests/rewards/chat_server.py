@@ -2,13 +2,26 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# what a test's function returns: the content of the reply, a status code, or bytes that are sent as they are
-Answer = str | int | bytes | dict[str, Any]
+
+@dataclass(frozen=True)
+class Raw:
+    """A reply as it goes over the wire. `hangs_up`: the connection is closed before anything is sent."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hangs_up: bool = False
+
+
+# what a test's function returns: the content of the reply, a status code, bytes that are sent as they are and
+# break off, or all of it
+Answer = str | int | bytes | dict[str, Any] | Raw
 
 
 class ChatServer:
@@ -25,10 +38,19 @@ class ChatServer:
                 with server.lock:
                     server.requests.append(body)
                 reply = answer(body)
+                if isinstance(reply, Raw) and reply.hangs_up:
+                    self.close_connection = True
+                    return
                 status = reply if isinstance(reply, int) else 200
-                payload = reply if isinstance(reply, bytes) else json.dumps(_payload(reply)).encode()
+                payload = reply if isinstance(reply, bytes) else b""
+                if isinstance(reply, Raw):
+                    status, payload = reply.status, reply.body
+                elif not isinstance(reply, bytes):
+                    payload = json.dumps(_payload(reply)).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
+                for name, value in reply.headers.items() if isinstance(reply, Raw) else ():
+                    self.send_header(name, value)
                 # a reply in bytes is one that breaks off: more is announced than is sent
                 self.send_header("Content-Length", str(len(payload) + 5 * isinstance(reply, bytes)))
                 self.end_headers()
@@ -46,7 +68,9 @@ def _payload(reply: Answer) -> Any:
         return {"error": {"message": "scripted"}}
     message = {"role": "assistant", **(reply if isinstance(reply, dict) else {"content": reply})}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    usage = {"prompt_tokens": 60, "completion_tokens": 40, "total_tokens": 100}
+    head = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+    return {**head, "choices": [choice], "usage": usage}
 
 
 @contextmanager

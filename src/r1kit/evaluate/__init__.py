@@ -24,11 +24,12 @@ from r1kit.errors import DataError
 from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
 from r1kit.evaluate.grading import grade_rollouts
 from r1kit.evaluate.metrics import problem_scores, summarise
-from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged, weights_stamp
+from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged
 from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
-from r1kit.models import load_tokenizer
-from r1kit.rewards.chat_client import ServerConfig
-from r1kit.rewards.judge import Judge, OpenAIJudge
+from r1kit.judging import judge_summary
+from r1kit.models import load_tokenizer, weights_stamp
+from r1kit.rewards.judge import Judge, ModelJudge
+from r1kit.rewards.judge_config import JudgeRef
 from r1kit.seeds import derive_seed
 from r1kit.shared_sampling import EngineSpec
 from r1kit.stage import Progress, SilentProgress
@@ -66,7 +67,7 @@ class EvalConfig(Config):
     # The languages that may turn up in a reasoning, as in a GRPO stage; None: any.
     languages: list[str] | None = None
     # Grades what neither rules nor tinyworld's oracle can: judged problems, general prompts of one's own.
-    judge: ServerConfig | None = None
+    judge: JudgeRef | None = None
     num_bootstrap: int = Field(default=2000, ge=100)
 
 
@@ -86,6 +87,7 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Sample, grade and summarise; the summary, which is in `work_dir/summary.json` too.
 
+    `judge` is the configuration's, opened by the caller; it is asked what neither rules nor the oracle grade.
     An evaluation that was killed goes on from what `work_dir` holds of the same request. Raises `DataError`
     where there is nothing to evaluate, or where two problems of a set share an id.
     """
@@ -93,26 +95,25 @@ def evaluate_model(
     progress = progress or SilentProgress()
     work_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    own_judge = judge is not None
-    if judge is None and config.judge is not None:
-        judge = OpenAIJudge(config.judge)
+    is_unnamed_judge = judge is not None and config.judge is None  # nothing says whether it is the same
     asked = plan_samples(problem_sets, samples=config.samples, general_samples=config.general_samples)
     sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
     request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
     begin_log(work_dir, {**request, "dtype": dtype, **sampling}, results=(FINISHED_NAME,))
     finished = {"of": _digest(asked, config, request)}
-    if not own_judge and _is_finished(work_dir, finished):
+    if not is_unnamed_judge and _is_finished(work_dir, finished):
         before: dict[str, Any] = json.loads((work_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
         return before
     rollouts = _sample(model_path, asked, config, style, seed, dtype, device, max_rows, work_dir, progress)
     sampled = time.monotonic()
     progress.note(f"grading {len(rollouts)} samples")
     pairs = [(a.problem_set, rollout) for a, rollout in zip(asked, rollouts, strict=True)]
+    logged = judge
     if judge is not None:
-        identity = "" if config.judge is None else f"{config.judge.model} at {config.judge.base_url}"
+        identity = "" if config.judge is None else config.judge.model
         log = work_dir / VERDICTS_NAME
-        judge = LoggedJudge(judge, log, identity=identity, progress=progress, stage="judging")
-    graded = grade_rollouts(pairs, style, languages=config.languages, judge=judge)
+        logged = LoggedJudge(judge, log, identity=identity, progress=progress, stage="judging")
+    graded = grade_rollouts(pairs, style, languages=config.languages, judge=logged)
     summary = {
         "model": model_path,
         "style": style,
@@ -122,6 +123,7 @@ def evaluate_model(
         "num_tokens": sum(len(r.completion.token_ids) for r in rollouts),
         "sampling_seconds": sampled - started,
         "grading_seconds": time.monotonic() - sampled,
+        **judge_summary(judge if isinstance(judge, ModelJudge) else None),
         **summarise(graded, num_bootstrap=config.num_bootstrap, seed=derive_seed(seed, "bootstrap")),
     }
     write_jsonl(work_dir / GENERATIONS_NAME, map(graded_to_json, graded))

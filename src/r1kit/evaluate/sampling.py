@@ -108,12 +108,6 @@ def begin_log(work_dir: Path, request: Mapping[str, Any], *, results: Sequence[s
     path.write_text(text, encoding="utf-8")
 
 
-def weights_stamp(model_path: str) -> list[list[str | int]]:
-    """Name, size and time of each weight file of a local model: another training run, another stamp."""
-    files = sorted(Path(model_path).glob("*.safetensors")) if Path(model_path).is_dir() else []
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-
-
 def _seed_of(seed: int, asked: Asked) -> int:
     return derive_seed(seed, "evaluate", asked.problem_set, asked.problem.id, asked.sample)
 

@@ -12,7 +12,8 @@ from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
 from r1kit.policy_losses import ImportanceName, KlName, LossName
-from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.judge import JUDGED_REWARDS
+from r1kit.rewards.judge_config import JudgeRef
 from r1kit.rewards.own import OnError
 from r1kit.rewards.shaping import RewardOptions
 from r1kit.train import OptimizerConfig
@@ -78,8 +79,8 @@ class GrpoConfig(Config):
     code_score: Literal["all", "share"] = "all"
     # The models behind rewards (helpful, safety): a stage of kind reward_model, a folder or a hub name.
     reward_models: dict[str, str] = Field(default_factory=dict)
-    # Servers of judges, by the reward they give: accuracy (problems of kind "judged"), helpful, safety.
-    judges: dict[str, ServerConfig] = Field(default_factory=dict)
+    # Judges, by the reward they give: accuracy (problems of kind "judged"), helpful, safety.
+    judges: dict[str, JudgeRef] = Field(default_factory=dict)
     # The parameters of rewards that have any: `reward_options.overlong = { max_tokens = ..., ... }`.
     reward_options: RewardOptions = RewardOptions()
     # An own reward that raises stops the run; "missing": its scores are missing, as a judge's that is down.
@@ -232,6 +233,22 @@ class GrpoConfig(Config):
                 "the reward 'overlong' needs its lengths: set reward_options.overlong to "
                 "{ max_tokens = ..., cache_tokens = ... }"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _judges_have_rewards(self) -> Self:
+        for name in self.judges:
+            if name not in JUDGED_REWARDS:
+                raise ValueError(
+                    f"judges.{name}: a judge gives one of the rewards {', '.join(JUDGED_REWARDS)}; name that"
+                )
+            if name not in self.reward_names():
+                raise ValueError(
+                    f"judges.{name} is set, but no weight asks for the reward {name!r}: give it one in "
+                    "`rewards`, or drop its judge"
+                )
+            if name in self.reward_models:
+                raise ValueError(f"both judges.{name} and reward_models.{name} are set; drop one of them")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from r1kit import distributed
 from r1kit.errors import StageHalted
 from r1kit.grpo.config import GrpoConfig
 from r1kit.rewards.base import Reward, score
+from r1kit.rewards.judge import JudgeReward, is_judged
 from r1kit.types import Problem, RewardBreakdown, Rollout
 
 # Rewards closer than this are equal: far below any step of a rule, above rounding of a sum of parts.
@@ -55,22 +56,46 @@ SampleGroups = Callable[[Sequence[Problem], int, int, Callable[[int, list[Rollou
 Pending = dict[int, tuple[list[Rollout], Future[list[RewardBreakdown]]]]
 
 
-class Scorer:
-    """Scores groups in a thread of its own, one after another, while the engine samples others."""
+# Groups that judges read at a time; how many requests are in flight is each judge's own limit.
+_GROUPS_AHEAD = 16
 
-    def __init__(self, rewards: Mapping[str, Reward]) -> None:
+
+class Scorer:
+    """Scores groups in a thread of its own, one after another, while the engine samples others.
+
+    Judges, which are slow and can be asked many things at once, are asked about all finished groups ahead.
+    """
+
+    def __init__(
+        self, rewards: Mapping[str, Reward], judges: Mapping[str, JudgeReward] | None = None
+    ) -> None:
         self._rewards = rewards
+        self._judges = judges or {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        self._ahead = ThreadPoolExecutor(_GROUPS_AHEAD, thread_name_prefix="judge")
 
     def submit(
         self, rollouts: Sequence[Rollout], weights: Mapping[str, float]
     ) -> Future[list[RewardBreakdown]]:
         """The breakdowns of one group, to come."""
-        return self._pool.submit(score, rollouts, self._rewards, weights)
+        asked = [
+            self._ahead.submit(judge.ask_ahead, judged)
+            for name, judge in self._judges.items()
+            if name in weights and (judged := [r for r in rollouts if is_judged(name, r.problem)])
+        ]
+        return self._pool.submit(self._score, asked, rollouts, weights)
 
     def close(self) -> None:
         """Let what is being scored finish, and forget the rest."""
+        self._ahead.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _score(
+        self, asked: Sequence[Future[None]], rollouts: Sequence[Rollout], weights: Mapping[str, float]
+    ) -> list[RewardBreakdown]:
+        for future in asked:
+            future.result()
+        return score(rollouts, self._rewards, weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from r1kit.engines.local import make_engine
 from r1kit.errors import StageHalted
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Collected, Group, Scorer, collect_groups
+from r1kit.grpo.judges import judge_counts, judge_totals, open_judges
 from r1kit.grpo.learner import Learner, advantages_of
 from r1kit.grpo.resume import (
     go_back,
@@ -43,7 +44,7 @@ from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
 from r1kit.rewards.build import build_rewards
-from r1kit.rewards.judge import JudgeReward, OpenAIJudge
+from r1kit.rewards.judge import JudgeReward
 from r1kit.rollouts import sample_rollouts
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
@@ -64,6 +65,7 @@ class _Stage:
     engine: RolloutEngine
     stream: ProblemStream
     rewards: Mapping[str, Reward]
+    judges: Mapping[str, JudgeReward]
     scorer: Scorer
     probe: Sequence[Problem]
     sampling_seed: int
@@ -89,6 +91,8 @@ def run_grpo(
     finally:
         stage.scorer.close()
         stage.engine.close()
+        for judge in stage.judges.values():
+            judge.close()
     summary = _summary(stage, rows)
     if distributed.is_main():
         with explain_full_disk(context.work_dir):
@@ -106,7 +110,8 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
     policy: PreTrainedModel = load_model(path, dtype=context.dtype, device=device)
-    rewards = _rewards(context, config, device)
+    judges = open_judges(context, config)
+    rewards = _rewards(context, config, judges, device)
     probe_stream = ProblemStream({"probe": held_out}, seed=context.seed) if held_out else None
     num_probes = min(config.probe_size, len(held_out))
     return _Stage(
@@ -119,23 +124,25 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
         engine=engine_factory(policy, tokenizer, max_rows=context.max_rows),
         stream=ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems")),
         rewards=rewards,
-        scorer=Scorer(rewards),
+        judges=judges,
+        scorer=Scorer(rewards, judges),
         probe=probe_stream.take(["probe"] * num_probes) if probe_stream is not None else [],
         sampling_seed=sampling_seed(context.work_dir, context.seed),
     )
 
 
-def _rewards(context: StageContext, config: GrpoConfig, device: str) -> dict[str, Reward]:
+def _rewards(
+    context: StageContext, config: GrpoConfig, judges: Mapping[str, JudgeReward], device: str
+) -> dict[str, Reward]:
     """Every reward that is used at some step, and accuracy for the probe."""
     names = {*config.reward_names(), *(["accuracy"] if config.probe is not None else [])}
-    style, servers = config.prompt_style, config.judges
     return build_rewards(
         sorted(names),
-        style=style,
+        style=config.prompt_style,
         seed=context.seed,
         reward_models={name: context.model_path(model) for name, model in config.reward_models.items()},
         languages=config.languages,
-        judges={name: JudgeReward(OpenAIJudge(server), style, name) for name, server in servers.items()},
+        judges=judges,
         recipe_dir=context.recipe_dir,
         failure_dir=context.work_dir,
         code_score=config.code_score,
@@ -208,11 +215,11 @@ def _step(
     start = time.perf_counter()
     groups = read_step_log(stage.rollouts_dir, step)
     if groups is None:
-        faults = _verifier_faults(stage)
+        before = _verifier_faults(stage) + judge_counts(stage.judges)
         collected = _collect(stage, step)
-        faults = sum(distributed.gather(_verifier_faults(stage) - faults), Counter())
+        since = _verifier_faults(stage) + judge_counts(stage.judges) - before
         groups, times = collected.groups, _sampling_metrics(collected)
-        times |= {name: float(count) for name, count in faults.items()}
+        times |= {n: float(count) for n, count in sum(distributed.gather(since), Counter[str]()).items()}
         advantages = advantages_of(groups, stage.config)
         if distributed.is_main():
             write_step_log(stage.rollouts_dir, step, groups, advantages, times)
@@ -372,6 +379,7 @@ def _summary(stage: _Stage, rows: Sequence[Mapping[str, float]]) -> Summary:
         "updates": stage.learner.trainer.num_updates,
         "completions": int(sum(row.get("groups/sampled", 0.0) for row in steps)) * stage.config.group_size,
         "completion_tokens": int(sum(row.get("completion/tokens", 0.0) for row in steps)),
+        **judge_totals(steps),
     }
     for name in ("sampling_seconds", "training_seconds"):
         summary[name] = sum(row.get(name, 0.0) for row in steps)

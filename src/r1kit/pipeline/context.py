@@ -7,6 +7,7 @@ from typing import Any
 from r1kit.config import suggest
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError
+from r1kit.judging import replies_folder
 from r1kit.models import pick_device, resolve_model
 from r1kit.pipeline.fingerprints import Fingerprints, problems_fingerprint
 from r1kit.pipeline.folder import RunFolder
@@ -97,6 +98,7 @@ class RunContext:
             problems=self.problems,
             progress=progress,
             recipe_dir=self.recipe_path.parent,
+            replies_dir=replies_folder(self.folder.path),
         )
 
     def _settings(self) -> Mapping[str, Any]:

@@ -12,29 +12,24 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.config import dotted
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.models import context_length_of, load_tokenizer
 from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.judge_probes import askable, probe
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import BASE, Recipe, style_of
 from r1kit.pipeline.stages import references
 from r1kit.prompts import check_chat_template, check_round_trip, encode_prompt
 from r1kit.rewards.accuracy import verify_problem
-from r1kit.rewards.chat_client import ChatClient, ServerConfig
-from r1kit.rewards.judge import JudgeRequest, OpenAIJudge
 from r1kit.rewards.own import load_own_reward
 from r1kit.sandbox import sandbox_refusal
 from r1kit.types import Problem, PromptStyle
 
-# A server that takes longer for one short question is no use to a run.
-_SERVER_SECONDS = 60.0
 # The longest questions by characters, of which the longest prompt in tokens is one.
 _LONGEST = 32
 _PLACE = re.compile(r":\d+: ")  # a fault of a row, which can be mended or left out
@@ -70,8 +65,8 @@ def examine(
         if use.problem_set in sound:
             checks.append(_guarded(f"{use.where}: prompts of {use.problem_set}", _prompts, context, use))
     if ask_servers:
-        for place, server in _servers(context.recipe):
-            checks.append(_guarded(place, _server, server, _is_judge(place)))
+        for asked in askable(context.recipe):
+            checks.append(_guarded(asked.place, probe, context, asked))
     return [check for check in checks if check.found or check.faults]
 
 
@@ -232,57 +227,6 @@ def _prompts(context: RunContext, use: _Use) -> Check | str:
 
 def _num_chars(problem: Problem) -> int:
     return sum(len(message["content"]) for message in problem.messages)
-
-
-def _servers(recipe: Recipe) -> Iterator[tuple[str, ServerConfig]]:
-    """Every server that a stage or the evaluation asks, with its place in the recipe."""
-    for name, config in recipe.stages.items():
-        for keys, server in _servers_in(config, ("stages", name)):
-            yield dotted(list(keys)), server
-    for keys, server in _servers_in(recipe.eval, ("eval",)):
-        yield dotted(list(keys)), server
-
-
-def _servers_in(value: Any, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], ServerConfig]]:
-    if isinstance(value, ServerConfig):
-        yield keys, value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _servers_in(getattr(value, name), (*keys, name))
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _servers_in(item, (*keys, name))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _servers_in(item, (*keys, i))
-
-
-def _is_judge(place: str) -> bool:
-    """Whether the server at this place says what is right; others write (teachers) or sort (reasoning)."""
-    return any(part in place.split(".") for part in ("judge", "judges", "label"))
-
-
-def _server(server: ServerConfig, is_judge: bool) -> Check | str:
-    """One question to a teacher; a right and a wrong answer to a judge. Failures are not waited out."""
-    quick = server.model_copy(
-        update={"retries": 0, "timeout_seconds": min(server.timeout_seconds, _SERVER_SECONDS)}
-    )
-    who = f"{server.model} at {server.base_url}"
-    advice = "see that the server runs, and that base_url and model are its own"
-    if not is_judge:
-        [reply] = ChatClient(quick)([[{"role": "user", "content": "What is 2 + 2?"}]])
-        if reply is None:
-            raise UserError(f"{who} gave no answer that could be read; {advice}.")
-        return f"{who} answers"
-    requests = [JudgeRequest("correctness", "What is 2 + 2?", a, reference="4") for a in ("It is 4.", "7")]
-    right, wrong = OpenAIJudge(quick)(requests)
-    if right.score is None or wrong.score is None:
-        raise UserError(f"{who} gave no judgment that could be read; {advice}.")
-    if right.score <= wrong.score:
-        raise UserError(
-            f"{who} does not tell 4 from 7 as the answer to 2 + 2, shown the reference; take a better judge."
-        )
-    return f"{who} answers, and tells right from wrong"
 
 
 def _root(context: RunContext, model: str) -> str:

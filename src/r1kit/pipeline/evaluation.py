@@ -7,7 +7,7 @@ from r1kit.evaluate import evaluate_model
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.plan import folder_name, plan_jobs
 from r1kit.pipeline.recipe import EvalTable
-from r1kit.pipeline.run import open_run, run_jobs
+from r1kit.pipeline.run import evaluation_judge, open_run, run_jobs
 from r1kit.stage import Progress
 from r1kit.types import PromptStyle
 
@@ -44,18 +44,21 @@ def evaluate_any(
     folder = output_dir or Path("runs") / f"eval-{name}"
     context = open_run(recipe_path, seed=seed, output_dir=folder, progress=progress)
     config = _table(context)
-    evaluate_model(
-        context.model_path(model),
-        {name: context.problems(name) for name in config.sets},
-        config,
-        style=style,
-        seed=context.recipe.run.seed,
-        dtype=context.recipe.model.dtype,
-        device=context.device,
-        max_rows=context.recipe.engine.max_rows,
-        work_dir=folder / "eval" / name,
-        progress=progress,
-    )
+    work = folder / "eval" / name
+    with evaluation_judge(context, name, work, progress) as judge:
+        evaluate_model(
+            context.model_path(model),
+            {name: context.problems(name) for name in config.sets},
+            config,
+            style=style,
+            seed=context.recipe.run.seed,
+            dtype=context.recipe.model.dtype,
+            device=context.device,
+            max_rows=context.recipe.engine.max_rows,
+            work_dir=work,
+            progress=progress,
+            judge=judge,
+        )
     return folder
 
 

@@ -9,7 +9,7 @@ from r1kit.config import suggest
 from r1kit.errors import RecipeError
 from r1kit.pipeline.order import needs, running_order
 from r1kit.pipeline.recipe import Recipe, evaluated_models
-from r1kit.pipeline.stages import Reference, references
+from r1kit.pipeline.stages import Reference, judge_references, references
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,11 @@ def plan_jobs(recipe: Recipe, stages: Collection[str] | None = None) -> list[Job
             continue
         model = Reference(("model",), name, "model")
         sets = tuple(Reference(("problems",), p, "problems") for p in recipe.eval.sets)
-        job_needs = (name,) if name in recipe.stages else ()
-        jobs.append(Job(f"eval/{folder_name(name)}", "eval", recipe.eval, (model, *sets), job_needs))
+        judge = recipe.eval.judge
+        judges = () if judge is None else tuple(judge_references(("judge",), judge))
+        named = (model, *sets, *judges)
+        job_needs = tuple(dict.fromkeys(r.target for r in (model, *judges) if r.target in recipe.stages))
+        jobs.append(Job(f"eval/{folder_name(name)}", "eval", recipe.eval, named, job_needs))
     return jobs
 
 

@@ -4,6 +4,7 @@
     [model]            base, dtype, device
     [engine]           how to sample
     [problems.<name>]  named sets of problems
+    [judges.<name>]    named judges
     [stages.<name>]    what to do; `kind` says what it is, `model` and `data` name other stages
     [eval]  [report]   what to measure at the end
 
@@ -26,12 +27,14 @@ from r1kit.pipeline.order import find_circle
 from r1kit.pipeline.stages import GIVES, Reference, Role, StageConfig, references
 from r1kit.report import ReportConfig
 from r1kit.rewards.build import REWARD_NAMES
+from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.types import PromptStyle
 
 BASE = "base"
 EMBEDDED_MODELS = ("tinyworld", "tinyworld-small")
 # Names that mean something else in a recipe or in the run's folder.
 _RESERVED = (BASE, "eval", *EMBEDDED_MODELS)
+_NO_JUDGES = ("tinyworld", "flag")  # where a judge may be named, these are something else
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -75,6 +78,10 @@ class EvalTable(EvalConfig):
         return list(dict.fromkeys([*self.problems, *self.general]))
 
 
+class _Judges(Config):
+    judges: dict[str, JudgeConfig]
+
+
 class Recipe(Config):
     """Everything that a run is told."""
 
@@ -82,6 +89,7 @@ class Recipe(Config):
     model: ModelConfig
     engine: EngineConfig = EngineConfig()
     problems: dict[str, ProblemSource] = Field(default_factory=dict)
+    judges: dict[str, JudgeConfig] = Field(default_factory=dict)
     stages: dict[str, Annotated[StageConfig, Field(discriminator="kind")]]
     eval: EvalTable | None = None
     report: ReportConfig = ReportConfig()
@@ -90,7 +98,9 @@ class Recipe(Config):
 def load_recipe(path: Path) -> Recipe:
     """The recipe in a file, checked. Raises `RecipeError` that lists every fault with its line."""
     table, source = read_toml(path)
-    recipe = validate(Recipe, table, source)
+    # judges first: where a stage names one, its table is put in the name's place
+    judges = validate(_Judges, {"judges": table.get("judges", {})}, source).judges
+    recipe = validate(Recipe, table, source, context={"judges": judges})
     if faults := list(_faults(recipe, source)):
         raise RecipeError("\n".join(dict.fromkeys(faults)))
     if circle := find_circle(recipe.stages):
@@ -122,16 +132,22 @@ def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
     """Every name that does not fit, one sentence each with its place."""
     if not recipe.stages:
         yield f"{source.path}: there is no stage; add a table such as [stages.zero]."
-    for table in ("stages", "problems"):
+    reserved = {"stages": _RESERVED, "judges": _NO_JUDGES}
+    for table in ("stages", "problems", "judges"):
         for name in getattr(recipe, table):
-            if not _NAME.fullmatch(name) or (table == "stages" and name in _RESERVED):
-                why = "is taken" if name in _RESERVED else "should be letters, digits, `_` and `-`"
+            taken = name in reserved.get(table, ())
+            if not _NAME.fullmatch(name) or taken:
+                why = "is taken" if taken else "should be letters, digits, `_` and `-`"
                 yield f"{source.place([table, name])}: `{table}.{name}`: the name {why}; choose another."
     for name, stage in recipe.stages.items():
         for reference in references(stage):
             if fault := _reference_fault(recipe, source, name, reference):
                 keys: list[Key] = ["stages", name, *reference.keys]
                 yield f"{source.place(keys)}: `{dotted(keys)}` = {reference.target!r}: {fault}"
+    for name, judge in recipe.judges.items():
+        if judge.is_local and (fault := _target_fault(recipe, source, "model", judge.model)):
+            keys = ["judges", name, "model"]
+            yield f"{source.place(keys)}: `{dotted(keys)}` = {judge.model!r}: {fault}"
     if recipe.eval is not None:
         yield from _eval_faults(recipe, recipe.eval, source)
 
@@ -144,6 +160,13 @@ def _eval_faults(recipe: Recipe, config: EvalTable, source: Source) -> Iterator[
                 yield f"{place}: `eval.{field}` names {name!r}: {_no_set(recipe, name)}"
     if not config.sets:
         yield f"{source.place(['eval'])}: `eval` has nothing to evaluate on; name problem sets in `problems`."
+    judge = config.judge
+    if (
+        judge is not None
+        and judge.is_local
+        and (fault := _target_fault(recipe, source, "model", judge.model))
+    ):
+        yield f"{source.place(['eval', 'judge', 'model'])}: `eval.judge.model` = {judge.model!r}: {fault}"
     for name in config.stages or ():
         if fault := _target_fault(recipe, source, "model", name):
             yield f"{source.place(['eval', 'stages'])}: `eval.stages` names {name!r}: {fault}"

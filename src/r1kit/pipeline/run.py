@@ -8,7 +8,7 @@ and evaluations are made by the first one, for which the others sample, and it a
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from r1kit import distributed
 from r1kit.errors import DataError
 from r1kit.evaluate import evaluate_model
+from r1kit.judging import open_judge
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.doctor import refuse_faults
 from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Verdict
@@ -27,6 +28,7 @@ from r1kit.pipeline.recipe import load_recipe, style_of
 from r1kit.pipeline.stages import GIVES, RUNNERS
 from r1kit.pipeline.status import StageStatus, run_status
 from r1kit.report import write_report
+from r1kit.rewards.judge import ModelJudge
 from r1kit.shared_sampling import dismiss_helpers, help_sampling
 from r1kit.stage import Progress, SilentProgress, StageContext
 
@@ -210,8 +212,30 @@ def _run_job(context: RunContext, job: Job, recorder: Recorder, runners: Mapping
 
 
 def _evaluate(context: RunContext, job: Job, work: Path, recorder: Recorder) -> Summary:
-    recipe, target = context.recipe, job.references[0].target
-    summary = evaluate_model(
+    target = job.references[0].target
+    with evaluation_judge(context, job.name, work, recorder) as judge:
+        summary = _evaluate_model(context, job, target, work, recorder, judge)
+    return {name: value for name, value in summary.items() if isinstance(value, float | int | str)}
+
+
+@contextmanager
+def evaluation_judge(
+    context: RunContext, name: str, work: Path, progress: Progress
+) -> Iterator[ModelJudge | None]:
+    """The judge of the evaluation while the block runs; None where the recipe names none."""
+    config = context.recipe.eval
+    if config is None or config.judge is None:
+        yield None
+        return
+    with closing(open_judge(config.judge, context.stage_context(name, work, progress))) as judge:
+        yield judge
+
+
+def _evaluate_model(
+    context: RunContext, job: Job, target: str, work: Path, recorder: Recorder, judge: ModelJudge | None
+) -> dict[str, Any]:
+    recipe = context.recipe
+    return evaluate_model(
         context.model_path(target),
         {name: context.problems(name) for name in job.config.sets},
         job.config,
@@ -222,5 +246,5 @@ def _evaluate(context: RunContext, job: Job, work: Path, recorder: Recorder) -> 
         max_rows=recipe.engine.max_rows,
         work_dir=work,
         progress=recorder,
+        judge=judge,
     )
-    return {name: value for name, value in summary.items() if isinstance(value, float | int | str)}

@@ -13,6 +13,7 @@ from r1kit.grpo import GrpoConfig, run_grpo
 from r1kit.preferences import PreferencesConfig, run_preferences
 from r1kit.rejection import RejectionConfig, run_rejection
 from r1kit.reward_model import RewardModelConfig, run_reward_model
+from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.sft import SftConfig, run_sft
 from r1kit.stage import StageContext
 
@@ -78,6 +79,8 @@ def _references(config: StageConfig) -> Iterator[Reference]:
                 yield Reference(("model",), config.model, "model")
             for name in config.problems:
                 yield Reference(("problems",), name, "problems")
+            if config.label != "tinyworld":
+                yield from judge_references(("label",), config.label)
             if config.source is not None:
                 yield Reference((), "base", "model")  # lengths are counted in its tokens
                 if config.source.source.endswith((".jsonl", ".parquet")):
@@ -85,6 +88,12 @@ def _references(config: StageConfig) -> Iterator[Reference]:
         case RewardModelConfig():
             yield Reference(("model",), config.model, "model")
             yield Reference(("data",), config.data, "preference data")
+
+
+def judge_references(keys: tuple[Key, ...], judge: JudgeConfig) -> Iterator[Reference]:
+    """The model of a judge that is sampled here; none of one behind a server."""
+    if judge.is_local:
+        yield Reference((*keys, "model"), judge.model, "model")
 
 
 def _grpo(config: GrpoConfig) -> Iterator[Reference]:
@@ -103,14 +112,22 @@ def _grpo(config: GrpoConfig) -> Iterator[Reference]:
             yield Reference(("reward_schedule", i, "weights", name), name, "reward")
     for name, model in config.reward_models.items():
         yield Reference(("reward_models", name), model, "reward model")
+    for name, judge in config.judges.items():
+        yield from judge_references(("judges", name), judge)
 
 
 def _rejection(config: RejectionConfig) -> Iterator[Reference]:
     yield Reference(("model",), config.model, "model")
     for name in config.problems:
         yield Reference(("problems",), name, "problems")
+    if config.judge is not None:
+        yield from judge_references(("judge",), config.judge)
     if config.general is None:
         return
+    if config.general.reasoning != "flag":
+        yield from judge_references(("general", "reasoning"), config.general.reasoning)
+    if config.general.quality.judge is not None:
+        yield from judge_references(("general", "quality", "judge"), config.general.quality.judge)
     for name in config.general.problems:
         yield Reference(("general", "problems"), name, "problems")
     demonstrations = config.general.demonstrations

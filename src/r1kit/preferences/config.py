@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from r1kit.config import Config
 from r1kit.data.preference_sources import PreferenceSource
-from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.judge_config import JudgeRef
 
 
 class PreferencesConfig(Config):
@@ -20,7 +20,7 @@ class PreferencesConfig(Config):
     objective: Literal["pairwise", "pointwise"] = "pairwise"
     model: str | None = None
     problems: list[str] = Field(default_factory=list)
-    label: Literal["tinyworld"] | ServerConfig = "tinyworld"  # the oracle of tinyworld, or a judge
+    label: Literal["tinyworld"] | JudgeRef = "tinyworld"  # the oracle of tinyworld, or a judge
     source: PreferenceSource | None = None
     samples_per_problem: int = Field(4, gt=0)
     # Whether a response needs its reasoning where the prompt wants one. A model that has not learnt to think

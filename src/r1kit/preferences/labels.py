@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from r1kit.ask_log import judge_logged
 from r1kit.preferences.config import PreferencesConfig
-from r1kit.rewards.chat_client import ServerConfig
-from r1kit.rewards.judge import Judge, JudgeRequest, OpenAIJudge, Verdict
+from r1kit.rewards.judge import JudgeRequest, ModelJudge, Verdict
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.types import Problem
@@ -31,11 +30,14 @@ class Sampled:
 
 
 def label_pairs(
-    context: StageContext, config: PreferencesConfig, pairs: Sequence[tuple[Sampled, Sampled]]
+    context: StageContext,
+    config: PreferencesConfig,
+    judge: ModelJudge | None,
+    pairs: Sequence[tuple[Sampled, Sampled]],
 ) -> list[int | None]:
     """1 where the first of a pair is better, -1 where the second is, 0 no preference, None no label."""
-    if isinstance(config.label, ServerConfig):
-        return _judge_pairs(context, config, OpenAIJudge(config.label), pairs)
+    if judge is not None:
+        return _judge_pairs(context, config, judge, pairs)
     from r1kit.tinyworld.oracle import label_pair
 
     labels: list[int | None] = []
@@ -46,14 +48,17 @@ def label_pairs(
 
 
 def label_safety(
-    context: StageContext, config: PreferencesConfig, responses: Sequence[Sampled]
+    context: StageContext,
+    config: PreferencesConfig,
+    judge: ModelJudge | None,
+    responses: Sequence[Sampled],
 ) -> list[bool | None]:
     """Whether each response is safe, its reasoning included; None where there is no label."""
-    if isinstance(config.label, ServerConfig):
+    if judge is not None:
         questions = {
             item.name: JudgeRequest("safety", item.problem.question, item.text) for item in responses
         }
-        verdicts = _ask(context, OpenAIJudge(config.label), questions)
+        verdicts = _ask(context, judge, questions)
         scores = [None if (found := verdicts[item.name]) is None else found.score for item in responses]
         return [None if score is None else score == 1.0 for score in scores]
     from r1kit.tinyworld.oracle import label_safe
@@ -72,7 +77,7 @@ def label_safety(
 def _judge_pairs(
     context: StageContext,
     config: PreferencesConfig,
-    judge: Judge,
+    judge: ModelJudge,
     pairs: Sequence[tuple[Sampled, Sampled]],
 ) -> list[int | None]:
     questions: dict[str, JudgeRequest] = {}
@@ -80,8 +85,10 @@ def _judge_pairs(
     names: list[list[str]] = []
     for a, b in pairs:
         names.append([f"{a.name} {b.name} {number}" for number in range(config.judgments)])
-        request = JudgeRequest("preference", a.problem.question, a.summary, other=b.summary)
-        for name in names[-1]:
+        for number, name in enumerate(names[-1]):
+            request = JudgeRequest(
+                "preference", a.problem.question, a.summary, other=b.summary, sample=number
+            )
             # which is shown first is drawn for each judgment: judges favour a place
             swapped[name] = bool(derive_seed(context.seed, "order", name) & 1)
             questions[name] = _swap(request) if swapped[name] else request
@@ -111,7 +118,7 @@ def _swap(request: JudgeRequest) -> JudgeRequest:
 
 
 def _ask(
-    context: StageContext, judge: Judge, questions: Mapping[str, JudgeRequest]
+    context: StageContext, judge: ModelJudge, questions: Mapping[str, JudgeRequest]
 ) -> dict[str, Verdict | None]:
     log = context.work_dir / JUDGMENTS_LOG
     return judge_logged(questions, judge, log, progress=context.progress, stage=context.name)

@@ -16,10 +16,12 @@ from r1kit.data.records import Json
 from r1kit.draws import Sampler, plan_draws
 from r1kit.errors import DataError, RecipeError
 from r1kit.filters import content_key
+from r1kit.judging import judge_summary, open_judge
 from r1kit.models import load_tokenizer
 from r1kit.preferences.balance import Sides, balance, imbalance, stock_phrases
 from r1kit.preferences.config import PreferencesConfig
 from r1kit.preferences.labels import Sampled, label_pairs, label_safety
+from r1kit.rewards.judge import ModelJudge
 from r1kit.rewards.model_rewards import viewed_text
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
@@ -34,9 +36,13 @@ def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[st
     if config.source is not None:
         return _from_source(context, config, config.source)
     sampled, counts = _sample(context, config)
-    if config.objective == "pointwise":
-        return _write_labels(context, config, sampled, counts)
-    return _write_pairs(context, config, sampled, counts)
+    judge = None if config.label == "tinyworld" else open_judge(config.label, context)
+    write = _write_labels if config.objective == "pointwise" else _write_pairs
+    try:
+        return write(context, config, judge, sampled, counts) | judge_summary(judge)
+    finally:
+        if judge is not None:
+            judge.close()
 
 
 def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Sampled], Counter[str]]:
@@ -93,15 +99,19 @@ def _check_kinds(context: StageContext, config: PreferencesConfig, problems: Seq
         if config.label == "tinyworld" and problem.source != "tinyworld":
             raise RecipeError(
                 f"stages.{context.name}: tinyworld's oracle can't label {problem.id!r} of "
-                f"{problem.source!r}; set `label` to a judge's server"
+                f"{problem.source!r}; set `label` to a judge"
             )
 
 
 def _write_labels(
-    context: StageContext, config: PreferencesConfig, sampled: Sequence[Sampled], counts: Counter[str]
+    context: StageContext,
+    config: PreferencesConfig,
+    judge: ModelJudge | None,
+    sampled: Sequence[Sampled],
+    counts: Counter[str],
 ) -> dict[str, float | int | str]:
     records: list[Json] = []
-    for item, safe in zip(sampled, label_safety(context, config, sampled), strict=True):
+    for item, safe in zip(sampled, label_safety(context, config, judge, sampled), strict=True):
         if safe is None:
             counts["unlabelled"] += 1
         else:
@@ -110,12 +120,16 @@ def _write_labels(
 
 
 def _write_pairs(
-    context: StageContext, config: PreferencesConfig, sampled: Sequence[Sampled], counts: Counter[str]
+    context: StageContext,
+    config: PreferencesConfig,
+    judge: ModelJudge | None,
+    sampled: Sequence[Sampled],
+    counts: Counter[str],
 ) -> dict[str, float | int | str]:
     pairs = find_pairs(sampled, config.pairs_per_problem, seed=context.seed)
     counts["pairs"] = len(pairs)
     decided: list[tuple[Sampled, Sampled]] = []
-    for (a, b), label in zip(pairs, label_pairs(context, config, pairs), strict=True):
+    for (a, b), label in zip(pairs, label_pairs(context, config, judge, pairs), strict=True):
         if label:
             decided.append((a, b) if label > 0 else (b, a))
         else:

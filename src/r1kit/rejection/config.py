@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from r1kit.config import Config
-from r1kit.rewards.chat_client import ServerConfig
+from r1kit.rewards.judge_config import JudgeRef
 from r1kit.rewards.model_rewards import View
 
 
@@ -14,7 +14,7 @@ class QualityConfig(Config):
 
     reward_model: str | None = None  # a stage of kind reward_model, a folder or a hub name
     view: View = "summary"  # what the reward model reads
-    judge: ServerConfig | None = None
+    judge: JudgeRef | None = None
     threshold: float | None = Field(None, ge=0, le=1)  # the lowest score that is kept
     quantile: float | None = Field(None, ge=0, lt=1)  # this share of the responses of each domain is dropped
 
@@ -36,7 +36,7 @@ class GeneralConfig(Config):
     demonstrations: str | None = None  # `tinyworld-demonstrations`, or a JSONL file
     num_demonstrations: int | None = Field(None, gt=0)  # None: all of the file
     # which prompts get a reasoning: the problem's own flag, or a judge that is asked
-    reasoning: Literal["flag"] | ServerConfig = "flag"
+    reasoning: Literal["flag"] | JudgeRef = "flag"
     quality: QualityConfig
     # Of a general reasoning's words, in the question's language: lower than for mathematics, as whoever
     # thinks about a translation names the words of both languages.
@@ -72,7 +72,7 @@ class RejectionConfig(Config):
     # languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans
     languages: list[str] | None = None
     max_paragraph_chars: int = Field(1500, gt=0)  # "long paragraphs": a line of the reasoning
-    judge: ServerConfig | None = None  # grades problems of kind judged, with the ground truth
+    judge: JudgeRef | None = None  # grades problems of kind judged, with the ground truth
     max_records: int | None = Field(None, gt=0)  # of reasoning data; None: all that is kept
     general: GeneralConfig | None = None
 

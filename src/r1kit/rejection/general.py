@@ -5,7 +5,9 @@ do not, and a reasoning written for them is taken off (DeepSeek-R1 v1, 2.3.3). W
 reward model or a judge, never an oracle. Not covered: what a demonstration set should hold.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from r1kit.data.records import Json, messages_from_json, sft_record
 from r1kit.draws import Sampler, plan_draws
 from r1kit.errors import DataError
 from r1kit.filters import Counts, content_key, is_one_language
+from r1kit.judging import judge_summary, open_judge
 from r1kit.rejection.config import GeneralConfig, QualityConfig, RejectionConfig
 from r1kit.rejection.grading import ask_judge
 from r1kit.rejection.reasoning import choose_some
-from r1kit.rewards.chat_client import ServerConfig
-from r1kit.rewards.judge import JudgeRequest, OpenAIJudge
+from r1kit.rewards.judge import JudgeRequest, Verdict
+from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.rewards.model_rewards import RewardModelReward
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
@@ -62,11 +65,12 @@ def make_general_records(
     sampler: Sampler,
     problems: Sequence[Problem],
     counts: Counts,
+    judged: Counter[str],
 ) -> list[Json]:
-    """The records of general data, and their counts per source."""
+    """The records of general data, their counts per source, and in `judged` what judges were asked."""
     demonstrated = _read_demonstrations(context, general)
     prompts = {problem.id: problem for problem in (*problems, *(item.problem for item in demonstrated))}
-    wanted = _find_wanted(context, general, list(prompts.values()))
+    wanted = _find_wanted(context, general, list(prompts.values()), judged)
     candidates = [*_sample(context, general, sampler, problems), *demonstrated]
     good: list[General] = []
     seen: set[str] = set()
@@ -82,7 +86,7 @@ def make_general_records(
             good.append(candidate)
         else:
             counts.add(candidate.source, fault)
-    best = _choose_best(context, general, good, counts)
+    best = _choose_best(context, general, good, counts, judged)
     return _keep_records(context, general, best, counts)
 
 
@@ -169,14 +173,24 @@ def _demonstration(row: Mapping[str, Any], name: str, label: str) -> General:
     return General(name, problem, label, response)
 
 
+def _ask(
+    context: StageContext, config: JudgeConfig, questions: Mapping[str, JudgeRequest], judged: Counter[str]
+) -> dict[str, Verdict | None]:
+    """The verdict on each named question; `judged` gets what the judge was asked for it."""
+    with closing(open_judge(config, context)) as judge:
+        verdicts = ask_judge(context, judge, questions)
+        judged.update(judge_summary(judge))
+    return verdicts
+
+
 def _find_wanted(
-    context: StageContext, general: GeneralConfig, problems: Sequence[Problem]
+    context: StageContext, general: GeneralConfig, problems: Sequence[Problem], judged: Counter[str]
 ) -> dict[str, bool]:
     """Which prompts get a reasoning, by id. Where a judge can't be had, the problem's flag decides."""
     wanted = {problem.id: problem.wants_reasoning for problem in problems}
-    if isinstance(general.reasoning, ServerConfig):
+    if general.reasoning != "flag":
         questions = {f"reasoning {p.id}": JudgeRequest("reasoning", p.question) for p in problems}
-        verdicts = ask_judge(context, OpenAIJudge(general.reasoning), questions)
+        verdicts = _ask(context, general.reasoning, questions, judged)
         for problem in problems:
             verdict = verdicts[f"reasoning {problem.id}"]
             if verdict is not None:
@@ -215,10 +229,14 @@ def _fault(candidate: General, general: GeneralConfig, languages: Sequence[str] 
 
 
 def _choose_best(
-    context: StageContext, general: GeneralConfig, candidates: Sequence[General], counts: Counts
+    context: StageContext,
+    general: GeneralConfig,
+    candidates: Sequence[General],
+    counts: Counts,
+    judged: Counter[str],
 ) -> list[General]:
     """The best of each prompt that are good enough, in the candidates' order."""
-    scores = _score(context, general.quality, candidates)
+    scores = _score(context, general.quality, candidates, judged)
     for candidate in candidates:
         if scores[candidate.name] is None:
             counts.add(candidate.source, "unscored")
@@ -255,7 +273,7 @@ def quality_bars(scores: Sequence[tuple[str, float]], quality: QualityConfig) ->
 
 
 def _score(
-    context: StageContext, quality: QualityConfig, candidates: Sequence[General]
+    context: StageContext, quality: QualityConfig, candidates: Sequence[General], judged: Counter[str]
 ) -> dict[str, float | None]:
     if quality.judge is not None:
         questions = {
@@ -264,7 +282,7 @@ def _score(
             )
             for item in candidates
         }
-        verdicts = ask_judge(context, OpenAIJudge(quality.judge), questions)
+        verdicts = _ask(context, quality.judge, questions, judged)
         found = [verdicts[f"quality {item.name}"] for item in candidates]
         return {
             item.name: None if verdict is None else verdict.score

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from r1kit.ask_log import judge_logged
 from r1kit.errors import RecipeError
+from r1kit.judging import open_judge
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rewards.accuracy import check_answers
 from r1kit.rewards.answers import extract_answer
 from r1kit.rewards.base import read_rollout
 from r1kit.rewards.code import language_of
-from r1kit.rewards.judge import Judge, JudgeRequest, OpenAIJudge, Verdict, judge_request
+from r1kit.rewards.judge import Judge, JudgeRequest, ModelJudge, Verdict, judge_request
 from r1kit.sandbox import sandbox_refusal
 from r1kit.stage import StageContext
 from r1kit.types import REASONING_KINDS, Problem, Rollout
@@ -22,11 +23,16 @@ VERDICTS_LOG = "verdicts.jsonl"
 
 
 class Grader:
-    """Grades rollouts of one stage."""
+    """Grades rollouts of one stage; `judge` is the stage's, None where it has none. Close it after use."""
 
     def __init__(self, context: StageContext, config: RejectionConfig) -> None:
         self._context = context
-        self._judge: Judge | None = None if config.judge is None else OpenAIJudge(config.judge)
+        self.judge: ModelJudge | None = None if config.judge is None else open_judge(config.judge, context)
+
+    def close(self) -> None:
+        """Let the judge go."""
+        if self.judge is not None:
+            self.judge.close()
 
     def check(self, problems: Sequence[Problem]) -> None:
         """Raise `RecipeError` for a problem that can't be graded here."""
@@ -38,7 +44,7 @@ class Grader:
                     f"stages.{self._context.name}: problem {problem.id!r} is of kind {problem.kind}, which "
                     "has no right answer; name its set in `general.problems`"
                 )
-            if problem.kind == "judged" and self._judge is None:
+            if problem.kind == "judged" and self.judge is None:
                 raise RecipeError(
                     f"stages.{self._context.name}: problem {problem.id!r} can only be graded by a judge; add "
                     f"a table [stages.{self._context.name}.judge], or leave its problem set out"
@@ -65,8 +71,8 @@ class Grader:
         for i, right in zip(ruled, check_answers(list(ruled.values())), strict=True):
             verdicts[i] = right
         if questions:
-            assert self._judge is not None
-            for name, verdict in ask_judge(self._context, self._judge, questions).items():
+            assert self.judge is not None
+            for name, verdict in ask_judge(self._context, self.judge, questions).items():
                 verdicts[rows[name]] = None if verdict is None else verdict.score == 1.0
         return verdicts
 

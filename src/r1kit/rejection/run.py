@@ -1,6 +1,8 @@
 """The rejection-sampling stage: reasoning data and general data, their counts, and the table of domains."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 
 from transformers import PreTrainedTokenizerBase
 
@@ -9,6 +11,7 @@ from r1kit.data.records import Json
 from r1kit.draws import Sampler
 from r1kit.errors import DataError
 from r1kit.filters import Counts, format_table
+from r1kit.judging import judge_summary
 from r1kit.prompts import encode_response
 from r1kit.rejection import general, reasoning
 from r1kit.rejection.config import RejectionConfig
@@ -24,12 +27,14 @@ GENERAL_LOG = "general_samples.jsonl"
 def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, float | int | str]:
     """Write `data.jsonl` and `counts.json` to the work folder; raises `DataError` where nothing is kept."""
     problems = named_problems(context, config.problems)
-    grader = Grader(context, config)
-    grader.check(problems)
     counts = Counts(reasoning.FILTERS)
-    with _sampler(context, config, SAMPLES_LOG, config.temperature) as sampler:
-        tokenizer = sampler.tokenizer
-        tallies = reasoning.sample_reasoning(context, config, sampler, problems, grader, counts)
+    judged: Counter[str] = Counter()
+    with closing(Grader(context, config)) as grader:
+        grader.check(problems)
+        with _sampler(context, config, SAMPLES_LOG, config.temperature) as sampler:
+            tokenizer = sampler.tokenizer
+            tallies = reasoning.sample_reasoning(context, config, sampler, problems, grader, counts)
+        judged.update(judge_summary(grader.judge))
     records = reasoning.keep_records(context, config, tallies, counts)
     general_counts = Counts(general.FILTERS)
     general_records: list[Json] = []
@@ -37,7 +42,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
         prompts = named_problems(context, config.general.problems)
         with _sampler(context, config, GENERAL_LOG, config.general.temperature) as sampler:
             general_records = general.make_general_records(
-                context, config, config.general, sampler, prompts, general_counts
+                context, config, config.general, sampler, prompts, general_counts, judged
             )
     if not records:
         raise DataError(
@@ -54,6 +59,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
             "reasoning": counts.table(),
             "general": general_counts.table(),
             "pass_rates": pass_rates,
+            "judge": {name.removeprefix("judge/"): count for name, count in judged.items()},
         },
     )
     _show(context, counts, "domain", reasoning.FILTERS)
@@ -68,6 +74,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
         "problems_solved_frac": solved / len(tallies),
         "pass_rate": sum(pass_rates.values()) / len(pass_rates) if pass_rates else 0.0,
         "mean_tokens": domains["total"]["mean tokens"],
+        **judged,
     }
 
 

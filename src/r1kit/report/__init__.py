@@ -20,6 +20,7 @@ from r1kit.report.sections import (
     alarms_section,
     curves_section,
     facts_section,
+    judges_section,
     manifests_section,
     table_section,
     times_section,
@@ -75,6 +76,7 @@ def _page(run: RunData, title: str) -> str:
         ("data", "Data", data_section(run)),
         ("transcripts", "The same problems through all stages", transcripts_section(run)),
         ("built-in", "What is built in", f"<p>{_TINYWORLD}</p>" if _is_tinyworld(run) else ""),
+        ("judges", "Judges", judges_section(run)),
         ("times", "Times", times_section(run)),
         ("manifests", "Configuration and manifests", manifests_section(run)),
     ]

@@ -188,6 +188,28 @@ def _tokens(metrics: Json) -> int | None:
     return None if number is None else int(number)
 
 
+_JUDGE_COUNTS = ("asked", "cached", "retried", "failed", "unparsed", "over_budget", "missing")
+
+
+def judges_section(run: RunData) -> str:
+    """What judges were asked in every stage and evaluation that had one; nothing where none had."""
+    counted = [(stage.name, stage.manifest.get("metrics", {})) for stage in run.stages.values()]
+    counted += [(f"eval/{name}", evaluation.summary) for name, evaluation in run.evals.items()]
+    rows: list[HtmlRow] = [
+        (name, tuple(number_cell(metrics.get(f"judge/{count}", 0)) for count in _JUDGE_COUNTS))
+        for name, metrics in counted
+        if "judge/asked" in metrics
+    ]
+    if not rows:
+        return ""
+    note = (
+        "<p>Replies asked for, and taken from what the run had; attempts repeated; replies not to be had, "
+        "not to be read, not to be paid for; judgments that are missing for it: left out, never 0.</p>"
+    )
+    head = ("stage", *(count.replace("_", " ") for count in _JUDGE_COUNTS))
+    return note + plain_table(head, rows)
+
+
 def manifests_section(run: RunData) -> str:
     """Every stage's manifest, whole, collapsed."""
     return "".join(

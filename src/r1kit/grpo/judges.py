@@ -1,0 +1,38 @@
+"""The judges of a GRPO stage: opened on every rank, each asked about what its rank sampled, and counted."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from r1kit.grpo.config import GrpoConfig
+from r1kit.judging import COUNTS, open_judge
+from r1kit.rewards.judge import JudgeReward
+from r1kit.stage import StageContext
+
+
+def open_judges(context: StageContext, config: GrpoConfig) -> dict[str, JudgeReward]:
+    """The judges by the rewards that they give. Where ranks ask the same, one of them asks."""
+    return {
+        name: JudgeReward(open_judge(judge, context, every_rank=True), config.prompt_style, name)
+        for name, judge in config.judges.items()
+    }
+
+
+def judge_counts(judges: Mapping[str, JudgeReward]) -> Counter[str]:
+    """By metric, what this rank's judges were asked so far: `judge/helpful/asked`, `judge/helpful/cached`."""
+    return Counter(
+        {
+            f"judge/{name}/{what}": count
+            for name, judge in judges.items()
+            for what, count in judge.counts.items()
+        }
+    )
+
+
+def judge_totals(rows: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """All judges of a stage over all of its steps, from the rows of metrics: `judge/asked` and so on."""
+    totals: Counter[str] = Counter()
+    for row in rows:
+        for name, count in row.items():
+            if name.startswith("judge/"):
+                totals[f"judge/{name.rpartition('/')[2]}"] += int(count)
+    return {name: totals[name] for name in (f"judge/{what}" for what in COUNTS) if totals}
