@@ -130,7 +130,7 @@ def test_a_pairwise_models_scores_are_scaled_by_its_reference_set(base, tmp_path
 def test_a_pointwise_models_scores_are_its_probabilities(base, tmp_path) -> None:
     data = write(tmp_path / "labels.jsonl", labels(40))
     run_reward_model(stage_context(tmp_path / "work", base, {}), config(data, "pointwise", held_out_frac=0.4))
-    assert read_scale(tmp_path / "work" / "model") == RewardScale(0.0, 1.0)
+    assert read_scale(tmp_path / "work" / "model") == RewardScale(0.0, 1.0, "response")
 
 
 def test_the_scale_of_a_reference_set() -> None:

@@ -14,7 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -34,7 +34,8 @@ from r1kit.logprobs import pack_by_tokens
 from r1kit.losses import LossParts, pairwise_loss, pointwise_loss
 from r1kit.metrics import MetricsWriter
 from r1kit.models import context_length, load_reward_model, load_tokenizer, save_model
-from r1kit.rewards.model_rewards import View, encode_for_reward_model, scale_of, write_scale
+from r1kit.rewards.classifiers import View
+from r1kit.rewards.model_rewards import RewardScale, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.train import OptimizerConfig, Trainer
@@ -122,8 +123,8 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[s
         metrics.close()
         with explain_full_disk(context.work_dir):
             save_model(model, tokenizer, context.work_dir / "model")
-            if config.objective == "pairwise" and logits:
-                write_scale(context.work_dir / "model", scale_of(logits))
+            scale = scale_of(logits) if config.objective == "pairwise" and logits else RewardScale()
+            write_scale(context.work_dir / "model", replace(scale, view=view_of(config)))
         shutil.rmtree(run.checkpoints, ignore_errors=True)
     distributed.barrier()
     if "held_out/accuracy" in found:
@@ -138,6 +139,11 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> dict[s
         "updates_skipped": trainer.num_skipped,
         **found,
     }
+
+
+def view_of(config: RewardModelConfig) -> View:
+    """What the stage's model reads of a response."""
+    return config.view or _VIEWS[config.objective]
 
 
 def load_examples(
@@ -179,7 +185,7 @@ def _encode(
     problem = Problem(
         id="", kind="general", messages=messages_from_json(row["messages"]), wants_reasoning=False
     )
-    view = config.view or _VIEWS[config.objective]
+    view = view_of(config)
     rows: list[tuple[int, ...]] = []
     for name in names:
         if not isinstance(row[name], str):
