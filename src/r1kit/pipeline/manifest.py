@@ -172,6 +172,21 @@ def environment() -> dict[str, Any]:
     }
 
 
+def rounding_differs(begun: Mapping[str, Any]) -> str | None:
+    """What an unfinished stage was begun with and is not gone on with, of what changes its last bits.
+
+    `"2 ranks (now 1)"`; None where nothing does.
+    """
+    now = environment()
+    words = (("world_size", "ranks"), ("threads", "threads"))
+    changed = [
+        f"{begun[name]} {word} (now {now[name]})"
+        for name, word in words
+        if begun.get(name, now[name]) != now[name]
+    ]
+    return " and ".join(changed) or None
+
+
 def _cpu_name() -> str:
     """The processor, as far as the system tells."""
     cpuinfo = Path("/proc/cpuinfo")
