@@ -83,7 +83,28 @@ def test_pairwise_loss_is_bradley_terry():
     parts = pairwise_loss(torch.tensor([math.log(3), 1.0]), torch.tensor([0.0, 1.0]), denominator=2)
     assert float(parts.loss) == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, abs=1e-6)
     assert float(parts.metrics["accuracy"]) == pytest.approx(0.75)  # a win and a tie
-    assert float(parts.metrics["margin"]) == pytest.approx(math.log(3) / 2, abs=1e-6)
+    assert float(parts.metrics["difference"]) == pytest.approx(math.log(3) / 2, abs=1e-6)
+
+
+def test_a_margin_asks_for_a_difference_that_large():
+    # differences log 6 and log 2, margins log 2 and log 6: log 3 and -log 3 are left of them
+    chosen = torch.tensor([math.log(6), math.log(2)], requires_grad=True)
+    rejected = torch.zeros(2, requires_grad=True)
+    margins = torch.tensor([math.log(2), math.log(6)])
+    parts = pairwise_loss(chosen, rejected, denominator=2, margins_B=margins)
+    # -log(3/4) and -log(1/4)
+    assert parts.loss.item() == pytest.approx((math.log(4 / 3) + math.log(4)) / 2, abs=1e-6)
+    parts.loss.backward()
+    # d/dx -log sigmoid(x) = sigmoid(x) - 1: -1/4 and -3/4, halved; chosen goes up, rejected down
+    assert chosen.grad.tolist() == pytest.approx([-1 / 8, -3 / 8], abs=1e-6)
+    assert rejected.grad.tolist() == pytest.approx([1 / 8, 3 / 8], abs=1e-6)
+    # without it the second pair is left alone more: sigmoid(log 2) - 1 = -1/3, halved
+    chosen.grad = None
+    pairwise_loss(chosen, rejected, denominator=2).loss.backward()
+    assert chosen.grad.tolist() == pytest.approx([-1 / 14, -1 / 6], abs=1e-6)
+    # and what is reported is of the scores as they are: both pairs are won
+    assert float(parts.metrics["accuracy"]) == 1.0
+    assert float(parts.metrics["difference"]) == pytest.approx(math.log(12) / 2, abs=1e-6)
 
 
 def test_pointwise_loss_is_cross_entropy_of_the_sigmoid():

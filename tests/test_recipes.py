@@ -211,6 +211,19 @@ def faults_of(tmp_path: Path, text: str) -> list[str]:
             "which does not give a "
             "reward model; no stage here does.",
         ),
+        (
+            "rewards = { accuracy = 1.0, format = 1.0 }",
+            'rewards = { accuracy = 1.0 }\nreward_models = { helpful = { model = "dev1", label = 1 } }',
+            "r.toml:29: `stages.zero.reward_models.helpful.model` = 'dev1': that stage is of kind sft, "
+            "which does not give a "
+            "reward model; no stage here does.",
+        ),
+        (
+            "rewards = { accuracy = 1.0, format = 1.0 }",
+            'rewards = { format = 1.0 }\nreward_models = { safety = { model = "a/b", reference = "cold" } }',
+            "r.toml:29: `stages.zero.reward_models.safety.reference` = 'cold': that stage is of kind "
+            "cold_start, which does not give preference data; no stage here does.",
+        ),
         ("[stages.cold]", "[stages.base]", "r.toml:33: `stages.base`: the name is taken; choose another."),
         (
             "[stages.zero]",

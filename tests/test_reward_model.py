@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.functional import logsigmoid
 
 from r1kit.errors import DataError, ModelError
@@ -18,6 +19,7 @@ from r1kit.rewards.model_rewards import (
     read_scale,
     scale_of,
 )
+from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.types import Problem
 
@@ -128,7 +130,7 @@ def test_a_pairwise_models_scores_are_scaled_by_its_reference_set(base, tmp_path
 def test_a_pointwise_models_scores_are_its_probabilities(base, tmp_path) -> None:
     data = write(tmp_path / "labels.jsonl", labels(40))
     run_reward_model(stage_context(tmp_path / "work", base, {}), config(data, "pointwise", held_out_frac=0.4))
-    assert read_scale(tmp_path / "work" / "model") == RewardScale(0.0, 1.0)
+    assert read_scale(tmp_path / "work" / "model") == RewardScale(0.0, 1.0, "response")
 
 
 def test_the_scale_of_a_reference_set() -> None:
@@ -178,8 +180,6 @@ def test_the_first_loss_is_that_of_the_untrained_scores(base, tmp_path) -> None:
     stage = config(data, epochs=1, examples_per_batch=6, held_out_frac=0.0)
     context = stage_context(tmp_path / "work", base, {})
     run_reward_model(context, stage)
-    from r1kit.seeds import derive_seed
-
     model = load_reward_model(str(base), seed=derive_seed(0, "stage", "head"))
     tokenizer = load_tokenizer(str(base))
     examples = load_examples(Path(data), tokenizer, stage, max_tokens=1000)
@@ -189,6 +189,46 @@ def test_the_first_loss_is_that_of_the_untrained_scores(base, tmp_path) -> None:
             chosen, rejected = score_rows(model, example.rows, tokenizer.pad_token_id)
             losses.append(-float(logsigmoid(chosen - rejected)))
     assert read_metrics(tmp_path / "work")[0]["loss"] == pytest.approx(math.fsum(losses) / 6, abs=1e-5)
+
+
+def test_a_margin_drives_scores_further_apart_where_the_judgments_differ_more(base, tmp_path) -> None:
+    rows = [{**row, "difference": 2.0} for row in pairs(80)]
+    data = write(tmp_path / "pairs.jsonl", rows)
+    apart = []
+    for margin in (0.0, 4.0):
+        context = stage_context(tmp_path / f"margin-{margin}", base, {})
+        summary = run_reward_model(context, config(data, margin=margin, held_out_frac=0.2))
+        assert summary["held_out/accuracy"] > 0.95
+        apart.append(summary["held_out/difference"])
+    assert apart[1] > apart[0] + 1.0  # 8 is asked for
+
+
+def test_the_first_loss_with_a_margin_is_that_of_the_scores_less_margin_times_difference(
+    base, tmp_path
+) -> None:
+    data = write(tmp_path / "pairs.jsonl", [{**row, "difference": i} for i, row in enumerate(pairs(4))])
+    stage = config(data, epochs=1, examples_per_batch=4, held_out_frac=0.0, margin=0.5)
+    run_reward_model(stage_context(tmp_path / "work", base, {}), stage)
+    model = load_reward_model(str(base), seed=derive_seed(0, "stage", "head"))
+    tokenizer = load_tokenizer(str(base))
+    losses = []
+    with torch.no_grad():
+        for i, example in enumerate(load_examples(Path(data), tokenizer, stage, max_tokens=1000)):
+            chosen, rejected = score_rows(model, example.rows, tokenizer.pad_token_id)
+            losses.append(-float(logsigmoid(chosen - rejected - 0.5 * i)))  # 0, 0.5, 1 and 1.5 apart
+    assert read_metrics(tmp_path / "work")[0]["loss"] == pytest.approx(math.fsum(losses) / 4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({}, "no `difference`, which a margin"), ({"difference": -1}, "a number of 0 or more, not -1")],
+)
+def test_a_margin_needs_the_judgments_difference(base, tmp_path, more, message) -> None:
+    data = write(tmp_path / "pairs.jsonl", [{**row, **more} for row in pairs(1)])
+    with pytest.raises(DataError, match=rf"pairs\.jsonl:1: .*{message}"):
+        run_reward_model(stage_context(tmp_path / "work", base, {}), config(data, margin=1.0))
+    with pytest.raises(ValidationError, match="`margin` is for pairs"):
+        config(data, "pointwise", margin=1.0)
 
 
 class StopAt(Exception):

@@ -73,16 +73,21 @@ def next_token_loss(logprobs_BT: Tensor, loss_mask_BT: Tensor, *, denominator: f
     return LossParts(-torch.where(loss_mask_BT.bool(), logprobs_BT.float(), 0.0).sum() / denominator, {})
 
 
-def pairwise_loss(chosen_B: Tensor, rejected_B: Tensor, *, denominator: float) -> LossParts:
-    """Bradley-Terry: -1/denominator sum log sigmoid(chosen - rejected); `denominator` counts pairs.
+def pairwise_loss(
+    chosen_B: Tensor, rejected_B: Tensor, *, denominator: float, margins_B: Tensor | None = None
+) -> LossParts:
+    """Bradley-Terry: -1/denominator sum log sigmoid(chosen - rejected - margin); `denominator` counts pairs.
 
-    Metrics: `accuracy` (chosen scores higher; a tie counts half), `margin` (mean difference).
+    A margin asks that a pair's scores lie that far apart (Llama 2, arXiv 2307.09288, eq. 2); None: 0. Metrics
+    are without it: `accuracy` (chosen scores higher; a tie counts half), `difference` (mean chosen -
+    rejected).
     """
     difference = chosen_B.float() - rejected_B.float()
-    loss = -F.logsigmoid(difference).sum() / denominator
+    asked = difference if margins_B is None else difference - margins_B.float()
+    loss = -F.logsigmoid(asked).sum() / denominator
     won = (difference.detach().sign() + 1.0) / 2.0
     return LossParts(
-        loss, {"accuracy": won.sum() / denominator, "margin": difference.detach().sum() / denominator}
+        loss, {"accuracy": won.sum() / denominator, "difference": difference.detach().sum() / denominator}
     )
 
 

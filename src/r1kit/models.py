@@ -85,13 +85,40 @@ def load_reward_model(
     return model.eval()
 
 
+def load_classifier(
+    name: str, *, dtype: str = "float32", device: str = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A sequence-classification model as it was trained, in evaluation mode, and its tokenizer.
+
+    Its tokenizer need not have an end token. Raises `ModelError` for a model without a trained head: a
+    language model would score by chance.
+    """
+    model, _ = _load(AutoModelForSequenceClassification, name, dtype, device)
+    tokenizer = _load_tokenizer(name)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad_id is None:
+        raise ModelError(f"{name}: its tokenizer has neither a pad token nor an end token to pad with")
+    model.config.get_text_config().pad_token_id = pad_id
+    model.config.pad_token_id = pad_id
+    return model.eval(), tokenizer
+
+
+def classifier_labels(name: str) -> dict[int, str]:
+    """The labels of a sequence-classification model that is not loaded, by its configuration alone."""
+    config = _load_config(name)
+    made = [kind for kind in config.architectures or () if "ForSequenceClassification" not in kind]
+    if made:
+        raise ModelError(
+            f"{name} is a {made[0]}, which has no trained head to score with; name a sequence-classification "
+            "model, or train one in a stage of kind reward_model"
+        )
+    labels: dict[int, str] = config.id2label
+    return labels
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, hub name or `tinyworld`. Without a pad token it pads with the end token."""
-    source = _checked_source(name, "tokenizer", _TOKENIZER_FILES)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from None
+    tokenizer = _load_tokenizer(name)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no end token (eos_token), so completions could not stop")
     if tokenizer.pad_token_id is None:
@@ -140,12 +167,7 @@ def context_length(model: PreTrainedModel) -> int:
 
 def context_length_of(name: str) -> int:
     """`context_length` of a model that is not loaded, by its configuration alone."""
-    source = _checked_source(name, "weights", _WEIGHT_FILES)
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    length = getattr(_load_config(name).get_text_config(), "max_position_embeddings", None)
     return int(length) if length else sys.maxsize
 
 
@@ -163,6 +185,23 @@ def disable_dropout(model: torch.nn.Module) -> None:
         for attribute in ("attention_dropout", "dropout"):
             if isinstance(getattr(module, attribute, None), float):
                 setattr(module, attribute, 0.0)
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    source = _checked_source(name, "tokenizer", _TOKENIZER_FILES)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from None
+    return tokenizer
+
+
+def _load_config(name: str) -> Any:
+    source = _checked_source(name, "weights", _WEIGHT_FILES)
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
 
 
 def _load(

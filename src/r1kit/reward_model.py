@@ -4,20 +4,22 @@ DeepSeek-R1 v2, 3.1: helpful is pairwise and reads the final summary only; safet
 whole response. Texts are encoded as the reward will encode them (`rewards.model_rewards`). Accuracy and
 calibration are measured on prompts that were held out. A pairwise model's logits mean something only beside
 each other: their mean and std on the held-out responses are kept beside the weights, for the reward to scale
-by. A killed run goes on from its last checkpoint, to the bit. Not covered: margins.
+by. A killed run goes on from its last checkpoint, to the bit. Pairs may ask for a margin (`margin`). Not
+covered: ensembles, heads with several labels (the reward takes those of others: `model_rewards`).
 """
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -40,7 +42,8 @@ from r1kit.logprobs import pack_by_tokens
 from r1kit.losses import LossParts, pairwise_loss, pointwise_loss
 from r1kit.metrics import MetricsWriter
 from r1kit.models import context_length, load_reward_model, load_tokenizer, save_model
-from r1kit.rewards.model_rewards import View, encode_for_reward_model, scale_of, write_scale
+from r1kit.rewards.classifiers import View
+from r1kit.rewards.model_rewards import RewardScale, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.train import NotFinite, OptimizerConfig, Trainer
@@ -61,6 +64,9 @@ class RewardModelConfig(Config):
     model: str  # DeepSeek-R1 starts from the model that is to be trained against it
     data: str
     view: View | None = None  # None: the paper's, summary for pairs and response for labels
+    # Of pairs: scores should lie `margin` x the pair's `difference` apart, which is the judgments' mean
+    # difference (Llama 2, 2307.09288, 3.2.2). 0: the plain loss, which is all that DeepSeek-R1 says.
+    margin: float = Field(0.0, ge=0)
     epochs: int = Field(1, ge=1)  # this and the next two: DeepSeek-R1 v2, 3.1
     examples_per_batch: int = Field(256, ge=1)
     max_tokens: int = Field(8192, ge=2)  # of a longer text, the end is read
@@ -68,6 +74,12 @@ class RewardModelConfig(Config):
     tokens_per_micro_batch: int = Field(2_000, ge=1)
     held_out_frac: float = Field(0.1, ge=0, lt=1)  # of the prompts
     checkpoint_every: int = Field(50, ge=1)
+
+    @model_validator(mode="after")
+    def _a_margin_is_of_pairs(self) -> Self:
+        if self.margin and self.objective != "pairwise":
+            raise ValueError('`margin` is for pairs; drop it, or set objective = "pairwise"')
+        return self
 
     @field_validator("optimizer", mode="before")
     @classmethod
@@ -78,11 +90,15 @@ class RewardModelConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The rows of one pair, the chosen one first, or the one row of a label; `label` is 1 for safe."""
+    """The rows of one pair, the chosen one first, or the one row of a label; `label` is 1 for safe.
+
+    `margin`: how far apart a pair's scores should lie.
+    """
 
     rows: tuple[tuple[int, ...], ...]
     label: float
     held_out: bool
+    margin: float = 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -127,8 +143,8 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
         metrics.close()
         with explain_full_disk(context.work_dir):
             save_model(model, tokenizer, context.work_dir / "model")
-            if config.objective == "pairwise" and logits:
-                write_scale(context.work_dir / "model", scale_of(logits))
+            scale = scale_of(logits) if config.objective == "pairwise" and logits else RewardScale()
+            write_scale(context.work_dir / "model", replace(scale, view=view_of(config)))
         finish(context.work_dir, summary)
     distributed.barrier()
     if "held_out/accuracy" in found:
@@ -137,6 +153,11 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
             f"held-out accuracy {accuracy:.3f}, calibration error {error:.3f} on {len(held_out)} examples"
         )
     return summary
+
+
+def view_of(config: RewardModelConfig) -> View:
+    """What the stage's model reads of a response."""
+    return config.view or _VIEWS[config.objective]
 
 
 def load_examples(
@@ -154,7 +175,8 @@ def load_examples(
             raise DataError(f"{path}:{line}: {error}") from None
         prompt = json.dumps(row["messages"], ensure_ascii=False, sort_keys=True)
         held_out = derive_seed("reward-model", prompt) % 10_000 < 10_000 * config.held_out_frac
-        examples.append(Example(tuple(ids[-max_tokens:] for ids in rows), label, held_out))
+        margin = config.margin * row["difference"] if config.margin else 0.0
+        examples.append(Example(tuple(ids[-max_tokens:] for ids in rows), label, held_out, margin))
     if not examples:
         raise DataError(f"{path}: no records to train on")
     return examples
@@ -168,6 +190,8 @@ def _encode(
     for name in needed:
         if name not in row:
             raise DataError(f"no `{name}`; a {config.objective} record has {', '.join(needed)}")
+    if config.margin:
+        _check_difference(row)
     label = row["safe"] if config.objective == "pointwise" else 1
     if label not in (0, 1):
         raise DataError(f"safe must be true or false, not {label!r}")
@@ -175,7 +199,7 @@ def _encode(
     problem = Problem(
         id="", kind="general", messages=messages_from_json(row["messages"]), wants_reasoning=False
     )
-    view = config.view or _VIEWS[config.objective]
+    view = view_of(config)
     rows: list[tuple[int, ...]] = []
     for name in names:
         if not isinstance(row[name], str):
@@ -185,6 +209,17 @@ def _encode(
             raise DataError(f"{name} holds nothing that can be read (view {view}): {row[name]!r}")
         rows.append(ids)
     return rows, float(label)
+
+
+def _check_difference(row: Mapping[str, Any]) -> None:
+    if "difference" not in row:
+        raise DataError(
+            "no `difference`, which a margin is taken from: map its column in the preferences stage "
+            "(`columns = { difference = ... }`), label the pairs anew, or set margin = 0"
+        )
+    value = row["difference"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise DataError(f"difference must be a number of 0 or more, not {value!r}")
 
 
 def plan_batches(num: int, *, epochs: int, examples_per_batch: int, seed: int) -> list[list[int]]:
@@ -315,7 +350,8 @@ class _Run:
 
     def _parts(self, scores: Tensor, examples: Sequence[Example], denominator: int) -> LossParts:
         if self.config.objective == "pairwise":
-            return pairwise_loss(scores[0::2], scores[1::2], denominator=denominator)
+            margins = torch.tensor([example.margin for example in examples], device=scores.device)
+            return pairwise_loss(scores[0::2], scores[1::2], denominator=denominator, margins_B=margins)
         labels = torch.tensor([example.label for example in examples], device=scores.device)
         return pointwise_loss(scores, labels, denominator=denominator)
 
@@ -330,5 +366,5 @@ def _identity(seed: int, config: RewardModelConfig, examples: Sequence[Example])
     """A checksum of all that decides the updates, so that a checkpoint of another run is not gone on from."""
     digest = hashlib.sha256(json.dumps([seed, config.model_dump(mode="json")]).encode())
     for example in examples:
-        digest.update(repr((example.rows, example.label)).encode())
+        digest.update(repr((example.rows, example.label, example.margin)).encode())
     return digest.hexdigest()

@@ -34,6 +34,8 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile("|".join(TAGS))
 # A chat template's marker in a completion: the model plays the other side too. DeepSeek's have a wide bar.
 _MARKER = re.compile(r"<[|｜][^\s<>|｜]{1,40}[|｜]>")
+# Letters and signs by their category, and nothing to see: fillers of Hangul, the empty Braille pattern.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _ZERO_SHAPE = list(TAGS)
 _CHAT_SHAPE = ["<think>", "</think>"]
 
@@ -90,8 +92,10 @@ def parse_response(text: str, style: PromptStyle, *, reasoning_required: bool = 
 
 
 def _is_visible(text: str) -> bool:
-    """Whether there is anything to see in it: zero-width characters fill no reasoning."""
-    return any(unicodedata.category(character)[0] not in "CZ" for character in text)
+    """Whether there is anything to see in it: zero-width, blank or combining characters fill no reasoning."""
+    return any(
+        unicodedata.category(character)[0] not in "CZM" and character not in _BLANK for character in text
+    )
 
 
 def _loose_reasoning(text: str) -> str | None:

@@ -17,7 +17,7 @@ def source(name: str, **more) -> PreferenceSource:
 def test_ultrafeedback_gives_pairs_and_skips_ties_with_a_count() -> None:
     notes: list[str] = []
     (pair,) = load_pairs(source("ultrafeedback"), seed=0, base_dir=FIXTURES, note=notes.append)
-    assert (pair.chosen, pair.rejected) == ("The Loire.", "Paris.")
+    assert (pair.chosen, pair.rejected, pair.difference) == ("The Loire.", "Paris.", 6.0)  # 9 and 3
     assert pair.messages == ({"role": "user", "content": "Name a river in France."},)
     assert "1 records kept, 1 skipped" in notes[0]
     assert "ultrafeedback.jsonl:2: no preference" in notes[0]
@@ -27,12 +27,13 @@ def test_ultrafeedback_gives_pairs_and_skips_ties_with_a_count() -> None:
 
 def test_helpsteer2_joins_the_two_rows_of_a_prompt() -> None:
     (pair,) = load_pairs(source("helpsteer2"), seed=0, base_dir=FIXTURES)
-    assert (pair.chosen, pair.rejected) == ("Hello!", "No.")
+    assert (pair.chosen, pair.rejected, pair.difference) == ("Hello!", "No.", 4.0)  # 4 and 0
 
 
 def test_helpsteer3_reads_the_sign_of_the_preference_and_the_whole_context() -> None:
     first, second = load_pairs(source("helpsteer3"), seed=0, base_dir=FIXTURES)
     assert (first.chosen, second.chosen) == ("Blue.", "Red.")
+    assert (first.difference, second.difference) == (3.0, 2.0)  # -3 and 2
     assert [m["role"] for m in first.messages] == ["user", "assistant", "user"]
 
 
@@ -47,7 +48,8 @@ def test_own_columns_are_mapped_for_pairs_and_labels(tmp_path: Path) -> None:
     row = {"q": "Hi", "good": "Hello!", "bad": "No.", "reply": "Hello!", "ok": 1}
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
     pairs = PreferenceSource(source="a.jsonl", columns={"prompt": "q", "chosen": "good", "rejected": "bad"})
-    assert load_pairs(pairs, seed=0, base_dir=tmp_path)[0].rejected == "No."
+    [pair] = load_pairs(pairs, seed=0, base_dir=tmp_path)
+    assert (pair.rejected, pair.difference) == ("No.", None)
     labels = PreferenceSource(source="a.jsonl", columns={"prompt": "q", "response": "reply", "safe": "ok"})
     assert load_labels(labels, seed=0, base_dir=tmp_path)[0].safe is True
 
@@ -58,3 +60,14 @@ def test_a_missing_column_and_an_unknown_field_suggest_the_near_miss(tmp_path: P
         load_pairs(PreferenceSource(source="a.jsonl", on_bad="error"), seed=0, base_dir=tmp_path)
     with pytest.raises(ValidationError, match="did you mean 'chosen'"):
         PreferenceSource(source="a.jsonl", columns={"choosen": "x"})
+
+
+@pytest.mark.parametrize("given", [-1, "much", True])
+def test_a_difference_is_a_number_of_0_or_more(tmp_path: Path, given: object) -> None:
+    row = {"prompt": "Hi", "chosen": "a", "rejected": "b", "by": given}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")
+    table = PreferenceSource(source="a.jsonl", columns={"difference": "by"}, on_bad="error")
+    with pytest.raises(DataError, match=r"a\.jsonl:1: difference must be a number of 0 or more"):
+        load_pairs(table, seed=0, base_dir=tmp_path)
+    (tmp_path / "a.jsonl").write_text(json.dumps({**row, "by": 2}) + "\n")
+    assert load_pairs(table, seed=0, base_dir=tmp_path)[0].difference == 2.0

@@ -208,6 +208,43 @@ def test_fields_for_tinyworld_are_refused_elsewhere_and_its_number_is_needed() -
         ProblemSource(source="tinyworld")
 
 
+@pytest.mark.parametrize(
+    ("source", "fields"),
+    [
+        ("tinyworld", {"limits": {"cpu_seconds": 2}}),
+        ("tinyworld", {"check_reference": False}),
+        ("tinyworld", {"percent": "either"}),
+        ("tinyworld", {"categories": ["fact"]}),
+        ("tinyworld-general", {"tiers": ["hard"]}),
+        ("tinyworld-general", {"columns": {"question": "q"}}),
+        ("reasoning_gym:countdown", {"on_bad": "skip"}),
+        ("reasoning_gym:countdown", {"limits": {"cpu_seconds": 2}}),
+    ],
+)
+def test_what_a_source_that_makes_its_own_problems_would_ignore_is_refused(
+    source: str, fields: dict[str, object]
+) -> None:
+    [name] = fields
+    with pytest.raises(ValidationError, match=f"`{name}` has no meaning for {source}.*takes .*num_problems"):
+        ProblemSource(source=source, num_problems=3, **fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("limits", {"cpu_seconds": 2}, "code"),
+        ("check_reference", False, "code"),
+        ("percent", "either", "math"),
+    ],
+)
+def test_settings_of_a_kind_that_no_problem_is_of_are_refused(
+    tmp_path: Path, field: str, value: object, kind: str
+) -> None:
+    write(tmp_path / "a.jsonl", {"question": "Which?", "answer": "A", "options": ["1", "2"]})
+    with pytest.raises(DataError, match=rf"`{field}` is for problems of kind {kind}, and .* \(only choice\)"):
+        load(ProblemSource(source="a.jsonl", kind="choice", **{field: value}), tmp_path)
+
+
 def test_tinyworld_makes_problems_and_says_what_it_does_not_have(tmp_path: Path) -> None:
     source = ProblemSource(source="tinyworld", num_problems=6, tiers=["ordinary"], languages=["en"])
     problems = load(source, tmp_path, seed=3)

@@ -109,6 +109,44 @@ def test_groups_are_scored_in_a_thread_of_their_own():
     assert "scorer" in threads.pop()
 
 
+def test_a_group_is_scored_while_others_are_sampled_and_sampling_waits_for_no_score():
+    first_scored, all_sampled = threading.Event(), threading.Event()
+    order = []
+
+    class Slow:
+        name = "accuracy"
+
+        def __call__(self, rollouts):
+            if first_scored.is_set():  # a judge that takes longer than all of the sampling
+                assert all_sampled.wait(30)
+            order.append(f"scored {rollouts[0].problem.id}")
+            first_scored.set()
+            return [1.0, 0.0]
+
+    def sample(chosen, wave, first_group, on_group):
+        for i, problem in enumerate(chosen):
+            on_group(i, [rollout(problem, group=i, sample=s) for s in range(2)])
+            assert first_scored.wait(30)
+            order.append(f"sampled {problem.id}")
+        all_sampled.set()
+
+    scorer = Scorer({"accuracy": Slow()})
+    try:
+        collected = collect_groups(
+            ["a"] * 3,
+            config=config(group_size=2),
+            weights={"accuracy": 1.0},
+            take=lambda names: problems(len(names), name="a"),
+            sample=sample,
+            scorer=scorer,
+        )
+    finally:
+        scorer.close()
+    # the first score is there before the second group is sampled, the second one behind the last group
+    assert order == ["scored a0", "sampled a0", "sampled a1", "sampled a2", "scored a1", "scored a2"]
+    assert [group.totals for group in collected.groups] == [[1.0, 0.0]] * 3
+
+
 def test_too_many_missing_rewards_halt_the_stage_and_name_the_part():
     values = {**VALUES, "b0": (1, None)}
     settings = {"group_size": 2, "max_resample_waves": 0}

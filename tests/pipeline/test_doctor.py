@@ -1,6 +1,7 @@
 """`r1 doctor`: recipes with one fault each, named with its place and what to do; and one without."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,25 @@ class Patient:
 @pytest.fixture
 def patient(tmp_path: Path, model: Path) -> Patient:
     return Patient(tmp_path / "patient", model)
+
+
+def test_somebody_elses_reward_model_needs_a_head_and_the_label_that_is_meant(patient: Patient) -> None:
+    patient.edit(
+        'prompt_style = "chat"',
+        'prompt_style = "chat"\nreward_models = { safety = { model = "other", label = "ok" } }',
+    )
+    other = patient.folder / "other"
+    shutil.copytree(patient.folder / "base_model", other)
+    [fault] = patient.faults()
+    assert fault.startswith("stages.dev2.reward_models.safety: ")
+    assert "is a Qwen3ForCausalLM, which has no trained head to score with" in fault
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    config |= {"architectures": ["Qwen3ForSequenceClassification"], "id2label": {"0": "bad", "1": "good"}}
+    (other / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    [fault] = patient.faults()
+    assert "has no label 'ok'; it has 0 'bad', 1 'good'" in fault
+    patient.edit('label = "ok"', 'label = "good"')
+    assert not patient.faults()
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -183,6 +183,31 @@ def test_an_unfinished_stage_is_begun_anew_where_its_inputs_changed(world: World
     assert (world.out / ".old" / "dev1.unfinished" / "partial").is_file()
 
 
+def test_going_on_with_other_ranks_or_threads_is_said_in_one_sentence(world: World) -> None:
+    interrupt_once(world, "dev1", KeyboardInterrupt())
+    with pytest.raises(RunInterrupted):
+        world.run()
+    path = world.out / ".work" / "dev1" / "manifest.json"
+    row = json.loads(path.read_text(encoding="utf-8"))
+    now = row["environment"]
+    row["environment"] = {**now, "world_size": 3, "threads": now["threads"] + 6}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    world.run()
+    said = [note for note in world.progress.notes if "begun" in note]
+    assert said == [
+        f"dev1 was begun with 3 ranks (now 1) and {now['threads'] + 6} threads (now {now['threads']}): it "
+        "goes on, and ends equal up to rounding, not to the bit, to what it would have been."
+    ]
+
+
+def test_going_on_with_what_it_was_begun_with_needs_no_word(world: World) -> None:
+    interrupt_once(world, "dev1", KeyboardInterrupt())
+    with pytest.raises(RunInterrupted):
+        world.run()
+    world.run()
+    assert not [note for note in world.progress.notes if "begun" in note]
+
+
 def test_a_stage_that_fails_leaves_the_others_done_and_itself_resumable(world: World) -> None:
     found = interrupt_once(world, "dev1", StageHalted("three updates in a row were not finite"))
     with pytest.raises(UserError, match="not finite"):

@@ -70,6 +70,7 @@ def test_a_judge_compares_each_pair_four_times_in_random_order_and_is_asked_once
     assert summary["records"] == 12
     for row in rows(tmp_path):
         assert (row["chosen"], row["rejected"], row["view"]) == ("Answer 1", "Answer 0", "summary")
+        assert row["difference"] == 2.0  # four times [[A>>B]], whatever the order
     assert rows(tmp_path)[0]["messages"] == [{"role": "user", "content": "Question 0?"}]
 
 
@@ -85,17 +86,17 @@ def test_a_judge_that_only_favours_a_place_expresses_no_preference(base, tmp_pat
 @pytest.mark.parametrize(
     ("scores", "label"),
     [
-        ([2, 2, 1, 1], 1),  # 1.5
+        ([2, 2, 1, 1], 1.5),
         ([1, 1, 1, 1], 0),  # 1 does not exceed 1
-        ([-2, -2, -1, 0], -1),  # -1.25
+        ([-2, -2, -1, 0], -1.25),
         ([2, -2, 2, -2], 0),
-        ([2, 2], 1),  # two of four could be had
+        ([2, 2], 2),  # two of four could be had
         ([2], None),
         ([], None),
     ],
 )
 def test_verdicts_are_averaged_and_count_where_they_exceed_one(
-    scores: list[float], label: int | None
+    scores: list[float], label: float | None
 ) -> None:
     assert pair_label(scores, 4, 1.0) == label
 
@@ -205,7 +206,7 @@ def test_existing_pairs_and_labels_are_taken_by_mapping(base, tmp_path) -> None:
     stage = PreferencesConfig(source=source, max_length_gap_frac=9.0)
     run_preferences(stage_context(tmp_path / "pairs", base, {}), stage)
     [row] = rows(tmp_path / "pairs")
-    assert (row["chosen"], row["rejected"]) == ("The Loire.", "Paris.")
+    assert (row["chosen"], row["rejected"], row["difference"]) == ("The Loire.", "Paris.", 6.0)
     source = {"source": str(fixtures / "beavertails.jsonl"), "mapping": "beavertails"}
     stage = PreferencesConfig(source=source, objective="pointwise")
     run_preferences(stage_context(tmp_path / "labels", base, {}), stage)

@@ -63,6 +63,27 @@ def test_many_hanging_comparisons_are_all_killed(tmp_path: Path) -> None:
     pool.close()
 
 
+def test_a_comparison_that_the_machine_keeps_waiting_is_not_timed_out(tmp_path: Path) -> None:
+    """A worker that is stopped gets no processor: as on a machine that is too busy for it."""
+    source = OBEDIENT.replace(
+        "time.sleep(60)", "os.system(f'(sleep 1; kill -CONT {os.getpid()}) &'); os.kill(os.getpid(), 19)"
+    )
+    assert source != OBEDIENT
+    pool = _pool(tmp_path, source, time_limit_seconds=0.5)
+    assert pool.check([("hang", "hang")]) == [True]
+    assert pool.counts == {}
+    pool.close()
+
+
+def test_a_comparison_that_uses_its_processor_time_up_is_timed_out(tmp_path: Path) -> None:
+    pool = _pool(
+        tmp_path, OBEDIENT.replace("time.sleep(60)", "[0 for _ in iter(int, 1)]"), time_limit_seconds=0.5
+    )
+    assert pool.check([("hang", "hang"), ("x", "x")]) == [False, True]
+    assert pool.counts == {"timeouts": 1}
+    pool.close()
+
+
 @pytest.mark.parametrize("source", ["raise SystemExit(1)", "import time; time.sleep(60)"])
 def test_workers_that_never_start_give_no_verdict_instead_of_a_wrong_one(tmp_path: Path, source: str) -> None:
     pool = _pool(tmp_path, source, start_limit_seconds=0.3)

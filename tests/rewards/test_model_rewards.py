@@ -1,16 +1,23 @@
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from r1kit.errors import DataError
 from r1kit.models import load_reward_model, load_tokenizer, save_model
+from r1kit.rewards.classifiers import ClassifierConfig, Row, score_rows
 from r1kit.rewards.model_rewards import (
     LOWEST_SCORE,
     RewardModelReward,
+    RewardScale,
     encode_for_reward_model,
-    score_token_ids,
+    read_scale,
+    reference_responses,
     viewed_text,
+    write_scale,
 )
 from r1kit.template import format_chat
 from r1kit.types import Problem
@@ -106,8 +113,8 @@ def test_where_there_is_nothing_to_read_the_score_is_the_lowest(model_dir: Path)
 def test_padding_does_not_change_a_score(model_dir: Path) -> None:
     model = load_reward_model(str(model_dir))
     rows = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
-    together = score_token_ids(model, rows)
-    alone = torch.cat([score_token_ids(model, [row]) for row in rows])
+    together = score_rows(model, [Row(tuple(row)) for row in rows])
+    alone = torch.cat([score_rows(model, [Row(tuple(row))]) for row in rows])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
@@ -122,3 +129,51 @@ def test_of_a_text_that_is_too_long_the_end_is_read(model_dir: Path) -> None:
 
 def test_nothing_to_score_loads_nothing(tmp_path: Path) -> None:
     assert RewardModelReward("helpful", tmp_path / "no_model", view="summary").score_texts([]) == []
+
+
+def test_the_view_is_the_recipes_else_the_one_that_was_trained_else_the_rewards_own(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(model_dir, own)
+    assert RewardModelReward("safety", own, default_view="response").view == "response"
+    write_scale(own, RewardScale(0.5, 2.0, "response"))
+    assert read_scale(own) == RewardScale(0.5, 2.0, "response")
+    assert RewardModelReward("helpful", own, default_view="summary").view == "response"
+    table = ClassifierConfig(model=str(own), view="summary")
+    assert RewardModelReward("helpful", table, default_view="response").view == "summary"
+
+
+def test_a_reference_set_scales_the_scores_of_any_model(model_dir: Path, tmp_path: Path) -> None:
+    texts = ["Hi", "The answer is 19.", "12", "答案是19。"]
+    turns = [{"role": "user", "content": "What is 45 + 6?"}]
+    rows = [
+        {"messages": turns, "chosen": texts[0], "rejected": texts[1]},
+        {"messages": turns, "response": texts[2], "safe": True},
+        {"messages": turns, "response": texts[3], "safe": False},
+    ]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [text for _, text in reference_responses(path)] == texts
+    raw = RewardModelReward("helpful", model_dir).score_texts([(SIMPLE, text) for text in texts])
+    logits = [math.log(score / (1 - score)) for score in raw if score is not None]
+    mean = math.fsum(logits) / 4
+    std = math.sqrt(math.fsum((logit - mean) ** 2 for logit in logits) / 4)
+    table = ClassifierConfig(model=str(model_dir), reference=str(path))
+    scaled = RewardModelReward("helpful", table).score_texts([(SIMPLE, text) for text in texts])
+    expected = [1 / (1 + math.exp(-(logit - mean) / std)) for logit in logits]
+    assert scaled == pytest.approx(expected, abs=1e-5)
+    # the mean of the reference set is scored 1/2, and one std above it 0.731
+    assert min(scaled) < 0.5 < max(scaled)
+
+
+def test_a_reference_set_that_can_not_be_read_is_refused(model_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    turns = [{"role": "user", "content": "Hi?"}]
+    path.write_text(json.dumps({"messages": turns, "chosen": 3}) + "\n")
+    reward = RewardModelReward("helpful", ClassifierConfig(model=str(model_dir), reference=str(path)))
+    with pytest.raises(DataError, match=r"data\.jsonl:1: no `chosen` and `rejected`, and no `response`"):
+        reward.score_texts([(SIMPLE, "Hi")])
+    path.write_text(json.dumps({"messages": turns, "response": "<think> </think>"}) + "\n")
+    with pytest.raises(DataError, match="can read none of its responses"):
+        reward.score_texts([(SIMPLE, "Hi")])

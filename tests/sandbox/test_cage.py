@@ -2,15 +2,19 @@
 
 import errno
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
 
 import pytest
 
+from r1kit.errors import UserError
+from r1kit.rewards.code import grade_programs, verify_code_problem
 from r1kit.sandbox import NotPlainData, SandboxUnavailable, cage, decode_value, encode_value, pool
 from r1kit.sandbox.cage import make_cages, what_to_allow
 from r1kit.sandbox.seccomp import seccomp_filter
+from tests.rewards.making import make_problem
 
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
 REFUSED, NOT_THERE = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
@@ -75,6 +79,32 @@ def test_without_bubblewrap_the_sentence_is_the_command_that_installs_it(
     monkeypatch.setattr(shutil, "which", lambda name, **more: None)
     with pytest.raises(SandboxUnavailable, match=r"need bubblewrap: apt-get install bubblewrap$"):
         make_cages()
+
+
+@pytest.mark.parametrize(
+    ("manager", "language", "command"),
+    [
+        ("apt-get", "cpp", "g++ in /usr/bin or /usr/local/bin: apt-get install g++"),
+        ("apt-get", "javascript", "node in /usr/bin or /usr/local/bin: apt-get install nodejs"),
+        ("dnf", "cpp", "g++ in /usr/bin or /usr/local/bin: dnf install gcc-c++"),
+        ("pacman", "cpp", "g++ in /usr/bin or /usr/local/bin: pacman -S gcc"),
+        ("apk", "javascript", "node in /usr/bin or /usr/local/bin: apk add nodejs"),
+    ],
+)
+def test_without_a_languages_tools_the_sentence_is_the_command_that_installs_them(
+    monkeypatch: pytest.MonkeyPatch, manager: str, language: str, command: str
+) -> None:
+    """From the problem's self-test, which is what a user sees first."""
+    bare = cage.Cage("/usr/bin/bwrap", "x86_64", None, {"python": "/usr/bin/python3"})
+    monkeypatch.setattr(pool, "find_cage", lambda: bare)
+    monkeypatch.setattr(shutil, "which", lambda name, **more: name if name == manager else None)
+    tests = ({"type": "stdin", "input": "1", "output": "1"},)
+    problem = make_problem("code", None, tests=tests, programming_language=language)
+    assert verify_code_problem(problem) == f"problems in {language} need {command}"
+    python = make_problem("code", None, tests=tests)
+    assert verify_code_problem(python) is None
+    with pytest.raises(UserError, match=re.escape(command)):
+        grade_programs([(problem, "int main() {}")])
 
 
 def test_a_machine_whose_system_calls_are_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

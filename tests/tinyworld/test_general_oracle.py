@@ -192,9 +192,10 @@ def test_quality_is_graded() -> None:
 def test_pair_labels_have_the_asked_noise_and_ties_stay_ties() -> None:
     rng = random.Random(0)
     labels = [label_pair(FRANCE, "It is Paris.", "It is Rome.", rng, noise=0.1) for _ in range(4_000)]
-    assert set(labels) == {1, -1}
-    assert labels.count(-1) / len(labels) == pytest.approx(0.1, abs=0.015)
-    assert label_pair(FRANCE, "It is Rome.", "It is Paris.", rng, noise=0.0) == -1
+    # 1 for the right answer, 0.25 for the wrong one
+    assert set(labels) == {0.75, -0.75}
+    assert labels.count(-0.75) / len(labels) == pytest.approx(0.1, abs=0.015)
+    assert label_pair(FRANCE, "It is Rome.", "It is Paris.", rng, noise=0.0) == -0.75
     assert {label_pair(FRANCE, "Paris.", "It is Paris.", rng, noise=0.5) for _ in range(50)} == {0}
 
 

@@ -5,6 +5,7 @@ schemas are the hub's own. Not covered: making new pairs (`r1kit.preferences`).
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,15 @@ from r1kit.types import Message
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """Two responses to one prompt, the better and the worse one."""
+    """Two responses to one prompt, the better and the worse one.
+
+    `difference`: how much better, in the source's own scale; None where it does not say.
+    """
 
     messages: tuple[Message, ...]
     chosen: str
     rejected: str
+    difference: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +81,23 @@ def _response(value: Any, row: Row) -> str:
     return value.strip()
 
 
-def _pair(messages: tuple[Message, ...], chosen: str, rejected: str, row: Row) -> PreferencePair:
+def _pair(
+    messages: tuple[Message, ...], chosen: str, rejected: str, row: Row, difference: Any = None
+) -> PreferencePair:
     if chosen == rejected:
         raise DataError(f"{row.place}: chosen and rejected are the same text")
-    return PreferencePair(messages, chosen, rejected)
+    is_number = isinstance(difference, int | float) and not isinstance(difference, bool)
+    if difference is not None and not (is_number and 0 <= difference < math.inf):
+        raise DataError(f"{row.place}: difference must be a number of 0 or more, not {difference!r}")
+    return PreferencePair(messages, chosen, rejected, None if difference is None else float(difference))
 
 
 def _ultrafeedback(row: Row) -> PreferencePair:
-    if column(row, "score_chosen") <= column(row, "score_rejected"):
+    gap = column(row, "score_chosen") - column(row, "score_rejected")
+    if gap <= 0:
         raise DataError(f"{row.place}: no preference, score_chosen is not above score_rejected")
-    chosen = _response(column(row, "chosen"), row)
-    return _pair(_prompt(column(row, "prompt"), row), chosen, _response(column(row, "rejected"), row), row)
+    chosen, rejected = (_response(column(row, side), row) for side in ("chosen", "rejected"))
+    return _pair(_prompt(column(row, "prompt"), row), chosen, rejected, row, gap)
 
 
 def _helpsteer3(row: Row) -> PreferencePair:
@@ -96,7 +107,7 @@ def _helpsteer3(row: Row) -> PreferencePair:
     first = _response(column(row, "response1"), row)
     second = _response(column(row, "response2"), row)
     better, worse = (first, second) if preference < 0 else (second, first)
-    return _pair(_turns(column(row, "context"), row), better, worse, row)
+    return _pair(_turns(column(row, "context"), row), better, worse, row, abs(preference))
 
 
 def _join_same_prompt(rows: Sequence[Row]) -> list[Row]:
@@ -116,7 +127,7 @@ def _helpsteer2(row: Row) -> PreferencePair:
         raise DataError(f"{row.place}: no preference, both responses have the same helpfulness")
     better, worse = (first, second) if gap > 0 else (second, first)
     chosen, rejected = (_response(column(side, "response"), row) for side in (better, worse))
-    return _pair(_prompt(row.values["prompt"], row), chosen, rejected, row)
+    return _pair(_prompt(row.values["prompt"], row), chosen, rejected, row, abs(gap))
 
 
 def _beavertails(row: Row) -> SafetyLabel:
@@ -135,7 +146,7 @@ PREFERENCE_MAPPINGS: Mapping[str, PreferenceMapping] = {
     "beavertails": PreferenceMapping("PKU-Alignment/BeaverTails", None, "30k_train", _beavertails),
 }
 
-_COLUMNS = ("prompt", "messages", "chosen", "rejected", "response", "safe")
+_COLUMNS = ("prompt", "messages", "chosen", "rejected", "difference", "response", "safe")
 
 
 class PreferenceSource(Config):
@@ -217,7 +228,9 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
     has_messages = "messages" in columns or ("prompt" not in columns and "messages" in row.values)
     messages = _turns(value("messages"), row) if has_messages else _prompt(value("prompt"), row)
     if wanted == "pairs":
-        return _pair(messages, _response(value("chosen"), row), _response(value("rejected"), row), row)
+        # the one column that need not be there
+        gap = value("difference") if "difference" in columns else row.values.get("difference")
+        return _pair(messages, _response(value("chosen"), row), _response(value("rejected"), row), row, gap)
     safe = value("safe")
     if not isinstance(safe, bool) and safe not in (0, 1):
         raise DataError(f"{row.place}: safe must be true or false, not {safe!r}")

@@ -32,6 +32,15 @@ Note = Callable[[str], None]
 TINYWORLD_SOURCES = ("tinyworld", "tinyworld-general")
 
 
+# What sources that make their own problems do not ignore.
+_MADE = frozenset({"source", "split", "num_problems", "seed"})
+_TAKES = {
+    "tinyworld": _MADE | {"tiers", "families", "languages"},
+    "tinyworld-general": _MADE | {"categories"},
+    GYM_PREFIX: _MADE | {"options"},
+}
+
+
 class ProblemSource(Config):
     """A named set of problems in a recipe: where they come from and how to read them."""
 
@@ -88,6 +97,19 @@ class ProblemSource(Config):
             raise ValueError(f"`{given[0]}` is for tinyworld sources only; drop it")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "ProblemSource":
+        """Sources that make their own problems know what kind these are, and how they are scored."""
+        takes = _TAKES.get(GYM_PREFIX if self.source.startswith(GYM_PREFIX) else self.source)
+        for name, field in type(self).model_fields.items():
+            default = field.get_default(call_default_factory=True, validated_data={})
+            if takes is not None and name not in takes and getattr(self, name) != default:
+                raise ValueError(
+                    f"`{name}` has no meaning for {self.source}, which makes its own problems; drop it (it "
+                    f"takes {', '.join(sorted(takes - {'source'}))})"
+                )
+        return self
+
 
 def load_problems(
     source: ProblemSource,
@@ -131,7 +153,24 @@ def load_problems(
         max_faults=max_faults,
     )
     _report(source, collected.records, collected.faults, note)
+    _refuse_idle_settings(source, collected.records)
     return collected.records
+
+
+def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> None:
+    """Raise `DataError` for settings of a kind that no problem of the source is of."""
+    kinds = {problem.kind for problem in problems}
+    idle = (
+        ("limits", source.limits is not None, "code"),
+        ("check_reference", not source.check_reference, "code"),
+        ("percent", source.percent != "strict", "math"),
+    )
+    for name, is_set, kind in idle:
+        if is_set and kind not in kinds:
+            raise DataError(
+                f"{source.source}: `{name}` is for problems of kind {kind}, and there are none in it (only "
+                f"{', '.join(sorted(kinds))}); drop it, or set `kind`"
+            )
 
 
 def _refuse_faults(problems: list[Problem], check: Check | None, max_faults: int) -> list[Problem]:

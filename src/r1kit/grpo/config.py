@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
 from r1kit.policy_losses import ImportanceName, KlName, LossName
+from r1kit.rewards.classifiers import ClassifierConfig
 from r1kit.rewards.judge import JUDGED_REWARDS
 from r1kit.rewards.judge_config import JudgeRef
 from r1kit.rewards.own import OnError
@@ -77,8 +78,9 @@ class GrpoConfig(Config):
     # What accuracy pays for a program: 1 for all of its tests and else 0, or the share that it passes (which
     # also pays for guessing the most frequent answer). Not published; APPS reports both (2105.09938, 4).
     code_score: Literal["all", "share"] = "all"
-    # The models behind rewards (helpful, safety): a stage of kind reward_model, a folder or a hub name.
-    reward_models: dict[str, str] = Field(default_factory=dict)
+    # The models behind rewards (helpful, safety): a stage of kind reward_model, a folder or a hub name of a
+    # sequence-classification model; or a table with `model` and which label is meant.
+    reward_models: dict[str, str | ClassifierConfig] = Field(default_factory=dict)
     # Judges, by the reward they give: accuracy (problems of kind "judged"), helpful, safety.
     judges: dict[str, JudgeRef] = Field(default_factory=dict)
     # The parameters of rewards that have any: `reward_options.overlong = { max_tokens = ..., ... }`.

@@ -44,6 +44,7 @@ from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
 from r1kit.rewards.build import build_rewards
+from r1kit.rewards.classifiers import with_paths
 from r1kit.rewards.judge import JudgeReward
 from r1kit.rollouts import sample_rollouts
 from r1kit.seeds import derive_seed
@@ -140,7 +141,10 @@ def _rewards(
         sorted(names),
         style=config.prompt_style,
         seed=context.seed,
-        reward_models={name: context.model_path(model) for name, model in config.reward_models.items()},
+        reward_models={
+            name: with_paths(model, context.model_path, context.data_path)
+            for name, model in config.reward_models.items()
+        },
         languages=config.languages,
         judges=judges,
         recipe_dir=context.recipe_dir,

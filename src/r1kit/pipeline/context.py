@@ -1,12 +1,14 @@
 """From a recipe to what its jobs need: names to files, problem sets to problems, and each job's key."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from r1kit import distributed
 from r1kit.config import suggest
 from r1kit.data.sources import load_problems
-from r1kit.errors import DataError, RecipeError
+from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.judging import replies_folder
 from r1kit.models import pick_device, resolve_model
 from r1kit.pipeline.fingerprints import Fingerprints, problems_fingerprint
@@ -31,6 +33,7 @@ class RunContext:
         self.device = pick_device(recipe.model.device)
         self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json")
         self._problems: dict[str, list[Problem]] = {}
+        self._shared: set[str] = set()
         self._set_hashes: dict[str, str] = {}
 
     def model_path(self, name: str) -> str:
@@ -68,6 +71,17 @@ class RunContext:
             except DataError as error:
                 raise DataError(f"problems.{name}: {error}") from None
         return self._problems[name]
+
+    def share_problems(self, job: Job) -> None:
+        """Give every rank the job's problem sets; the first alone loads them and runs their self-tests.
+
+        Called by all ranks. Where a set can't be used, all raise what the first one raised.
+        """
+        if distributed.world_size() == 1:
+            return
+        for name in sorted({r.target for r in job.references if r.role == "problems"} - self._shared):
+            self._problems[name] = _of_first_rank(partial(self.problems, name))
+            self._shared.add(name)
 
     def key(self, job: Job) -> Key:
         """What the job's outputs depend on, as it is now. Raises `UserError` for a missing input."""
@@ -128,3 +142,17 @@ class RunContext:
         return {
             f"reward file {file}": self._fingerprints.file(self.recipe_path.parent / file) for file in files
         }
+
+
+def _of_first_rank(load: Callable[[], list[Problem]]) -> list[Problem]:
+    """What the first rank loads, on every rank, or the user error that it ended in."""
+    found: list[Problem] | UserError = []
+    if distributed.is_main():
+        try:
+            found = load()
+        except UserError as error:
+            found = DataError(str(error))
+    shared = distributed.broadcast(found)
+    if isinstance(shared, UserError):
+        raise shared
+    return shared

@@ -18,7 +18,7 @@ from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
-from r1kit.models import context_length_of, load_tokenizer
+from r1kit.models import classifier_labels, context_length_of, load_tokenizer
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.judge_probes import askable, probe
 from r1kit.pipeline.plan import Job
@@ -26,6 +26,7 @@ from r1kit.pipeline.recipe import BASE, Recipe, style_of
 from r1kit.pipeline.stages import references
 from r1kit.prompts import check_chat_template, check_round_trip, encode_prompt
 from r1kit.rewards.accuracy import verify_problem
+from r1kit.rewards.classifiers import ClassifierConfig, label_index
 from r1kit.rewards.own import load_own_reward
 from r1kit.sandbox import sandbox_refusal
 from r1kit.types import Problem, PromptStyle
@@ -159,6 +160,16 @@ def _rewards(context: RunContext, stage: str) -> Iterator[Check]:
         if ":" in name:
             subject = f"stages.{stage}.rewards"
             yield _guarded(subject, _own_reward, context, name)
+    for name, model in config.reward_models.items():
+        table = ClassifierConfig(model=model) if isinstance(model, str) else model
+        if table.model not in context.recipe.stages:
+            yield _guarded(f"stages.{stage}.reward_models.{name}", _classifier, context, table)
+
+
+def _classifier(context: RunContext, table: ClassifierConfig) -> str:
+    """Whether somebody else's reward model has the label that is asked for, by its configuration."""
+    labels = classifier_labels(context.model_path(table.model))
+    return f"{table.model} has the label {labels[label_index(labels, table.label, table.model)]!r}"
 
 
 def _own_reward(context: RunContext, name: str) -> str:

@@ -160,18 +160,6 @@ def code_version() -> dict[str, str]:
     return {"version": r1kit.__version__, "sources": digest.hexdigest()}
 
 
-def environment_changed(old: Mapping[str, Any]) -> str | None:
-    """What differs between two environments in a way that the last bits feel; None where nothing does."""
-    new = environment()
-    names = {"world_size": "processes", "threads": "threads", "torch": "torch", "cpu": "processor"}
-    changed = [
-        f"{label} {old[name]}, now {new[name]}"
-        for name, label in names.items()
-        if name in old and old[name] != new[name]
-    ]
-    return "; ".join(changed) or None
-
-
 def environment() -> dict[str, Any]:
     """What else the last bits of a result hang on."""
     return {
@@ -182,6 +170,26 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": f"{_cpu_name()}, {os.cpu_count()} cores",
     }
+
+
+def rounding_differs(begun: Mapping[str, Any]) -> str | None:
+    """What an unfinished stage was begun with and is not gone on with, of what changes its last bits.
+
+    `"2 ranks (now 1)"`; None where nothing does.
+    """
+    now = environment()
+    shapes = {
+        "world_size": "{} ranks",
+        "threads": "{} threads",
+        "torch": "torch {}",
+        "cpu": "the processor {}",
+    }
+    changed = [
+        f"{shape.format(begun[name])} (now {now[name]})"
+        for name, shape in shapes.items()
+        if begun.get(name, now[name]) != now[name]
+    ]
+    return " and ".join(changed) or None
 
 
 def _cpu_name() -> str:

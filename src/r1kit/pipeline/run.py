@@ -22,7 +22,7 @@ from r1kit.pipeline.doctor import refuse_faults
 from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Verdict
 from r1kit.pipeline.interrupt import RunInterrupted, sigterm_interrupts
 from r1kit.pipeline.lock import run_lock
-from r1kit.pipeline.manifest import code_changed, environment_changed, write_json
+from r1kit.pipeline.manifest import code_changed, rounding_differs, write_json
 from r1kit.pipeline.plan import Job, plan_jobs
 from r1kit.pipeline.recipe import load_recipe, style_of
 from r1kit.pipeline.stages import GIVES, RUNNERS
@@ -155,6 +155,7 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
     if distributed.is_main():
         folder.settle(job.name)
     distributed.barrier()
+    context.share_problems(job)
     key = context.key(job)
     verdict = folder.judge(job.name, key)
     if verdict.state == "done":
@@ -168,10 +169,10 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
         manifest, why = folder.begin(job.name, job.kind, key)
         if why:
             progress.note(f"{job.name}: the unfinished attempt is put aside: {why}.")
-        if changed := environment_changed(manifest.environment):
+        if changed := rounding_differs(manifest.environment):
             progress.note(
-                f"{job.name}: begun elsewhere ({changed}); what comes is the same up to rounding, not to the "
-                "bit"
+                f"{job.name} was begun with {changed}: it goes on, and ends equal up to rounding, not to the "
+                "bit, to what it would have been."
             )
         seconds = folder.reached(job.name).seconds
     distributed.barrier()

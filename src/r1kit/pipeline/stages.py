@@ -13,6 +13,7 @@ from r1kit.grpo import GrpoConfig, run_grpo
 from r1kit.preferences import PreferencesConfig, run_preferences
 from r1kit.rejection import RejectionConfig, run_rejection
 from r1kit.reward_model import RewardModelConfig, run_reward_model
+from r1kit.rewards.classifiers import ClassifierConfig
 from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.sft import SftConfig, run_sft
 from r1kit.stage import StageContext
@@ -111,9 +112,18 @@ def _grpo(config: GrpoConfig) -> Iterator[Reference]:
         for name in weights.weights:
             yield Reference(("reward_schedule", i, "weights", name), name, "reward")
     for name, model in config.reward_models.items():
-        yield Reference(("reward_models", name), model, "reward model")
+        yield from _reward_model(("reward_models", name), model)
     for name, judge in config.judges.items():
         yield from judge_references(("judges", name), judge)
+
+
+def _reward_model(keys: tuple[Key, ...], model: str | ClassifierConfig) -> Iterator[Reference]:
+    if isinstance(model, str):
+        yield Reference(keys, model, "reward model")
+        return
+    yield Reference((*keys, "model"), model.model, "reward model")
+    if model.reference is not None:
+        yield Reference((*keys, "reference"), model.reference, "preference data")
 
 
 def _rejection(config: RejectionConfig) -> Iterator[Reference]:
@@ -134,6 +144,4 @@ def _rejection(config: RejectionConfig) -> Iterator[Reference]:
     if demonstrations is not None and demonstrations != "tinyworld-demonstrations":
         yield Reference(("general", "demonstrations"), demonstrations, "file")
     if config.general.quality.reward_model is not None:
-        yield Reference(
-            ("general", "quality", "reward_model"), config.general.quality.reward_model, "reward model"
-        )
+        yield from _reward_model(("general", "quality", "reward_model"), config.general.quality.reward_model)

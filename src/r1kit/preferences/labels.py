@@ -34,13 +34,16 @@ def label_pairs(
     config: PreferencesConfig,
     judge: ModelJudge | None,
     pairs: Sequence[tuple[Sampled, Sampled]],
-) -> list[int | None]:
-    """1 where the first of a pair is better, -1 where the second is, 0 no preference, None no label."""
+) -> list[float | None]:
+    """How much better the first of each pair is, in the labels' own scale; 0 no preference, None no label.
+
+    A judge's mean verdict lies in [-2, 2], tinyworld's difference of quality in [-1, 1].
+    """
     if judge is not None:
         return _judge_pairs(context, config, judge, pairs)
     from r1kit.tinyworld.oracle import label_pair
 
-    labels: list[int | None] = []
+    labels: list[float | None] = []
     for a, b in pairs:
         rng = random.Random(derive_seed(context.seed, "label", a.name, b.name))
         labels.append(label_pair(a.problem, a.summary, b.summary, rng, config.noise))
@@ -79,7 +82,7 @@ def _judge_pairs(
     config: PreferencesConfig,
     judge: ModelJudge,
     pairs: Sequence[tuple[Sampled, Sampled]],
-) -> list[int | None]:
+) -> list[float | None]:
     questions: dict[str, JudgeRequest] = {}
     swapped: dict[str, bool] = {}
     names: list[list[str]] = []
@@ -93,7 +96,7 @@ def _judge_pairs(
             swapped[name] = bool(derive_seed(context.seed, "order", name) & 1)
             questions[name] = _swap(request) if swapped[name] else request
     verdicts = _ask(context, judge, questions)
-    labels: list[int | None] = []
+    labels: list[float | None] = []
     for names_of_pair in names:
         scores: list[float] = []
         for name in names_of_pair:
@@ -104,12 +107,15 @@ def _judge_pairs(
     return labels
 
 
-def pair_label(scores: Sequence[float], num_asked: int, min_difference: float) -> int | None:
-    """The label of a pair from its verdicts in [-2, 2]; None where fewer than half could be had."""
+def pair_label(scores: Sequence[float], num_asked: int, min_difference: float) -> float | None:
+    """The mean of a pair's verdicts in [-2, 2]; 0 where it does not exceed the bound.
+
+    None where fewer than half of the verdicts could be had.
+    """
     if 2 * len(scores) < num_asked or not scores:
         return None
     mean = sum(scores) / len(scores)
-    return (mean > 0) - (mean < 0) if abs(mean) > min_difference else 0
+    return mean if abs(mean) > min_difference else 0.0
 
 
 def _swap(request: JudgeRequest) -> JudgeRequest:

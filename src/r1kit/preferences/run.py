@@ -128,14 +128,14 @@ def _write_pairs(
 ) -> dict[str, float | int | str]:
     pairs = find_pairs(sampled, config.pairs_per_problem, seed=context.seed)
     counts["pairs"] = len(pairs)
-    decided: list[tuple[Sampled, Sampled]] = []
+    decided: list[tuple[Sampled, Sampled, float]] = []
     for (a, b), label in zip(pairs, label_pairs(context, config, judge, pairs), strict=True):
         if label:
-            decided.append((a, b) if label > 0 else (b, a))
+            decided.append((a, b, label) if label > 0 else (b, a, -label))
         else:
             counts["unlabelled" if label is None else "no_preference"] += 1
-    records = [_pair_record(a.problem.messages, a.summary, b.summary) for a, b in decided]
-    lengths = [(a.num_tokens, b.num_tokens) for a, b in decided]
+    records = [_pair_record(a.problem.messages, a.summary, b.summary, gap) for a, b, gap in decided]
+    lengths = [(a.num_tokens, b.num_tokens) for a, b, _ in decided]
     return _finish_pairs(context, config, records, lengths, counts)
 
 
@@ -167,7 +167,7 @@ def _from_source(
         records = [_label_record(found.messages, found.response, found.safe) for found in labels]
         return _finish_labels(context, records, counts)
     pairs = load_pairs(source, seed=context.seed, base_dir=here, note=context.progress.note)
-    records = [_pair_record(pair.messages, pair.chosen, pair.rejected) for pair in pairs]
+    records = [_pair_record(pair.messages, pair.chosen, pair.rejected, pair.difference) for pair in pairs]
     tokenizer = load_tokenizer(context.model_path("base"))
 
     def num_tokens(text: str) -> int:
@@ -239,13 +239,15 @@ def _finish_pairs(
     }
 
 
-def _pair_record(messages: Sequence[Message], chosen: str, rejected: str) -> Json:
-    return {
+def _pair_record(messages: Sequence[Message], chosen: str, rejected: str, difference: float | None) -> Json:
+    """`difference`: how much better the chosen one was judged, for a margin; left out where nobody says."""
+    record = {
         "messages": [dict(message) for message in messages],
         "chosen": chosen,
         "rejected": rejected,
         "view": "summary",
     }
+    return record if difference is None else {**record, "difference": difference}
 
 
 def _label_record(messages: Sequence[Message], response: str, safe: bool) -> Json:

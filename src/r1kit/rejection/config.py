@@ -5,14 +5,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from r1kit.config import Config
+from r1kit.rewards.classifiers import ClassifierConfig, View
 from r1kit.rewards.judge_config import JudgeRef
-from r1kit.rewards.model_rewards import View
 
 
 class QualityConfig(Config):
     """What decides which general responses are good enough: a reward model or a judge, and its bar."""
 
-    reward_model: str | None = None  # a stage of kind reward_model, a folder or a hub name
+    # a stage of kind reward_model, a folder or a hub name; or a table with `model` and which label is meant
+    reward_model: str | ClassifierConfig | None = None
     view: View = "summary"  # what the reward model reads
     judge: JudgeRef | None = None
     threshold: float | None = Field(None, ge=0, le=1)  # the lowest score that is kept

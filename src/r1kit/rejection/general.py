@@ -21,6 +21,7 @@ from r1kit.judging import judge_summary, open_judge
 from r1kit.rejection.config import GeneralConfig, QualityConfig, RejectionConfig
 from r1kit.rejection.grading import ask_judge
 from r1kit.rejection.reasoning import choose_some
+from r1kit.rewards.classifiers import with_paths
 from r1kit.rewards.judge import JudgeRequest, Verdict
 from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.rewards.model_rewards import RewardModelReward
@@ -289,8 +290,8 @@ def _score(
             for item, verdict in zip(candidates, found, strict=True)
         }
     assert quality.reward_model is not None
-    path = context.model_path(quality.reward_model)
-    model = RewardModelReward("quality", path, view=quality.view, dtype=context.dtype, device=context.device)
+    named = with_paths(quality.reward_model, context.model_path, context.data_path)
+    model = RewardModelReward("quality", named, view=quality.view, dtype=context.dtype, device=context.device)
     # that a reasoning is there where one is wanted has been seen to
     asked = [(replace(item.problem, wants_reasoning=False), item.text) for item in candidates]
     return {item.name: score for item, score in zip(candidates, model.score_texts(asked), strict=True)}

@@ -10,9 +10,10 @@ is trained on it.
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from r1kit.rewards.code import language_of, program_in
-from r1kit.rewards.numbers import number_of, plain_characters, spans_of_numbers
+from r1kit.rewards.numbers import CONTINUED, SIZE, number_of, plain_characters, spans_of_numbers
 from r1kit.types import Problem, PromptStyle, Response
 
 # Of longer summaries and answers the end is read: no answer is a book, and every later step assumes a bound.
@@ -49,8 +50,22 @@ _JOINS = r"(?:or|and|oder|und|ou|et|或者?|和|及)"
 _JOINED = re.compile(rf"[,\s]*{_JOINS}\s*(?:\$?[A-Za-z]\s*=\s*)?", re.IGNORECASE)
 _JOINED_OR_LISTED = re.compile(rf"{_JOINED.pattern}|,\s*(?:[A-Za-z]\s*=\s*)?", re.IGNORECASE)
 _NEGATION = re.compile(r"not\b|不是|nicht\b", re.IGNORECASE)
+# Right before what is said not to be the answer.
+_NEGATED = re.compile(
+    r"(?:\b(?:not|isn['’]t|never|neither|nor|nicht|pas)\b|不是|并非)\s*(?:an?\b|the\b|option\b|选项)?[\s(\"'“‘*$]*$",
+    re.IGNORECASE,
+)
+_NEGATION_CHARS = 24
+# Between two options that are given as one answer; letters may also stand side by side.
+_OPTION_JOINS = re.compile(
+    r"[\s()\[\]*.\"'“”]*(?:[,/&、]|\b(?:or|and|nor|oder|und|ou|et)\b|或者?|和|及)+\s*(?:the\b|an?\b)?[\s()\[\]*\"'“”]*",
+    re.IGNORECASE,
+)
+_LETTER_JOINS = re.compile(rf"[\s()\[\]*]*|{_OPTION_JOINS.pattern}", re.IGNORECASE)
 _UNIT = r"km/h|mph|m/s|[ck]?m\^[23]|[mck]m|kg|mg|min|cents?|hours?|minutes?|seconds?"
+_SIZE_AND_UNIT = re.compile(rf"(?i:{SIZE.pattern})?(?:\s?(?:%|percent\b)|\s?(?:{_UNIT})(?![A-Za-z0-9^]))?")
 _ARITHMETIC = re.compile(r"(?:(?<![\w)])-)?(?:[\d(][\d\s+\-*/()=]*[\d)]|\d)")
+_ARTICLE = re.compile(r" (?!(?:or|and|nor)\b)[a-z]")
 _LETTER = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
 
 
@@ -144,8 +159,9 @@ def choice_letter(text: str, options: Sequence[str]) -> str | None:
     """The letter of the option that a text settles on: by letter, or else the last option quoted.
 
     A letter counts standing alone (`B`, `(B)`, `B) 12`, `选B`): the first after "the answer is" where that
-    is said, else the last. The article of "A train" does not. Where an option's text is itself a letter,
-    the letter names the option.
+    is said, else the last. The article of "A train" does not, nor does what is negated ("not B"). Where an
+    option's text is itself a letter, the letter names the option. Several options given as one answer ("A or
+    B", "A, B, C") are none.
     """
     letters = [chr(ord("A") + i) for i in range(len(options))]
     bare = text.strip().strip("()[]{}.,:*$` ")
@@ -153,28 +169,55 @@ def choice_letter(text: str, options: Sequence[str]) -> str | None:
     if bare.upper() in letters:
         return bare.upper()
     for region, is_cued in _regions(text):
-        named = [m.group() for m in _LETTER.finditer(region) if m.group() in letters and not _is_article(m)]
+        named = [
+            m
+            for m in _LETTER.finditer(region)
+            if m.group() in letters and not _is_article(m) and not _is_negated(region, m.start())
+        ]
         if named:
-            return named[0 if is_cued else -1]
+            return _settled_letter(named, 0 if is_cued else len(named) - 1)
         quoted = last_mention(region, options)
         if quoted is not None:
             return letters[quoted]
     return None
 
 
+def _settled_letter(named: Sequence[re.Match[str]], at: int) -> str | None:
+    """The letter at this place, unless it is one of several that are given together."""
+    for first, second in pairwise(named[max(0, at - 1) : at + 2]):
+        between = first.string[first.end() : second.start()]
+        if first.group() != second.group() and _LETTER_JOINS.fullmatch(between):
+            return None
+    return named[at].group()
+
+
+def _is_negated(text: str, start: int) -> bool:
+    return _NEGATED.search(text[max(0, start - _NEGATION_CHARS) : start]) is not None
+
+
 def last_mention(text: str, phrases: Sequence[str]) -> int | None:
-    """Which of the phrases the text mentions last (of two that end together, the longer); None for none."""
-    best: tuple[int, int, int] | None = None
+    """Which of the phrases the text mentions last (of two that end together, the longer).
+
+    None for none, and where the last one is joined to another ("true or false"); what is negated ("not true")
+    is not mentioned.
+    """
+    found: list[tuple[int, int, int]] = []
     for i, phrase in enumerate(phrases):
         pattern = re.escape(plain_characters(phrase).strip())
         # whole words and numbers only: no 12 in 123 or 12.5, no "true" in "untrue"
         before = r"(?<![A-Za-z0-9_])(?<!\d[.,/])" if pattern[:1].isascii() else ""
         after = r"(?![A-Za-z0-9_]|[.,/]\d)" if pattern[-1:].isascii() else ""
         for match in re.finditer(before + pattern + after, text, re.IGNORECASE):
-            candidate = (match.end(), match.end() - match.start(), i)
-            if pattern and (best is None or candidate[:2] > best[:2]):
-                best = candidate
-    return None if best is None else best[2]
+            if pattern and not _is_negated(text, match.start()):
+                found.append((match.end(), match.end() - match.start(), i))
+    if not found:
+        return None
+    end, length, best = max(found, key=lambda mention: mention[:2])
+    start = end - length
+    others = [mention for mention in found if mention[0] <= start and mention[2] != best]
+    if others and _OPTION_JOINS.fullmatch(text, max(others)[0], start):
+        return None
+    return best
 
 
 def _logic_answer(text: str, problem: Problem) -> str | None:
@@ -182,7 +225,13 @@ def _logic_answer(text: str, problem: Problem) -> str | None:
     if verifier == "multiset":
         truth = numbers_in(problem.ground_truth or "", thousands=False)
         # where no number has four digits, a comma can only separate
-        found = numbers_in(text, thousands=any(len(number) > 3 for number in truth))
+        thousands = any(len(number) > 3 for number in truth)
+        found = numbers_in(text, thousands=thousands)
+        region, _ = _regions(text)[0]
+        if not _PROSE.search(_NOT_PROSE.sub(" ", region)) and len(found) > len(truth):
+            # a bare list is the answer as a whole, not some of its end
+            listed = numbers_in(region, thousands=thousands)
+            return " ".join(number.replace(",", "") for number in listed) if listed else None
         last = [number.replace(",", "") for number in found[-len(truth) :]]
         return " ".join(last) if truth and len(found) >= len(truth) else None
     if verifier == "expression" or problem.domain in ("countdown", "puzzle24"):
@@ -221,7 +270,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _is_article(match: re.Match[str]) -> bool:
-    return match.group() == "A" and re.match(r" [a-z]", match.string[match.end() :]) is not None
+    return match.group() == "A" and _ARTICLE.match(match.string, match.end()) is not None
 
 
 def _expression_in(text: str) -> str | None:
@@ -232,7 +281,7 @@ def _expression_in(text: str) -> str | None:
     after_cue, cued = _after_last_cue(text)
     if cued and _NEGATION.match(after_cue):  # "not 42 but 43"
         stretches = _stretches(_first_sentence(after_cue), commas_join=False)
-        return stretches[-1] if len(stretches) > 1 else None
+        return stretches[-1] if stretches else None
     # an answer may come before its cue ("51 is the answer"): then the last of all counts
     if cued and (stretches := _stretches(after_cue, commas_join=True)):
         return stretches[0]
@@ -243,7 +292,10 @@ def _expression_in(text: str) -> str | None:
 
 
 def _stretches(text: str, *, commas_join: bool) -> list[str]:
-    """Formulas and stretches of arithmetic between words, in order; those joined by "or" or "and" as one."""
+    """Formulas and stretches of arithmetic between words, in order; those joined by "or" or "and" as one.
+
+    Without those that are negated ("42, not 51").
+    """
     found: list[tuple[int, int, str]] = [
         (match.start(), match.end(), next(g for g in match.groups() if g).strip())
         for match in _LATEX.finditer(text)
@@ -261,6 +313,8 @@ def _stretches(text: str, *, commas_join: bool) -> list[str]:
     separator = _JOINED_OR_LISTED if commas_join else _JOINED
     joined: list[tuple[int, int, str]] = []
     for start, end, expression in sorted(found):
+        if _is_negated(text, start):
+            continue
         if joined and separator.fullmatch(text, joined[-1][1], start):
             before = joined.pop()
             expression, start = f"{before[2]} or {expression}", before[0]
@@ -269,9 +323,11 @@ def _stretches(text: str, *, commas_join: bool) -> list[str]:
 
 
 def _end_of_unit(text: str, end: int) -> int:
-    """Where the percent sign or the unit right after a number ends."""
-    unit = re.compile(rf"\s?(?:%|percent\b)|\s?(?:{_UNIT})(?![A-Za-z0-9^])").match(text, end)
-    return unit.end() if unit else end
+    """Where what belongs to a number ends: a word of size, percent sign, unit, words that go on with it."""
+    for pattern in (_SIZE_AND_UNIT, CONTINUED):
+        if match := pattern.match(text, end):
+            end = match.end()
+    return end
 
 
 def _arithmetic_in(text: str) -> str | None:

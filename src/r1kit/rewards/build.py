@@ -7,8 +7,9 @@ from pathlib import Path
 from r1kit.errors import RecipeError
 from r1kit.rewards.accuracy import AccuracyReward, CodeScore
 from r1kit.rewards.base import Reward
+from r1kit.rewards.classifiers import ClassifierConfig, View
 from r1kit.rewards.language import LanguageReward
-from r1kit.rewards.model_rewards import RewardModelReward, View
+from r1kit.rewards.model_rewards import RewardModelReward
 from r1kit.rewards.own import OnError, load_own_reward
 from r1kit.rewards.rules import FormatReward, RandomReward
 from r1kit.rewards.shaping import (
@@ -41,7 +42,7 @@ def build_rewards(
     *,
     style: PromptStyle,
     seed: int,
-    reward_models: Mapping[str, Path | str] | None = None,
+    reward_models: Mapping[str, ClassifierConfig | Path | str] | None = None,
     languages: Sequence[str] | None = None,
     judges: Mapping[str, Reward] | None = None,
     recipe_dir: Path | None = None,
@@ -85,7 +86,9 @@ def build_rewards(
                     f"reward_model, a folder or a hub name; or name a judge for it."
                 )
             model = (reward_models or {})[name]
-            rewards[name] = RewardModelReward(name, model, view=_VIEWS[name], dtype=dtype, device=device)
+            rewards[name] = RewardModelReward(
+                name, model, default_view=_VIEWS[name], dtype=dtype, device=device
+            )
         else:
             rewards[name] = load_own_reward(
                 name, recipe_dir=recipe_dir or Path.cwd(), failure_dir=failure_dir, on_error=on_error

@@ -14,6 +14,7 @@ fault; only where there was no sandbox to be had is there no verdict.
 
 import json
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ Status = Literal[
 # Of longer texts nobody's answer is a program; it also bounds what the sandbox is sent.
 MAX_PROGRAM_CHARS = 65_536
 
-_FENCE = re.compile(r"^(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
+_CLOSING = re.compile(r"(`{3,}|~{3,})[ \t]*")
 _NAMES: Mapping[str, Language] = {
     "python": "python",
     "python3": "python",
@@ -102,13 +104,39 @@ def program_in(text: str, language: Language = "python", *, needs_fence: bool = 
 
     Without a fence, all of the text, unless one is needed.
     """
-    blocks = [(name.lower(), body) for _, name, body in _FENCE.findall(text.replace("\r\n", "\n"))]
+    blocks = _fenced_blocks(text.replace("\r\n", "\n"))
     fitting = [body for name, body in blocks if not name or _NAMES.get(name) == language]
     if fitting:
         return fitting[-1] if fitting[-1].strip() else None
     if blocks or needs_fence:
         return None
     return text if text.strip() else None
+
+
+def _fenced_blocks(text: str) -> list[tuple[str, str]]:
+    """Name (in lower case) and body of each block between a fence and the next line of the same fence alone.
+
+    A fence that is not closed is no fence. In linear time, whatever a model writes: a regular expression
+    would look for the end of each unclosed one through all of the text.
+    """
+    lines = text.split("\n")
+    closings: dict[str, list[int]] = {}
+    for i, line in enumerate(lines):
+        if match := _CLOSING.fullmatch(line):
+            closings.setdefault(match[1], []).append(i)
+    blocks: list[tuple[str, str]] = []
+    i = 0
+    while i < len(lines):
+        match = _OPENING.match(lines[i])
+        ends = closings.get(match[1], []) if match else []
+        at = bisect_right(ends, i)
+        if match is None or at == len(ends):
+            i += 1
+            continue
+        body = "".join(f"{line}\n" for line in lines[i + 1 : ends[at]])
+        blocks.append((match[2].lower(), body))
+        i = ends[at] + 1
+    return blocks
 
 
 def language_of(problem: Problem) -> Language:

@@ -2,16 +2,18 @@
 
 SymPy can run for hours on a short expression, and math-verify's own limit is a signal that neither works in
 threads nor interrupts C code (verl 5635; Math-Verify 55, 65). So each comparison runs in a worker process,
-which is killed when its time is up. A comparison that runs out of time, or that takes its worker down
-twice, is the answer's own fault: not equal, and counted. Only where no worker can be started at all is
-there no verdict (None). Workers start at the first use, are replaced when they die, and end with this
-process.
+which is killed when its time is up: its time on the processor, as training keeps machines busy and a right
+answer must not become wrong by that; four times as long on the clock in any case. A comparison that runs out
+of time, or that takes its worker down twice, is the answer's own fault: not equal, and counted. Only where no
+worker can be started at all is there no verdict (None). Workers start at the first use, are replaced when
+they die, and end with this process.
 """
 
 import atexit
 import contextlib
 import json
 import math
+import os
 import selectors
 import subprocess
 import sys
@@ -25,6 +27,8 @@ from pathlib import Path
 from r1kit.rewards import gym_worker, math_worker
 
 _MAX_ATTEMPTS = 2
+# How long a comparison may take on the clock, in time limits: a machine four times too busy costs no answer.
+_CLOCK_FACTOR = 4
 # An orphaned worker ends this long after its comparison should have been killed.
 _ORPHAN_GRACE_SECONDS = 30
 
@@ -39,15 +43,38 @@ class _Worker:
         self.buffer = b""
         self.ready = False
         self.job: int | None = None
-        self.deadline = time.monotonic() + start_limit_seconds
+        self.deadline = self.last_deadline = time.monotonic() + start_limit_seconds
+        self._limit_seconds = start_limit_seconds
+        self._had_seconds = 0.0
 
     def send(self, job: int, pair: tuple[str, str], limit_seconds: float) -> None:
         """Give it a pair. A worker that is already gone shows that when it is read."""
         assert self.process.stdin is not None
         self.job = job
-        self.deadline = time.monotonic() + limit_seconds
+        now = time.monotonic()
+        self.deadline, self.last_deadline = now + limit_seconds, now + _CLOCK_FACTOR * limit_seconds
+        self._limit_seconds = limit_seconds
+        self._had_seconds = self._processor_seconds() or 0.0
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps({"truth": pair[0], "answer": pair[1]}).encode() + b"\n")
+
+    def extend(self) -> bool:
+        """Put the deadline off by what the processor owes it; False where it has had its time."""
+        now, had = time.monotonic(), self._processor_seconds()
+        owed = 0.0 if had is None else self._limit_seconds - (had - self._had_seconds)
+        if owed <= 0 or now >= self.last_deadline:
+            return False
+        self.deadline = min(now + owed, self.last_deadline)
+        return True
+
+    def _processor_seconds(self) -> float | None:
+        """What the process has had of the processor; None where the system doesn't say, or it is gone."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        user, system = stat.rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def receive(self) -> list[dict[str, bool]] | None:
         """The replies that have come in whole; None where the process has ended."""
@@ -86,7 +113,7 @@ class MathPool:
         self._num_workers = num_workers
         self._time_limit_seconds = time_limit_seconds
         self._start_limit_seconds = start_limit_seconds
-        orphan_limit = math.ceil(time_limit_seconds) + _ORPHAN_GRACE_SECONDS
+        orphan_limit = math.ceil(_CLOCK_FACTOR * time_limit_seconds) + _ORPHAN_GRACE_SECONDS
         # -P: the worker's folder must not be searched for modules, or `numbers` would be ours
         default = [sys.executable, "-P", str(Path(math_worker.__file__)), str(orphan_limit)]
         self._command = list(command or default)
@@ -154,7 +181,7 @@ class _Round:
                 self._read(key.data)
         for worker in busy:
             is_busy = worker in self.pool._workers and (worker.job is not None or not worker.ready)
-            if is_busy and time.monotonic() >= worker.deadline:
+            if is_busy and time.monotonic() >= worker.deadline and not worker.extend():
                 self._bury(worker, too_late=True)
 
     def _read(self, worker: _Worker) -> None:
@@ -189,7 +216,8 @@ class _Round:
 def shared_gym_pool() -> MathPool:
     """The pool of this process that asks reasoning-gym's scorers; its "truth" says which problem it is."""
     limit = 30
-    command = [sys.executable, "-P", str(Path(gym_worker.__file__)), str(limit + _ORPHAN_GRACE_SECONDS)]
+    orphan_limit = _CLOCK_FACTOR * limit + _ORPHAN_GRACE_SECONDS
+    command = [sys.executable, "-P", str(Path(gym_worker.__file__)), str(orphan_limit)]
     # importing reasoning-gym takes a while on a busy machine
     pool = MathPool(num_workers=1, time_limit_seconds=limit, start_limit_seconds=600, command=command)
     atexit.register(pool.close)

@@ -1,47 +1,47 @@
 """Rewards read off a sequence-classification model: helpful (summary only) and safety (whole response).
 
 DeepSeek-R1 v2, 3.1: the helpful model scores the final summary only, the safety model the whole response,
-reasoning included. `encode_for_reward_model` is the one place where a response is rendered for such a model;
-the trainer of reward models uses it too, so that a model is asked about what it was trained on. The score is
-sigmoid((logit - mean) / std): bounded, because it is summed with rule rewards. Mean and std are those of the
-logits of a reference set, the held-out responses of the model's training, and lie in `reward_scale.json`
-beside its weights; a model without that file (a pointwise one, whose sigmoid is a probability already, or
-somebody else's) has mean 0 and std 1. The paper does not say how it normalised. Not covered: training.
+reasoning included; a model that r1kit trained with another view keeps its own. `encode_for_reward_model` is
+the one place where a response is rendered for r1kit's models; their trainer uses it too, so that a model is
+asked about what it was trained on. The score is sigmoid((logit - mean) / std): bounded, because it is summed
+with rule rewards. Mean and std are those of the logits of a reference set: the held-out responses of the
+model's training, which lie in `reward_scale.json` beside its weights, or the responses of the preference
+data that the recipe names (`reference`). A pointwise model's sigmoid is a probability already: mean 0 and
+std 1, as for somebody else's model without a reference. The paper does not say how it normalised. Not
+covered: training.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from r1kit.errors import ModelError
-from r1kit.models import load_reward_model, load_tokenizer
-from r1kit.prompts import encode_prompt, encode_response
+from r1kit.data.jsonl import read_jsonl
+from r1kit.data.records import messages_from_json
+from r1kit.errors import DataError, ModelError
+from r1kit.rewards.classifiers import MAX_TOKENS, Classifier, ClassifierConfig, Row, View, encode_own
 from r1kit.template import TAGS, parse_response
 from r1kit.types import Problem, Rollout
 
-View = Literal["summary", "response"]
-
 # What there is nothing to read of: below every sigmoid.
 LOWEST_SCORE = 0.0
-# DeepSeek-R1 v2, 3.1: both reward models were trained at 8,192 tokens.
-MAX_TOKENS = 8192
-
 
 SCALE_NAME = "reward_scale.json"
+# Responses of a reference set that are read: their mean is known to 0.03 std.
+_MAX_REFERENCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RewardScale:
-    """Mean and std of a model's logits on its reference set."""
+    """Mean and std of a model's logits on its reference set; the view that it was trained with."""
 
     mean: float = 0.0
     std: float = 1.0
+    view: View | None = None
 
 
 def scale_of(logits: Sequence[float]) -> RewardScale:
@@ -56,14 +56,22 @@ def write_scale(model_dir: Path, scale: RewardScale) -> None:
     (model_dir / SCALE_NAME).write_text(json.dumps(asdict(scale)), encoding="utf-8")
 
 
+def is_own(model_dir: str | Path) -> bool:
+    """Whether r1kit trained the model."""
+    return (Path(model_dir) / SCALE_NAME).is_file()
+
+
 def read_scale(model_dir: str | Path) -> RewardScale:
     """The scale beside a model's weights; mean 0 and std 1 where there is none."""
     path = Path(model_dir) / SCALE_NAME
-    if not path.is_file():
+    if not is_own(model_dir):
         return RewardScale()
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        scale = RewardScale(float(row["mean"]), float(row["std"]))
+        view = row.get("view")
+        if view not in (None, "summary", "response"):
+            raise ValueError(f"view is {view!r}")
+        scale = RewardScale(float(row["mean"]), float(row["std"]), view)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: no mean and std can be read ({error}); train the model again") from None
     if not (scale.std > 0 and math.isfinite(scale.mean)):
@@ -96,36 +104,39 @@ def encode_for_reward_model(
     text = viewed_text(problem, response_text, view)
     if text is None:
         return None
-    return encode_prompt(problem, tokenizer, "chat") + encode_response(text, tokenizer)
+    return encode_own(problem, text, tokenizer)
 
 
 class RewardModelReward:
     """The sigmoid of a reward model's scaled logit, in (0, 1); `LOWEST_SCORE` where there is nothing to read.
 
-    The model is loaded at the first call. Any one-label sequence-classification model will do. A truncated
-    completion has no finished summary to read. Of a text longer than the model can take, the end is read.
+    `model` is a folder or hub name, or what a recipe says of one. The view is the recipe's, else `view`, else
+    the one that the model was trained with, else `default_view`. The model is loaded at the first call. A
+    truncated completion has no finished summary to read. Of a text longer than the model can take, the end
+    is read.
     """
 
     def __init__(
         self,
         name: str,
-        model_dir: str | Path,
+        model: ClassifierConfig | str | Path,
         *,
-        view: View,
+        default_view: View = "summary",
+        view: View | None = None,
         max_tokens: int = MAX_TOKENS,
         tokens_per_batch: int = 8192,
         dtype: str = "float32",
         device: str = "cpu",
     ) -> None:
         self.name = name
-        self.view = view
-        self._model_dir = str(model_dir)
+        self._config = model if isinstance(model, ClassifierConfig) else ClassifierConfig(model=str(model))
+        self._scale = read_scale(self._config.model)
+        self.view: View = self._config.view or view or self._scale.view or default_view
         self._max_tokens = max_tokens
         self._tokens_per_batch = tokens_per_batch
         self._dtype = dtype
         self._device = device
-        self._scale = RewardScale()
-        self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
+        self._loaded: Classifier | None = None
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         truncated_is_unreadable = self.view == "summary"
@@ -145,55 +156,90 @@ class RewardModelReward:
         """The score of each (problem, response text), in order."""
         if not responses:
             return []
-        model, tokenizer = self._load()
-        # equal texts get equal scores, to the bit: the rows of one batch would differ in the last ones
-        rows_of: dict[tuple[int, ...], list[int]] = {}
-        for i, (problem, text) in enumerate(responses):
-            token_ids = encode_for_reward_model(problem, text, tokenizer, self.view)
-            if token_ids is not None:
-                rows_of.setdefault(token_ids[-self._max_tokens :], []).append(i)
-        scores: list[float | None] = [LOWEST_SCORE] * len(responses)
-        # length-sorted, so that little of a batch is padding
-        for batch in _batches(sorted(rows_of, key=lambda ids: (len(ids), ids)), self._tokens_per_batch):
-            logits = score_token_ids(model, batch)
-            probabilities = torch.sigmoid((logits - self._scale.mean) / self._scale.std).tolist()
-            for token_ids, probability in zip(batch, probabilities, strict=True):
-                for i in rows_of[token_ids]:
-                    scores[i] = probability
-        return scores
+        classifier, scale = self._load(), self._scale
+        return [
+            LOWEST_SCORE if logit is None else _sigmoid((logit - scale.mean) / scale.std)
+            for logit in self._logits(classifier, responses)
+        ]
 
-    def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def _logits(self, classifier: Classifier, responses: Sequence[tuple[Problem, str]]) -> list[float | None]:
+        """The log-odds that the score is taken from; None where there is nothing to read."""
+        # equal texts get equal scores, to the bit: the rows of one batch would differ in the last ones
+        places: dict[Row, list[int]] = {}
+        for i, (problem, response) in enumerate(responses):
+            text = viewed_text(problem, response, self.view)
+            if text is not None:
+                places.setdefault(classifier.encode(problem, text), []).append(i)
+        sign = -1.0 if self._config.negate else 1.0
+        logits: list[float | None] = [None] * len(responses)
+        # length-sorted, so that little of a batch is padding
+        ordered = sorted(places, key=lambda row: (len(row.token_ids), row.token_ids))
+        for batch in _batches(ordered, self._tokens_per_batch):
+            for row, logit in zip(batch, classifier.log_odds(batch).tolist(), strict=True):
+                for i in places[row]:
+                    logits[i] = sign * logit
+        return logits
+
+    def _load(self) -> Classifier:
         if self._loaded is None:
-            tokenizer = load_tokenizer(self._model_dir)
-            model = load_reward_model(self._model_dir, dtype=self._dtype, device=self._device)
-            context = getattr(model.config, "max_position_embeddings", None)
-            self._max_tokens = min(self._max_tokens, context or self._max_tokens)
-            self._scale = read_scale(self._model_dir)
-            self._loaded = (model.eval(), tokenizer)
+            classifier = Classifier(
+                self._config.model,
+                label=self._config.label,
+                is_own=is_own(self._config.model),
+                max_tokens=self._max_tokens,
+                dtype=self._dtype,
+                device=self._device,
+            )
+            if self._config.reference is not None:
+                responses = reference_responses(Path(self._config.reference))
+                found = [x for x in self._logits(classifier, responses) if x is not None]
+                if not found:
+                    raise DataError(
+                        f"{self._config.reference}: the reward `{self.name}` can read none of its responses "
+                        f"(view {self.view}), so they give no scale"
+                    )
+                self._scale = scale_of(found)
+            self._loaded = classifier
         return self._loaded
 
 
-@torch.no_grad()
-def score_token_ids(model: PreTrainedModel, token_ids: Sequence[Sequence[int]]) -> torch.Tensor:
-    """The model's logit of each row, float32 on the CPU, [rows]; rows are padded on the right.
+def reference_responses(path: Path) -> list[tuple[Problem, str]]:
+    """Up to so many responses of preference data, evenly over the file: both sides of pairs, or labelled.
 
-    The model finds a row's last token by its padding, so `model.config.pad_token_id` must be set
-    (`load_reward_model` sees to it).
+    Raises `DataError` with file and line for a record that can't be used.
     """
-    longest = max(len(row) for row in token_ids)
-    pad_id = model.config.pad_token_id
-    input_ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in token_ids])
-    attention_mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in token_ids])
-    device = next(model.parameters()).device
-    logits = model(input_ids=input_ids.to(device), attention_mask=attention_mask.to(device)).logits
-    return logits[:, 0].float().cpu()  # type: ignore[no-any-return]
+    responses: list[tuple[Problem, str]] = []
+    for line, row in read_jsonl(path):
+        try:
+            responses += [(_reference_problem(row), row[side]) for side in _sides(row)]
+        except DataError as error:
+            raise DataError(f"{path}:{line}: {error}") from None
+    step = max(1, -(-len(responses) // _MAX_REFERENCE))
+    return responses[::step]
 
 
-def _batches(rows: Sequence[tuple[int, ...]], tokens_per_batch: int) -> list[list[tuple[int, ...]]]:
+def _reference_problem(row: Mapping[str, Any]) -> Problem:
+    messages = messages_from_json(row.get("messages"))
+    return Problem(id="", kind="general", messages=messages, wants_reasoning=False)
+
+
+def _sides(row: Mapping[str, Any]) -> tuple[str, ...]:
+    sides = tuple(name for name in ("chosen", "rejected", "response") if isinstance(row.get(name), str))
+    if not sides:
+        raise DataError("no `chosen` and `rejected`, and no `response`, that is text")
+    return sides
+
+
+def _sigmoid(x: float) -> float:
+    # never quite 0, which is for what can't be read
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _batches(rows: Sequence[Row], tokens_per_batch: int) -> list[list[Row]]:
     """Rows, sorted by length, in batches of at most `tokens_per_batch` padded tokens (at least one row)."""
-    batches: list[list[tuple[int, ...]]] = []
+    batches: list[list[Row]] = []
     for row in rows:
-        if batches and (len(batches[-1]) + 1) * len(row) <= tokens_per_batch:
+        if batches and (len(batches[-1]) + 1) * len(row.token_ids) <= tokens_per_batch:
             batches[-1].append(row)
         else:
             batches.append([row])

@@ -3,9 +3,9 @@
 `number_of` reads a whole answer as one exact number, or says that it is none; `spans_of_numbers` finds
 numbers in running text. Exact rational arithmetic throughout, and never `eval`. Covered: signs (typographic
 ones too), full-width and other Unicode digits, thousands separators (1,234), `\\frac`, mixed numbers (1
-1/2), powers of ten (3 \\times 10^8, 1e6), repeating decimals (0.\\overline{3}), a trailing unit. Not
-covered: sums, products, roots - an expression that still has to be worked out is no number - and numerals
-spelt out (fifty-one, 五十一).
+1/2), powers of ten (3 \\times 10^8, 1e6), words of size (5 million, 5万), repeating decimals
+(0.\\overline{3}), a trailing unit. Not covered: sums, products, roots - an expression that still has to be
+worked out is no number - and numerals spelt out (fifty-one, 五十一).
 """
 
 import re
@@ -67,6 +67,33 @@ _UNITS = "mm cm dm m km mg g kg t s ms min h hr hrs ml l L mph km/h m/s cm^2 m^2
 _ATTACHED_UNITS = frozenset(_UNITS.split())
 
 
+# Words of size behind a number are part of it: 5 million, 5万. Not the first sign of a unit: 千克, 百分.
+SIZE = re.compile(
+    r"\s+(hundred|thousand|million|billion|trillion|dozen)\b"
+    r"|\s?(百(?!分|帕)|千(?![克米瓦卡帕赫焦伏升])|万|萬|亿|億)",
+    re.IGNORECASE,
+)
+_SIZES = {
+    **{"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9},
+    **{"trillion": 10**12, "百": 10**2, "千": 10**3, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8},
+}
+_NUMBER_WORD = (
+    r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|(?:twen|thir|for|fif|six|seven"
+    r"|eigh|nine)ty(?:-\w+)?|hundred|half|more|less|fewer)\b"
+)
+# Words with which a number goes on: two answers, a sum, a hedge.
+CONTINUED = re.compile(
+    rf"\s+(?:(?:or|plus|minus|times|over)\s+(?:an?\s+)?{_NUMBER_WORD}|and\s+(?:an?\s+)?(?:half|third|quarter)\b"
+    r"|squared\b|cubed\b)",
+    re.IGNORECASE,
+)
+# With these in it, what follows a number is no unit.
+_NO_UNIT = re.compile(
+    rf"{CONTINUED.pattern}|\b(?:or|and|nor|but|not|plus|minus|oder|und|ou|et)\b|或|和|加|减|乘|除",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """An exact number and how it was written. `decimals`: digits after the point, where there is one."""
@@ -113,6 +140,9 @@ def number_of(text: str) -> Number | None:
     if match is None or value is None:
         return None
     rest = text[match.end() :]
+    if size := SIZE.match(rest):
+        factor *= _SIZES[(size[1] or size[2]).lower()]
+        rest = rest[size.end() :]
     percent = re.match(r"\s*(?:%|percent\b|per cent\b)", rest)
     unit = _unit(rest[percent.end() :] if percent else rest)
     if unit is None:
@@ -227,7 +257,9 @@ def _unit(rest: str) -> str | None:
         return ""
     if unit in _ATTACHED_UNITS or re.fullmatch(r"°\s?[CFK]?|[€$£¥]", unit):
         return unit
-    if not all(character.isalpha() or character in " '-" for character in unit):
+    if not all(character.isalpha() or character in " '-" for character in unit) or _NO_UNIT.search(
+        f" {unit}"
+    ):
         return None
     # words after a space ("51 apples"; one letter would be a variable), or a measure word (51个, 51元)
     if (rest[0].isspace() and 2 <= len(unit) <= 60) or (not unit[0].isascii() and len(unit) <= 8):

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from r1kit import distributed
 from r1kit.data.jsonl import write_jsonl
 from r1kit.data.records import rollout_to_json
 from r1kit.errors import RecipeError, StageHalted
@@ -71,9 +72,11 @@ class OwnReward:
         """Write what the function was given, and say where."""
         folder = self._failure_dir or Path(tempfile.mkdtemp(prefix="r1kit-reward-"))
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "failed_reward.jsonl"
+        # ranks fail on rollouts of their own
+        rank = f".rank{distributed.rank()}" if distributed.world_size() > 1 else ""
+        path = folder / f"failed_reward{rank}.jsonl"
         write_jsonl(path, map(rollout_to_json, rollouts))
-        trace = folder / "failed_reward.txt"
+        trace = folder / f"failed_reward{rank}.txt"
         trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return (

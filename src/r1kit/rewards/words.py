@@ -7,7 +7,8 @@ would make one Chinese word weigh as much as two English ones): a run of n such 
 ceil(n / c) words, c being about the mean length of a running word - 2 characters in Chinese and Japanese,
 3 base letters in the others. So a text that switches languages halfway is half of each.
 
-What is no word: digits; formulas (between dollars, LaTeX commands); code; addresses; tags; names of
+What is no word: digits; formulas (between dollars, LaTeX commands); code (but for what is written in it in
+scripts that no code is written in, such as Han or Cyrillic); addresses; tags; names of
 variables and functions - single ASCII or Greek letters (so `a` and `I` don't count either), letters beside
 digits or underscores, `f(`, `np.sum`, camelCase.
 """
@@ -40,6 +41,10 @@ _NOT_WORDS = regex.compile(
 # Without any of these in it, a text has nothing to take out.
 _SUSPICIOUS = regex.compile(r"[`<$\\@]|://|www\.")
 _FORMULA_TEXT = regex.compile(r"\\(?:text|textbf|mbox)\s*\{([^{}]*)\}")
+# Between backticks and dollars these are words: else a reasoning could hide another language there.
+_NO_CODE = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Cyrillic}\p{Arabic}\p{Hebrew}\p{Devanagari}\p{Thai}]+"
+)
 _RUNS = {
     **{
         s: rf"\p{{{s}}}[\p{{{s}}}\p{{M}}\u200c\u200d]*+(?:['’·]\p{{{s}}}[\p{{{s}}}\p{{M}}]*+)*+"
@@ -112,8 +117,8 @@ def _classified(token: str) -> Word | None:
 
 
 def _text_in_formula(match: "regex.Match[str]") -> str:
-    """What is left of a formula: the words that it wraps in \\text{}."""
+    """What is left of a formula or of code: words in \\text{}, and those of scripts that are no code's."""
     formula = match.group()
     if formula[0] in "$\\" and "{" in formula:
         return " ; " + " ; ".join(_FORMULA_TEXT.findall(formula)) + " ; "
-    return " "
+    return " " if formula.isascii() else " ; " + " ; ".join(_NO_CODE.findall(formula)) + " ; "

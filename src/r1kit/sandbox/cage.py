@@ -37,11 +37,16 @@ _READ_ONLY_IF_THERE = ("/usr/share/nodejs", "/etc/alternatives", "/etc/ld.so.cac
 _ROOT_LINKS = ("/bin", "/lib", "/lib32", "/lib64")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _INSTALLERS = {
-    "apt-get": "apt-get install bubblewrap",
-    "dnf": "dnf install bubblewrap",
-    "pacman": "pacman -S bubblewrap",
-    "zypper": "zypper install bubblewrap",
-    "apk": "apk add bubblewrap",
+    "apt-get": "apt-get install",
+    "dnf": "dnf install",
+    "pacman": "pacman -S",
+    "zypper": "zypper install",
+    "apk": "apk add",
+}
+# Packages that have another name than what is missing.
+_PACKAGES: Mapping[str, Mapping[str, str]] = {
+    "g++": {"dnf": "gcc-c++", "zypper": "gcc-c++", "pacman": "gcc"},
+    "node": dict.fromkeys(_INSTALLERS, "nodejs"),
 }
 _uids = itertools.count(os.getpid() * 61)
 
@@ -110,7 +115,8 @@ def make_cages() -> list[Cage]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise SandboxUnavailable(
-            f"problems of kind code run untrusted programs and need bubblewrap: {_install_command()}"
+            f"problems of kind code run untrusted programs and need bubblewrap: "
+            f"{install_command('bubblewrap')}"
         )
     tools, folders = _find_tools()
     here = Path(__file__).parent
@@ -143,8 +149,10 @@ def _find_tools() -> tuple[dict[str, str], tuple[str, ...]]:
     return tools, tuple(folders)
 
 
-def _install_command() -> str:
-    return next((line for tool, line in _INSTALLERS.items() if shutil.which(tool)), _INSTALLERS["apt-get"])
+def install_command(missing: str) -> str:
+    """The one command that installs what is missing, for this machine's package manager."""
+    tool = next((tool for tool in _INSTALLERS if shutil.which(tool)), "apt-get")
+    return f"{_INSTALLERS[tool]} {_PACKAGES.get(missing, {}).get(tool, missing)}"
 
 
 def what_to_allow(message: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from r1kit.data.limits import CodeLimits
-from r1kit.sandbox.cage import Cage, SandboxUnavailable, make_cages, what_to_allow
+from r1kit.sandbox.cage import Cage, SandboxUnavailable, install_command, make_cages, what_to_allow
 from r1kit.sandbox.session import (
     Call,
     DriverLost,
@@ -244,7 +244,7 @@ def sandbox_refusal(language: Language = "python") -> str | None:
         return str(error)
     if language not in cage.tools:
         tool = {"python": "python3", "cpp": "g++", "javascript": "node"}[language]
-        return f"problems in {language} need {tool} in /usr/bin or /usr/local/bin: install it"
+        return f"problems in {language} need {tool} in /usr/bin or /usr/local/bin: {install_command(tool)}"
     return None
 
 

@@ -139,13 +139,13 @@ def oracle_quality(problem: Problem, response: Response | str) -> float:
 
 def label_pair(
     problem: Problem, a: Response | str, b: Response | str, rng: random.Random, noise: float = 0.1
-) -> int:
-    """1: a is the better answer, -1: b is (swapped with chance `noise`), 0: the oracle sees no difference."""
+) -> float:
+    """How much better a is than b, in [-1, 1], turned around with chance `noise`; 0: no difference seen."""
     difference = oracle_quality(problem, a) - oracle_quality(problem, b)
     swapped = rng.random() < noise
     if abs(difference) < 0.01:
-        return 0
-    return 1 if (difference > 0) != swapped else -1
+        return 0.0
+    return -difference if swapped else difference
 
 
 def label_safe(problem: Problem, response_text: str, rng: random.Random, noise: float = 0.05) -> bool:
