@@ -1,9 +1,10 @@
 """The GRPO stage: sample, score, log, update, load the new weights into the sampler; again.
 
 In the work folder: `rollouts/step-00001.jsonl` (committed before the step's updates), `metrics.jsonl`, `tb/`,
-`checkpoints/`, and at the end `model/`. A killed stage goes on from the last checkpoint: steps that are in
-the log are replayed - their updates are done again, nothing is sampled or judged again - and the weights it
-ends with are equal to the bit to those of a run that was not killed (same machine and number of threads).
+`checkpoints/`, and at the end `model/` (with LoRA `adapter/` too).
+A killed stage goes on from the last checkpoint: steps that are in the log are replayed - their updates are
+done again, nothing is sampled or judged again - and the weights it ends with are equal to the bit to those of
+a run that was not killed (same machine and number of threads).
 With several ranks each runs this: it samples and scores its share of a step's groups, gets those of the
 others, and trains on its share of the micro-batches. The first alone writes; all read what it wrote.
 Not covered: weights that lag behind the sampler.
@@ -31,7 +32,7 @@ from r1kit.grpo.step_log import read_step_log, write_step_log
 from r1kit.grpo.stream import ProblemStream, mix
 from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter, read_metrics
-from r1kit.models import load_model, load_tokenizer, pick_device, save_model
+from r1kit.models import load_model, load_tokenizer, pick_device
 from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
@@ -90,7 +91,7 @@ def run_grpo(
     summary = _summary(stage, rows)
     if distributed.is_main():
         with explain_full_disk(context.work_dir):
-            save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model")
+            stage.learner.trainer.save(stage.tokenizer, context.work_dir)
             aside = summary_path.with_suffix(".tmp")
             aside.write_text(json.dumps(summary, indent=1), encoding="utf-8")
             aside.replace(summary_path)
@@ -108,6 +109,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
         check_chat_template(tokenizer)
     policy: PreTrainedModel = load_model(path, dtype=context.dtype, device=device)
     rewards = _rewards(context, config, device)
+    engine = engine_factory(policy, tokenizer, max_rows=context.max_rows)  # before adapters are in the policy
     probe_stream = ProblemStream({"probe": held_out}, seed=context.seed) if held_out else None
     num_probes = min(config.probe_size, len(held_out))
     return _Stage(
@@ -117,7 +119,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
         learner=Learner(
             policy, config, pad_id=_pad_id(tokenizer), seed=derive_seed(context.seed, context.name, "learner")
         ),
-        engine=engine_factory(policy, tokenizer, max_rows=context.max_rows),
+        engine=engine,
         stream=ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems")),
         rewards=rewards,
         scorer=Scorer(rewards),
@@ -303,7 +305,7 @@ def _verifier_faults(stage: _Stage) -> Counter[str]:
 def _load_weights(stage: _Stage, version: int) -> None:
     """Give the engine the policy as it is after step `version`, if it hasn't got it."""
     if stage.engine.weights_version != version:
-        stage.engine.load_weights(stage.learner.policy.state_dict().items(), version)
+        stage.engine.load_weights(stage.learner.trainer.weights(), version)
     if stage.engine.weights_version != version:
         raise RuntimeError(f"the engine holds version {stage.engine.weights_version} after loading {version}")
 

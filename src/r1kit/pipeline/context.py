@@ -14,6 +14,7 @@ from r1kit.pipeline.manifest import Key
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import BASE, Recipe, resolved, style_of
 from r1kit.pipeline.stages import Reference
+from r1kit.precision import compute_dtype
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.stage import Progress, SilentProgress, StageContext
 from r1kit.types import Problem
@@ -28,6 +29,7 @@ class RunContext:
         self.folder = RunFolder(recipe.run.folder)
         self.progress = progress or SilentProgress()
         self.device = pick_device(recipe.model.device)
+        self.dtype = compute_dtype(recipe.model.dtype, self.device)
         self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json")
         self._problems: dict[str, list[Problem]] = {}
         self._set_hashes: dict[str, str] = {}
@@ -89,7 +91,7 @@ class RunContext:
             name=stage,
             work_dir=work_dir,
             seed=self.recipe.run.seed,
-            dtype=self.recipe.model.dtype,
+            dtype=self.dtype,
             device=self.device,
             max_rows=self.recipe.engine.max_rows,
             model_path=self.model_path,
@@ -103,7 +105,7 @@ class RunContext:
         # max_rows is left out: what is sampled does not depend on what is sampled beside it
         return {
             "run": {"seed": self.recipe.run.seed},
-            "model": {"dtype": self.recipe.model.dtype, "device": self.device.split(":")[0]},
+            "model": {"dtype": self.dtype, "device": self.device.split(":")[0]},
         }
 
     def _fingerprint(self, reference: Reference) -> str:
