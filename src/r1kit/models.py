@@ -131,15 +131,34 @@ def context_length(model: PreTrainedModel) -> int:
     return int(length) if length else sys.maxsize
 
 
+def load_skeleton(name: str, *, scorer: bool = False) -> PreTrainedModel:
+    """The model's layers without their weights (on the meta device), by its configuration alone.
+
+    With `scorer` as `load_reward_model` would have it. Raises `ModelError` where there is no configuration.
+    """
+    config = _config_of(name)
+    auto_class: Any = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
+    options = {"num_labels": 1} if scorer else {}
+    try:
+        with torch.device("meta"):
+            return auto_class.from_config(config, **options)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise ModelError(f"{name}: {_first_line(error)}") from None
+
+
 def context_length_of(name: str) -> int:
     """`context_length` of a model that is not loaded, by its configuration alone."""
-    source = _checked_source(name, "weights", _WEIGHT_FILES)
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
+    config = _config_of(name)
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else sys.maxsize
+
+
+def _config_of(name: str) -> Any:
+    source = _checked_source(name, "weights", _WEIGHT_FILES)
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
 
 
 def disable_dropout(model: torch.nn.Module) -> None:

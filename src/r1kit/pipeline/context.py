@@ -43,6 +43,12 @@ class RunContext:
         beside_recipe = self.recipe_path.parent / Path(name).expanduser()
         return str(beside_recipe) if beside_recipe.is_dir() else resolve_model(name)
 
+    def root_path(self, name: str) -> str:
+        """The model that a stage's own goes back to: of the same shape and tokenizer, and there already."""
+        while name in self.recipe.stages:
+            name = getattr(self.recipe.stages[name], "model", None) or BASE
+        return self.model_path(name)
+
     def data_path(self, name: str) -> Path:
         """The JSONL file of a stage, or the file itself; a `DataError` where it is not there."""
         if name in self.recipe.stages:

@@ -204,7 +204,7 @@ def _most_tokens(limit: Any) -> int:
 
 def _prompts(context: RunContext, use: _Use) -> Check | str:
     """Whether the longest prompts leave room for the longest completions."""
-    room = context_length_of(_root(context, use.model))
+    room = context_length_of(context.root_path(use.model))
     tokenizer = _tokenizer(context, use.model)
     problems = sorted(context.problems(use.problem_set), key=_num_chars, reverse=True)
     longest = 0
@@ -285,13 +285,5 @@ def _server(server: ServerConfig, is_judge: bool) -> Check | str:
     return f"{who} answers, and tells right from wrong"
 
 
-def _root(context: RunContext, model: str) -> str:
-    """The model that a stage's own goes back to: tokenizer and context are the same, and it is there."""
-    stages = context.recipe.stages
-    while model in stages:
-        model = getattr(stages[model], "model", None) or BASE
-    return context.model_path(model)
-
-
 def _tokenizer(context: RunContext, model: str) -> PreTrainedTokenizerBase:
-    return load_tokenizer(_root(context, model))
+    return load_tokenizer(context.root_path(model))
