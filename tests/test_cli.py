@@ -53,7 +53,7 @@ def test_plan_says_what_memory_goes_into(
     monkeypatch.setenv("COLUMNS", "200")
     assert call(monkeypatch, "plan", "demo", "--stages", "zero") == 0
     out = capsys.readouterr().out
-    for name in ("weights", "gradients", "optimizer", "reference", "sampler cache", "activations", "peak"):
+    for name in ("weights", "gradients", "optimizer", "sampler cache", "activations", "peak"):
         assert f" {name} " in out
     assert "100.00% of" in out
     assert "Estimates for each process on" in out

@@ -55,10 +55,9 @@ class Lora:
 
         Raises `ModelError` where peft is missing, and for layers that can't have an adapter.
         """
-        peft = _peft()
+        peft = check_lora(model, config)
         if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
             raise ModelError("LoRA on sharded parameters is not supported; drop `lora`, or do not shard")
-        _check_targets(model, config)
         is_scorer = not model.can_generate()
         self.model = model
         self._peft_config = peft.LoraConfig(
@@ -153,6 +152,13 @@ class Lora:
             self._peft.add_adapter(_REFERENCE, self._peft_config, autocast_adapter_dtype=False)
         self._peft.set_adapter(_POLICY)  # which freezes the other
         self._has_reference = True
+
+
+def check_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
+    """peft, the module. Raises `ModelError` where it is missing, or the model has no such layers."""
+    peft = _peft()
+    _check_targets(model, config)
+    return peft
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:

@@ -141,9 +141,10 @@ def load_skeleton(name: str, *, scorer: bool = False) -> PreTrainedModel:
     options = {"num_labels": 1} if scorer else {}
     try:
         with torch.device("meta"):
-            return auto_class.from_config(config, **options)  # type: ignore[no-any-return]
+            model: PreTrainedModel = auto_class.from_config(config, **options)
     except ValueError as error:
         raise ModelError(f"{name}: {_first_line(error)}") from None
+    return model
 
 
 def context_length_of(name: str) -> int:

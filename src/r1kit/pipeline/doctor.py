@@ -1,9 +1,10 @@
 """What can be known to go wrong before anything is trained: `r1 doctor RECIPE`, and the start of `r1 run`.
 
 Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong; responses
-with think tags survive the tokenizer and its chat template; prompts leave room for the completions; own
-rewards can be imported; judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out
-what asks a server. Not checked: the sandbox's cage, disk, memory and time.
+with think tags survive the tokenizer and its chat template; prompts leave room for the completions; layers
+that are to get an adapter are there; own rewards can be imported; judges and teachers answer, and judges tell
+right from wrong. `r1 run` leaves out what asks a server. Not checked: the sandbox's cage, disk, time, and
+memory (`memory`).
 """
 
 import re
@@ -20,12 +21,15 @@ from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
-from r1kit.models import context_length_of, load_tokenizer
+from r1kit.lora import check_lora
+from r1kit.models import context_length_of, load_skeleton, load_tokenizer
 from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.memory import TrainingConfig, adapter_size
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import BASE, Recipe, style_of
 from r1kit.pipeline.stages import references
 from r1kit.prompts import check_chat_template, check_round_trip, encode_prompt
+from r1kit.reward_model import RewardModelConfig
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.rewards.chat_client import ChatClient, ServerConfig
 from r1kit.rewards.judge import JudgeRequest, OpenAIJudge
@@ -65,6 +69,7 @@ def examine(
     sound = {check.subject.removeprefix("problems.") for check in checks if not check.faults}
     for name in stages:
         checks.append(_guarded(f"stages.{name}", _template, context, name))
+        checks.append(_guarded(f"stages.{name}.lora", _adapter, context, name))
         checks += _rewards(context, name)
     for use in uses:
         if use.problem_set in sound:
@@ -154,6 +159,16 @@ def _template(context: RunContext, stage: str) -> str:
         return "think tags survive the tokenizer"
     check_chat_template(tokenizer)
     return "think tags survive tokenizer and chat template"
+
+
+def _adapter(context: RunContext, stage: str) -> str:
+    """Whether peft is installed and the stage's model has the layers that are to get an adapter."""
+    config = context.recipe.stages[stage]
+    if not isinstance(config, TrainingConfig) or config.lora is None:
+        return ""
+    model = load_skeleton(context.root_path(config.model), scorer=isinstance(config, RewardModelConfig))
+    check_lora(model, config.lora)
+    return f"{adapter_size(model, config.lora):,} weights of the adapter are trained"
 
 
 def _rewards(context: RunContext, stage: str) -> Iterator[Check]:

@@ -184,10 +184,11 @@ def cache_bytes_per_token(shape: Shape, size: int) -> int:
 
 def adapter_size(model: PreTrainedModel, config: LoraConfig) -> int:
     """How many weights an adapter trains: rank (in + out) for each layer, and a score head whole."""
-    adapted = [model.get_submodule(name) for name in linear_layers(model) if is_target(name, config)]
-    size = sum(config.rank * (layer.in_features + layer.out_features) for layer in adapted)
-    head = None if model.can_generate() else getattr(model, "score", None)
-    return size + (0 if head is None else sum(p.numel() for p in head.parameters()))
+    names = [name for name in linear_layers(model) if is_target(name, config)]
+    sides = (model.get_parameter(f"{name}.weight").shape for name in names)
+    num_trained: int = sum(config.rank * (rows + columns) for rows, columns in sides)
+    head: torch.nn.Module | None = None if model.can_generate() else getattr(model, "score", None)
+    return num_trained + (0 if head is None else sum(p.numel() for p in head.parameters()))
 
 
 def shape_of(model: PreTrainedModel) -> Shape:
