@@ -46,6 +46,20 @@ def test_run_then_status(
     assert capsys.readouterr().out.count("done") == 4
 
 
+def test_plan_says_what_memory_goes_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(monkeypatch, "plan", "demo", "--stages", "zero") == 0
+    out = capsys.readouterr().out
+    for name in ("weights", "gradients", "optimizer", "sampler cache", "activations", "peak"):
+        assert f" {name} " in out
+    assert "100.00% of" in out
+    assert "Estimates for each process on" in out
+    assert not list(tmp_path.iterdir())  # a plan leaves nothing behind
+
+
 def test_seed_output_and_stages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         call(

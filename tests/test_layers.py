@@ -18,7 +18,7 @@ ROWS = [
     "data",
     # 2
     "engines.base distributed losses sandbox",
-    "models prompts logprobs optim policy_losses",
+    "models prompts logprobs lora optim policy_losses precision",
     "packing",
     # 3
     "engines.local checkpoint metrics rewards",

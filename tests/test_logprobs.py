@@ -72,7 +72,7 @@ def test_chunks_change_neither_values_nor_gradients(tmp_path, monkeypatch):
         return logprobs_BT.detach(), entropy_BT, grads
 
     whole = run()
-    monkeypatch.setattr(logprobs_module, "_CHUNK_ELEMENTS", 2 * 384)  # two positions a chunk, nine in all
+    monkeypatch.setattr(logprobs_module, "CHUNK_ELEMENTS", 2 * 384)  # two positions a chunk, nine in all
     for one, other in zip(whole, run(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 

@@ -37,5 +37,5 @@ def test_decay_starts_after_the_warmup_and_one_update_is_possible():
 
 def test_vectors_are_not_decayed():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
-    groups = build_optimizer(model, OptimizerConfig(weight_decay=0.1)).param_groups
+    groups = build_optimizer(list(model.parameters()), OptimizerConfig(weight_decay=0.1)).param_groups
     assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.1), (3, 0.0)]

@@ -6,6 +6,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from r1kit import packing
 from r1kit.logprobs import completion_logprobs
+from r1kit.models import checkpoint_layers
 from r1kit.packing import PADDED, SHARED_PROMPTS, batching_for, why_not_shared
 from tests.tiny_models import load_tiny, tiny_model
 
@@ -127,6 +128,8 @@ def test_models_that_cant_share_keep_padded_rows(tmp_path):
     checkpointing = qwen2()
     checkpointing.model.gradient_checkpointing = True
     assert "backward" in why_not_shared(checkpointing)
+    checkpoint_layers(checkpointing)  # which runs them under the same attention
+    assert why_not_shared(checkpointing) is None
     other = qwen2()
     other.config.model_type = "mamba"
     assert "'mamba'" in why_not_shared(other)

@@ -2,6 +2,7 @@ import json
 import math
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from pydantic import ValidationError
@@ -235,9 +236,29 @@ class StopAt(Exception):
     pass
 
 
-def test_a_killed_stage_goes_on_to_the_same_weights(base, tmp_path) -> None:
+def test_with_lora_the_head_is_trained_whole_and_kept_with_the_adapter(base, tmp_path) -> None:
+    data = write(tmp_path / "pairs.jsonl", pairs(80))
+    context = stage_context(tmp_path / "work", base, {})
+    stage = config(data, lora={"rank": 4, "alpha": 8}, optimizer={"learning_rate": 1e-2})
+    summary = run_reward_model(context, stage)
+    assert summary["held_out/accuracy"] > 0.9
+    seed = derive_seed(context.seed, context.name, "head")
+    start = load_reward_model(str(base), seed=seed)
+    trained = load_reward_model(str(tmp_path / "work" / "model"))
+    changed = {n for n, p in start.named_parameters() if not torch.equal(p, trained.get_parameter(n))}
+    linear = {n for n, _ in start.named_parameters() if n.endswith("_proj.weight")}
+    assert changed == {"score.weight", *linear}
+    adapter = peft.PeftModel.from_pretrained(start, tmp_path / "work" / "adapter").eval()
+    ids = torch.arange(20, 40)[None]
+    torch.testing.assert_close(
+        adapter(input_ids=ids).logits, trained(input_ids=ids).logits, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "dropout": 0.2}])
+def test_a_killed_stage_goes_on_to_the_same_weights(base, tmp_path, lora) -> None:
     data = write(tmp_path / "pairs.jsonl", pairs(60))
-    stage = config(data, checkpoint_every=2)
+    stage = config(data, checkpoint_every=2, lora=lora)
 
     def run(name: str, stop_at: int | None = None) -> StageContext:
         context = stage_context(tmp_path / name, base, {})

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,7 +17,7 @@ from r1kit.sft import SftConfig, load_examples, plan_batches, run_sft
 from r1kit.stage import SilentProgress, StageContext
 from r1kit.template import format_chat, format_zero
 from r1kit.train import Trainer
-from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.tiny_models import load_tiny, tiny_model, tiny_tokenizer
 
 SETTINGS = {
     "model": "base",
@@ -27,6 +28,8 @@ SETTINGS = {
     "tokens_per_micro_batch": 200,
     "checkpoint_every": 2,
 }
+
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.2}
 
 
 class KillAt(SilentProgress):
@@ -104,9 +107,27 @@ def test_a_tiny_model_learns(tmp_path):
     assert not (context.work_dir / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("killed_after", [1, 2, 5])
-def test_a_killed_run_ends_with_the_same_weights_to_the_bit(tmp_path, killed_after):
-    config = SftConfig.model_validate(SETTINGS)
+def test_with_lora_a_plain_model_and_its_adapter_are_left(tmp_path):
+    context = make_context(tmp_path, "run")
+    more = {"epochs": 4, "lora": LORA, "optimizer": {"learning_rate": 2e-2}}
+    run_sft(context, SftConfig.model_validate({**SETTINGS, **more}))
+    rows = read_metrics(context.work_dir)
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    base = load_file(tmp_path / "base" / "model.safetensors")
+    trained = final_weights(context.work_dir)
+    assert base.keys() == trained.keys()
+    changed = {name for name in base if not torch.equal(base[name], trained[name])}
+    assert changed == {name for name in base if name.endswith("_proj.weight")}
+    adapter = peft.PeftModel.from_pretrained(load_tiny(tmp_path / "base")[0], context.work_dir / "adapter")
+    merged = adapter.merge_and_unload().state_dict()
+    assert all(torch.equal(merged[name], trained[name]) for name in trained)
+
+
+@pytest.mark.parametrize(
+    ("killed_after", "more"), [(1, {}), (2, {}), (5, {}), (3, {"lora": LORA, "gradient_checkpointing": True})]
+)
+def test_a_killed_run_ends_with_the_same_weights_to_the_bit(tmp_path, killed_after, more):
+    config = SftConfig.model_validate({**SETTINGS, **more})
     run_sft(make_context(tmp_path, "whole"), config)
     with pytest.raises(KeyboardInterrupt):
         run_sft(make_context(tmp_path, "killed", KillAt(killed_after)), config)

@@ -13,7 +13,7 @@ from r1kit.errors import StageHalted
 from r1kit.logprobs import collate, completion_logprobs, pack_by_tokens
 from r1kit.losses import LossParts, next_token_loss
 from r1kit.policy_losses import POLICY_LOSSES, Totals, k3_kl
-from r1kit.train import OptimizerConfig, Trainer
+from r1kit.train import LoraConfig, OptimizerConfig, Trainer
 from tests.tiny_models import load_tiny, tiny_model
 
 _GENERATOR = torch.Generator().manual_seed(1)
@@ -169,10 +169,13 @@ def test_state_goes_on_to_the_bit(tmp_path):
     assert torch.equal(torch.rand(3), draw)
 
 
-def two_updates(folder: str) -> tuple[dict[str, float], torch.Tensor, dict[str, float], torch.Tensor]:
+def two_updates(
+    folder: str, lora: LoraConfig | None = None
+) -> tuple[dict[str, float], torch.Tensor, dict[str, float], torch.Tensor]:
     """The first update's metrics and gradient, the second's metrics, and the weights after both."""
     model, _ = load_tiny(Path(folder) / "model")
-    trainer = Trainer(model, OptimizerConfig(learning_rate=1e-2, max_grad_norm=1e9), total_steps=10)
+    config = OptimizerConfig(learning_rate=1e-2, max_grad_norm=1e9)
+    trainer = Trainer(model, config, total_steps=10, lora=lora)
     # several packs on two ranks, and then one, which leaves the second rank without any
     first = trainer.update(distributed.shard(packs_of(25)), functools.partial(grpo_rows, model))
     # after one update Adam's mean is a tenth of, here 1 - 0.9 times, the gradient
@@ -182,23 +185,24 @@ def two_updates(folder: str) -> tuple[dict[str, float], torch.Tensor, dict[str, 
     return first, grads, second, flat_weights(trainer)
 
 
-def rank_main(rank: int, folder: str) -> None:
+def rank_main(rank: int, folder: str, lora: LoraConfig | None) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     torch.set_num_threads(1)
-    torch.save(two_updates(folder), Path(folder) / f"rank{rank}.pt")
+    torch.save(two_updates(folder, lora), Path(folder) / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_train_as_one(tmp_path):
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4, alpha=8, dropout=0.3)], ids=["all", "lora"])
+def test_two_ranks_train_as_one(tmp_path, lora):
     tiny_model(tmp_path / "model")
-    mp.spawn(rank_main, (str(tmp_path),), nprocs=2)
+    mp.spawn(rank_main, (str(tmp_path), lora), nprocs=2)
     results = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     (first, grads, second, weights), (other_first, _, other_second, other_weights) = results
     assert (first, second) == (other_first, other_second)
     assert torch.equal(weights, other_weights)
-    first_alone, grads_alone, second_alone, _ = two_updates(str(tmp_path))
+    first_alone, grads_alone, second_alone, _ = two_updates(str(tmp_path), lora)
     assert first == pytest.approx(first_alone, rel=1e-5, abs=1e-5)
     assert float(grads_alone.abs().max()) > 1e-3
     torch.testing.assert_close(grads, grads_alone, rtol=1e-5, atol=1e-5)

@@ -137,6 +137,25 @@ def doctor(recipe: RecipeArgument, seed: SeedOption = None) -> None:
     Console(highlight=False).print(ui.check_table(checks))
 
 
+@app.command()
+def plan(recipe: RecipeArgument, stages: StagesOption = None) -> None:
+    """How much memory each training stage will need, and what for; nothing is loaded or refused."""
+    from r1kit import ui
+    from r1kit.pipeline.memory import device_bytes, format_bytes, plan_memory
+    from r1kit.pipeline.run import open_run
+    from r1kit.pipeline.shipped import find_recipe
+
+    context, console = open_run(find_recipe(recipe)), Console(highlight=False)
+    console.print(ui.memory_table(plan_memory(context, _names(stages))))
+    has = device_bytes(context.device)
+    room = "" if has is None else f", which has {format_bytes(has)}"
+    console.print(
+        f"Estimates for each process on {context.device}{room}, in {context.dtype}. Where it is too much: "
+        "gradient_checkpointing = true, a lora table, fewer tokens_per_micro_batch or engine.max_rows.",
+        soft_wrap=True,
+    )
+
+
 @app.command("eval")
 def evaluate(
     recipe: Annotated[

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 # float32 logits held at once: 64 MB. One chunk covers a micro-batch of a small vocabulary.
-_CHUNK_ELEMENTS = 2**24
+CHUNK_ELEMENTS = 2**24
 
 
 class CompletionBatch(Protocol):
@@ -145,7 +145,7 @@ def completion_logprobs(
     rows_N, targets_N = batch.loss_mask_BT.nonzero(as_tuple=True)
     target_ids_N = batch.target_ids_BT[rows_N, targets_N]
     logits_of = _head(model, temperature)
-    chunk = max(1, _CHUNK_ELEMENTS // model.config.get_text_config().vocab_size)
+    chunk = max(1, CHUNK_ELEMENTS // model.config.get_text_config().vocab_size)
 
     def run(hidden: Tensor, target_ids: Tensor) -> tuple[Tensor, Tensor]:
         return _head_logprobs(logits_of, hidden, target_ids, with_entropy)

@@ -9,6 +9,8 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,8 @@ def load_reward_model(
     """A model with one scalar head, from a reward model or from a causal language model.
 
     In the second case the head is new: normal with std 1/sqrt(hidden + 1), drawn from `seed`. The score is
-    read at the last token that is not padding, so the config gets the tokenizer's pad token.
+    read at the last token that is not padding, so the config gets the tokenizer's pad token. The head is in
+    float32, whatever the body: scores are compared by their differences.
     """
     options = {"num_labels": 1}
     model, missing = _load(AutoModelForSequenceClassification, name, dtype, device, options, new="score.")
@@ -82,6 +85,8 @@ def load_reward_model(
         values = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             weight.copy_(values / math.sqrt(weight.shape[-1] + 1))
+    if model.dtype != torch.float32:
+        model.score.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
     return model.eval()
 
 
@@ -105,7 +110,7 @@ def load_classifier(
 
 def classifier_labels(name: str) -> dict[int, str]:
     """The labels of a sequence-classification model that is not loaded, by its configuration alone."""
-    config = _load_config(name)
+    config = _config_of(name)
     made = [kind for kind in config.architectures or () if "ForSequenceClassification" not in kind]
     if made:
         raise ModelError(
@@ -165,9 +170,26 @@ def context_length(model: PreTrainedModel) -> int:
     return int(length) if length else sys.maxsize
 
 
+def load_skeleton(name: str, *, scorer: bool = False) -> PreTrainedModel:
+    """The model's layers without their weights (on the meta device), by its configuration alone.
+
+    With `scorer` as `load_reward_model` would have it. Raises `ModelError` where there is no configuration.
+    """
+    config = _config_of(name)
+    auto_class: Any = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
+    options = {"num_labels": 1} if scorer else {}
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = auto_class.from_config(config, **options)
+    except ValueError as error:
+        raise ModelError(f"{name}: {_first_line(error)}") from None
+    return model
+
+
 def context_length_of(name: str) -> int:
     """`context_length` of a model that is not loaded, by its configuration alone."""
-    length = getattr(_load_config(name).get_text_config(), "max_position_embeddings", None)
+    config = _config_of(name)
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else sys.maxsize
 
 
@@ -177,9 +199,19 @@ def weights_stamp(model_path: str) -> list[list[str | int]]:
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
+def _config_of(name: str) -> Any:
+    source = _checked_source(name, "weights", _WEIGHT_FILES)
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
+
+
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Switch off all dropout, also in training mode; the configuration is left as it is."""
-    for module in model.modules():
+    """Switch off all dropout but that of adapters, also in training mode; the configuration is left alone."""
+    for name, module in model.named_modules():
+        if ".lora_dropout." in name:
+            continue
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         for attribute in ("attention_dropout", "dropout"):
@@ -196,12 +228,35 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load_config(name: str) -> Any:
-    source = _checked_source(name, "weights", _WEIGHT_FILES)
+def checkpoint_layers(model: PreTrainedModel) -> None:
+    """Keep each layer's input alone for the backward pass, and run the layer again in it.
+
+    It runs again under the attention it ran under, which `packing` sets for its forward pass only.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), attention_of(model, model.config._attn_implementation)
+
+    options = {"use_reentrant": False, "context_fn": contexts}
     try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
+        if hasattr(model, "activation_checkpointing_enable"):  # transformers 5.x, later ones
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+        else:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+    except ValueError as error:
+        raise ModelError(f"gradient_checkpointing: {_first_line(error)}") from None
+    model.disable_input_require_grads()  # for the other kind of checkpointing; under LoRA it costs time
+
+
+@contextmanager
+def attention_of(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Run the attention function of this name in the model's layers."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
 
 
 def _load(

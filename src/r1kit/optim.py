@@ -4,12 +4,15 @@ The learning rate is a pure function of the update's number, so a resumed run ne
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from pydantic import Field
 
 from r1kit.config import Config
+
+_FUSED = ("cpu", "cuda", "mps", "xpu")  # where torch has AdamW as one kernel
 
 
 class OptimizerConfig(Config):
@@ -41,9 +44,8 @@ def learning_rate_at(config: OptimizerConfig, update: int, total_steps: int) -> 
     return config.learning_rate * (floor + (1.0 - floor) * height)
 
 
-def build_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that need gradients; vectors (norms, biases) are not decayed."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def build_optimizer(trained: Sequence[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over these, fused where there is such a kernel; vectors (norms, biases) are not decayed."""
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
@@ -52,5 +54,5 @@ def build_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.op
         [group for group in groups if group["params"]],
         lr=config.learning_rate,
         betas=config.betas,
-        fused=True,
+        fused=all(parameter.device.type in _FUSED for parameter in trained),
     )

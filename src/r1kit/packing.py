@@ -18,7 +18,6 @@ token of a completion predicts nothing, so it is not in it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -30,6 +29,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from r1kit.logprobs import CompletionBatch, collate, pack_by_tokens
+from r1kit.models import attention_of
 
 Tokens = Sequence[int]
 
@@ -72,9 +72,16 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
     rope_type = model.get_decoder().rotary_emb.rope_type
     if rope_type not in _FIXED_ROPE_TYPES:
         return f"its rotary embedding is of the type {rope_type!r}"
-    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        return "its layers run again in the backward pass"
+    if any(_forgets_attention(module) for module in model.modules()):
+        return "its layers run again in the backward pass, under another attention"
     return None
+
+
+def _forgets_attention(module: torch.nn.Module) -> bool:
+    """Whether a layer runs again in the backward pass, but not as `models.checkpoint_layers` has it."""
+    again = getattr(module, "_gradient_checkpointing_func", None)
+    is_on = bool(getattr(module, "gradient_checkpointing", False))
+    return is_on and "context_fn" not in getattr(again, "keywords", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ class SharedPromptBatch:
 
     def trained_hidden(self, model: PreTrainedModel) -> Tensor:
         """The backbone's output [N, hidden] where trained tokens are predicted, row by row."""
-        with _shared_attention(model):
+        with attention_of(model, _ATTENTION):
             hidden_1SH = model.get_decoder()(
                 input_ids=self.input_ids_S[None],
                 position_ids=self.position_ids_S[None],
@@ -306,14 +313,3 @@ def _split(values: Tensor, sizes: list[int], dim: int = 2) -> Sequence[Tensor]:
 
 
 AttentionInterface.register(_ATTENTION, _attend)
-
-
-@contextmanager
-def _shared_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Run `_attend` in the model's layers; sampling and padded batches keep the model's own attention."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = _ATTENTION
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before

@@ -41,12 +41,12 @@ from r1kit.evaluate.statistics import calibration_error
 from r1kit.logprobs import pack_by_tokens
 from r1kit.losses import LossParts, pairwise_loss, pointwise_loss
 from r1kit.metrics import MetricsWriter
-from r1kit.models import context_length, load_reward_model, load_tokenizer, save_model
+from r1kit.models import context_length, load_reward_model, load_tokenizer
 from r1kit.rewards.classifiers import View
 from r1kit.rewards.model_rewards import RewardScale, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.train import NotFinite, OptimizerConfig, Trainer
+from r1kit.train import LoraConfig, NotFinite, OptimizerConfig, Trainer
 from r1kit.types import Problem
 
 Objective = Literal["pairwise", "pointwise"]
@@ -71,6 +71,9 @@ class RewardModelConfig(Config):
     examples_per_batch: int = Field(256, ge=1)
     max_tokens: int = Field(8192, ge=2)  # of a longer text, the end is read
     optimizer: OptimizerConfig = _PAPER_OPTIMIZER
+    # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
     tokens_per_micro_batch: int = Field(2_000, ge=1)
     held_out_frac: float = Field(0.1, ge=0, lt=1)  # of the prompts
     checkpoint_every: int = Field(50, ge=1)
@@ -109,7 +112,8 @@ class Example:
 def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summary:
     """Train and write `model/` and `metrics.jsonl`; the summary has held-out accuracy and calibration.
 
-    Goes on from what a killed run left. Raises `StageHalted` where updates are not finite.
+    With LoRA the scalar head is trained whole, and `adapter/` is written too, head included. Goes on from
+    what a killed run left. Raises `StageHalted` where updates are not finite.
     """
     if (finished := read_finished(context.work_dir)) is not None:
         return finished
@@ -126,7 +130,14 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
     batches = plan_batches(
         len(training), epochs=config.epochs, examples_per_batch=config.examples_per_batch, seed=context.seed
     )
-    trainer = Trainer(model, config.optimizer, total_steps=len(batches))
+    trainer = Trainer(
+        model,
+        config.optimizer,
+        total_steps=len(batches),
+        lora=config.lora,
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=derive_seed(context.seed, context.name, "trainer"),
+    )
     run = _Run(context, config, trainer, training, batches, pad_id=cast(int, tokenizer.pad_token_id))
     last_row = run.train()
     found, logits = run.measure(held_out)
@@ -142,7 +153,7 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
         metrics.write(len(batches), {**last_row, **found})
         metrics.close()
         with explain_full_disk(context.work_dir):
-            save_model(model, tokenizer, context.work_dir / "model")
+            trainer.save(tokenizer, context.work_dir)
             scale = scale_of(logits) if config.objective == "pairwise" and logits else RewardScale()
             write_scale(context.work_dir / "model", replace(scale, view=view_of(config)))
         finish(context.work_dir, summary)
@@ -239,7 +250,8 @@ def score_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: in
     ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     device = next(model.parameters()).device
-    return cast(Tensor, model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits[:, 0])
+    output = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
+    return cast(Tensor, output.logits[:, 0])
 
 
 class _Run:

@@ -3,7 +3,7 @@
 A batch is a random set of examples of about `tokens_per_batch` tokens, domains mixed as they come; inside
 it, micro-batches are sorted by length. The order is a pure function of (seed, epoch), so a killed run goes
 on from its last checkpoint to the same weights, to the bit.
-Not covered: packing, LoRA, several turns with a loss (the last response is trained).
+Not covered: packing, several turns with a loss (the last response is trained).
 """
 
 import hashlib
@@ -39,11 +39,11 @@ from r1kit.errors import DataError
 from r1kit.logprobs import TokenBatch, collate, completion_logprobs, pack_by_tokens
 from r1kit.losses import LossParts, next_token_loss
 from r1kit.metrics import MetricsWriter
-from r1kit.models import context_length, load_model, load_tokenizer, save_model
+from r1kit.models import context_length, load_model, load_tokenizer
 from r1kit.prompts import check_chat_template, encode_prompt, encode_response
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.train import NotFinite, OptimizerConfig, Trainer
+from r1kit.train import LoraConfig, NotFinite, OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
 
 # DeepSeek-R1 v2, B.4: cosine from 5e-5 to a tenth of it.
@@ -61,6 +61,9 @@ class SftConfig(Config):
     tokens_per_batch: int = Field(
         default=640_000, ge=1
     )  # batch 128 at the 800k set's mean of about 5,000 tokens
+    # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
     tokens_per_micro_batch: int = Field(default=2_000, ge=1)  # fastest on a CPU, whose caches it fits
     max_tokens: int = Field(
         default=32_768, ge=2
@@ -89,7 +92,7 @@ class Example:
 
 
 def run_sft(context: StageContext, config: SftConfig) -> Summary:
-    """Train `config.model` on the data; writes `model/`, `metrics.jsonl` and `counts.json`.
+    """Train `config.model`; writes `model/`, `metrics.jsonl`, `counts.json`, with LoRA `adapter/`.
 
     Goes on from what a killed run left. Raises `StageHalted` where updates are not finite.
     """
@@ -113,7 +116,14 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         tokens_per_batch=config.tokens_per_batch,
         seed=context.seed,
     )
-    trainer = Trainer(model, config.optimizer, total_steps=len(batches))
+    trainer = Trainer(
+        model,
+        config.optimizer,
+        total_steps=len(batches),
+        lora=config.lora,
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=derive_seed(context.seed, context.name, "trainer"),
+    )
     run = _Run(context, config, trainer, examples, batches, pad_id=cast(int, tokenizer.pad_token_id))
     last_row = run.train()
     summary: Summary = {
@@ -127,7 +137,7 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         summary["loss"] = last_row["loss"]
     if distributed.is_main():
         with explain_full_disk(context.work_dir):
-            save_model(model, tokenizer, context.work_dir / "model")
+            trainer.save(tokenizer, context.work_dir)
         finish(context.work_dir, summary)
     distributed.barrier()
     return summary

@@ -2,6 +2,7 @@
 
 The caller brings the micro-batches and a loss function that knows the mini-batch's denominator; nothing
 here depends on what is trained. A loss or gradient that is not finite never reaches the weights.
+All weights are trained, or an adapter (`lora`); those in bfloat16 have float32 masters (`precision`).
 Not covered: what the batches are, when to checkpoint (`checkpoint`), sharding of parameters.
 """
 
@@ -11,15 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit import distributed
 from r1kit.errors import StageHalted
+from r1kit.lora import Lora, LoraConfig
 from r1kit.losses import LossParts
-from r1kit.models import disable_dropout
+from r1kit.models import checkpoint_layers, disable_dropout, save_model
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
+from r1kit.precision import MasterWeights, load_trained_state, trained_state
+from r1kit.seeds import derive_seed
 
-__all__ = ["NotFinite", "OptimizerConfig", "Trainer"]
+__all__ = ["LoraConfig", "NotFinite", "OptimizerConfig", "Trainer"]
 
 T = TypeVar("T")
 
@@ -43,20 +48,36 @@ class NotFinite(StageHalted):
 class Trainer:
     """A model, its optimizer, and how many updates it has had.
 
-    The model is put into training mode with all dropout off: a policy's ratio must not be noise.
+    The model is put into training mode with all dropout off: a policy's ratio must not be noise. An adapter's
+    own dropout is seeded by update and micro-batch. With `lora` the model gets an adapter (`self.lora`), and
+    its own weights are frozen. `gradient_checkpointing` trades a second forward pass for memory.
     """
 
-    def __init__(self, model: PreTrainedModel, config: OptimizerConfig, *, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: OptimizerConfig,
+        *,
+        total_steps: int,
+        lora: LoraConfig | None = None,
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
+    ) -> None:
         self.model = model
         self.config = config
         self.total_steps = total_steps
         self.num_updates = 0
         self.num_skipped = 0
         self.num_skipped_in_a_row = 0  # where it is not 0, this is no state to go back to
-        self._parameters: list[torch.nn.Parameter] = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = build_optimizer(model, config)
+        self._seed = seed
+        self.lora = None if lora is None else Lora(model, lora, seed=derive_seed(seed, "adapter"))
+        self._masters = MasterWeights([p for p in model.parameters() if p.requires_grad])
+        self._parameters = self._masters.parameters
+        self._optimizer = build_optimizer(self._parameters, config)
         model.train()
         disable_dropout(model)
+        if gradient_checkpointing:
+            checkpoint_layers(model)
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +93,8 @@ class Trainer:
         """
         self._optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
-        for micro_batch in micro_batches:
+        for number, micro_batch in enumerate(micro_batches):
+            self._seed_dropout(number)
             parts = loss_fn(micro_batch)
             if parts.loss.requires_grad:  # not so where no token of the micro-batch is trained
                 torch.autograd.backward(parts.loss)
@@ -89,6 +111,7 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate
             self._optimizer.step()
+            self._masters.write_back()
         self._optimizer.zero_grad(set_to_none=True)
         self.num_updates += 1
         self._count_skipped(is_finite, metrics, norm)
@@ -98,6 +121,23 @@ class Trainer:
             "learning_rate": learning_rate,
             "update/skipped": 0.0 if is_finite else 1.0,
         }
+
+    def weights(self) -> Iterable[tuple[str, Tensor]]:
+        """What a sampler computes the same with, by Hugging Face names; an adapter is merged into them."""
+        return self.model.state_dict().items() if self.lora is None else self.lora.merged_weights()
+
+    def save(self, tokenizer: PreTrainedTokenizerBase, work_dir: Path) -> None:
+        """Write `model/`, and with LoRA the adapter into `adapter/`; it can't be trained on then."""
+        if self.lora is not None:
+            self.lora.save(work_dir / "adapter")
+            self.lora.merge()
+        save_model(self.model, tokenizer, work_dir / "model")
+
+    def _seed_dropout(self, number: int) -> None:
+        """What an adapter drops hangs on the update and the micro-batch, not on which rank has it."""
+        if self.lora is not None and self.lora.has_dropout:
+            place = distributed.rank() + number * distributed.world_size()
+            torch.manual_seed(derive_seed(self._seed, "dropout", self.num_updates, place))
 
     def _count_skipped(self, is_finite: bool, metrics: dict[str, float], norm: float) -> None:
         self.num_skipped_in_a_row = 0 if is_finite else self.num_skipped_in_a_row + 1
@@ -111,9 +151,9 @@ class Trainer:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next update depends on: weights, optimizer, generators, counts."""
+        """Everything the next update depends on: trained weights, optimizer, generators, counts."""
         return {
-            "model": self.model.state_dict(),
+            "model": self._weights_state(),
             "optimizer": self._optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -124,7 +164,10 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict` to the bit. Other keys in `state` are left alone."""
-        self.model.load_state_dict(state["model"])
+        if self._is_plain:
+            self.model.load_state_dict(state["model"])
+        else:
+            load_trained_state(self.model, self._masters, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         if state["cuda_rng"] and torch.cuda.is_available():
@@ -132,6 +175,15 @@ class Trainer:
         self.num_updates = state["num_updates"]
         self.num_skipped = state["num_skipped"]
         self.num_skipped_in_a_row = state["skipped_in_a_row"]
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the model's own state is all that is trained, and as it is trained."""
+        return self.lora is None and not self._masters
+
+    def _weights_state(self) -> dict[str, Tensor]:
+        """Of a checkpoint: an adapter alone where there is one, masters in place of what is rounded."""
+        return self.model.state_dict() if self._is_plain else trained_state(self.model, self._masters)
 
 
 def _join(name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

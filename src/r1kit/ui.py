@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r1kit.pipeline.doctor import Check
+from r1kit.pipeline.memory import StageMemory, format_bytes
 from r1kit.pipeline.status import StageStatus
 from r1kit.stage import Progress
 
@@ -239,6 +240,23 @@ def status_table(rows: Sequence[StageStatus]) -> Table:
         if row.why:
             state.append(f": {row.why}", style="default")
         table.add_row(row.name, row.kind, state, clock(row.seconds) if row.seconds else "")
+    return table
+
+
+def memory_table(rows: Sequence[StageMemory]) -> Table:
+    """What `r1 plan` worked out: every stage's parts with their formulas, and its peak."""
+    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
+    for header in ("stage", "part", "memory", "how"):
+        table.add_column(header, justify="right" if header == "memory" else "left", no_wrap=header != "how")
+    for row in rows:
+        if row.fault:
+            table.add_row(row.stage, row.kind, "?", row.fault)
+            continue
+        for i, part in enumerate(row.parts):
+            table.add_row(row.stage if i == 0 else "", part.name, format_bytes(part.num_bytes), part.formula)
+        share = f"{row.num_trained / row.num_weights:.2%} of {row.num_weights:,} weights are trained"
+        note = f"; {row.advice}" if row.advice else ""
+        table.add_row("", "peak", format_bytes(row.num_bytes), share + note, style="bold")
     return table
 
 

@@ -27,6 +27,14 @@ def test_defaults_are_the_papers():
     assert (paper.reference_refresh_every, paper.optimizer.learning_rate) == (400, 3e-6)
 
 
+def test_dropout_of_an_adapter_is_refused():
+    assert config(lora={"rank": 4}).lora.alpha == 32
+    with pytest.raises(ValidationError, match=r"dropout = 0\.1 would make the ratio"):
+        config(lora={"dropout": 0.1})
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        config(lora={"r": 4})
+
+
 def test_schedules_replace_what_is_in_force_from_their_step_on():
     scheduled = config(
         mixture=[{"from_step": 5, "shares": {"reasoning": 1, "general": 3}}],

@@ -307,6 +307,28 @@ def test_the_reference_is_the_start_until_its_refresh_is_due(policy):
     assert trained.refreshed_at == 4
 
 
+def test_with_lora_the_reference_is_the_adapter_off_then_that_of_the_last_refresh(policy):
+    lora = {"rank": 4, "alpha": 8}
+    trained, settings = learner(policy, mini_batches=2, kl_coef=0.1, reference_refresh_every=4, lora=lora)
+    advantages = advantages_of(GROUPS, settings)
+    tokens = trained._collate([Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts])
+    start = trained._frozen_logprobs(policy, tokens)
+    assert trained.reference is None  # no second model
+    rows = [trained.train_step(step, GROUPS, advantages) for step in (1, 2)]
+    assert rows[0]["kl/ref"] < rows[1]["kl/ref"]
+    assert torch.equal(trained._reference_logprobs(tokens), start)
+    after_four_updates = trained._old_logprobs([Row(r, 0.0) for g in GROUPS[:2] for r in g.rollouts])
+    assert (after_four_updates - start).abs().max() > 1e-3
+    trained.train_step(3, GROUPS, advantages)
+    assert trained.refreshed_at == 4
+    assert torch.equal(trained._reference_logprobs(tokens), after_four_updates)
+    state = trained.state_dict()
+    resumed, _ = learner(policy, mini_batches=2, kl_coef=0.1, reference_refresh_every=4, lora=lora)
+    resumed.load_state_dict(copy.deepcopy(state))
+    assert trained.train_step(4, GROUPS, advantages) == resumed.train_step(4, GROUPS, advantages)
+    assert torch.equal(weights(trained.policy), weights(resumed.policy))
+
+
 def test_without_kl_no_reference_is_held_and_none_is_reported(policy):
     trained, settings = learner(policy, kl_coef=0.0)
     assert trained.reference is None

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -338,12 +339,13 @@ def test_the_tiny_model_learns_what_it_is_paid_for(base, tmp_path):
     assert max(row.get("sampler/logratio_max", 0.0) for row in rows) < 1e-3
 
 
-def test_a_killed_run_ends_the_same_with_the_real_engine(base, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "more", [{"reference_refresh_every": 4}, {"reference_refresh_every": 2, "lora": {"rank": 4, "alpha": 8}}]
+)
+def test_a_killed_run_ends_the_same_with_the_real_engine(base, tmp_path, monkeypatch, more):
     folder = tmp_path_with(base, tmp_path)
     (folder / "own.py").write_text("def odd(rollouts):\n    return [r.seed % 2 for r in rollouts]\n")
-    stage = settings(
-        steps=3, max_new_tokens=8, rewards={"own.py:odd": 1.0}, mini_batches=2, reference_refresh_every=4
-    )
+    stage = settings(steps=3, max_new_tokens=8, rewards={"own.py:odd": 1.0}, mini_batches=2, **more)
     run_grpo(context(folder, folder / "whole"), stage)
     for at in (2, 4):
         with monkeypatch.context() as patch:
@@ -353,6 +355,33 @@ def test_a_killed_run_ends_the_same_with_the_real_engine(base, tmp_path, monkeyp
     run_grpo(context(folder, folder / "killed"), stage)
     assert same_weights(folder / "whole", folder / "killed")
     assert rollouts_of(folder / "whole", 3) == rollouts_of(folder / "killed", 3)
+    # the sampler has the policy's weights, adapter merged: their logprobs differ by rounding alone
+    rows = read_metrics(folder / "whole")
+    assert max(row["sampler/logratio_max"] for row in rows) < 1e-4
+    assert (folder / "whole" / "adapter" / "adapter_model.safetensors").exists() == (stage.lora is not None)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8}])
+def test_a_killed_run_ends_the_same_in_bfloat16_with_masters(base, tmp_path, monkeypatch, lora):
+    folder = tmp_path_with(base, tmp_path)
+    (folder / "own.py").write_text("def odd(rollouts):\n    return [r.seed % 2 for r in rollouts]\n")
+    stage = settings(
+        steps=3, max_new_tokens=8, rewards={"own.py:odd": 1.0}, lora=lora, gradient_checkpointing=True
+    )
+
+    def half(name):
+        return dataclasses.replace(context(folder, folder / name), dtype="bfloat16")
+
+    run_grpo(half("whole"), stage)
+    with monkeypatch.context() as patch:
+        kill_in_update(patch, 3)  # after the checkpoint of step 2
+        with pytest.raises(Stopped):
+            run_grpo(half("killed"), stage)
+    run_grpo(half("killed"), stage)
+    assert same_weights(folder / "whole", folder / "killed")
+    # what is kept is what was computed with
+    assert {tensor.dtype for tensor in weights_of(folder / "whole").values()} == {torch.bfloat16}
+    assert all(0 < row["sampler/logratio_max"] < 0.3 for row in read_metrics(folder / "whole"))
 
 
 def test_shaping_and_own_rewards_are_logged_by_their_names_and_halt_as_the_recipe_says(base, tmp_path):

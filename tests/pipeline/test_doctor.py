@@ -189,6 +189,21 @@ def test_an_own_reward_that_can_not_be_imported_is_named(patient: Patient) -> No
     assert faults[0].startswith("stages.zero.rewards: ")
 
 
+def test_layers_that_are_to_get_an_adapter_are_looked_for(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient.edit("steps = 3\n", 'steps = 3\nlora = { rank = 2, target_modules = ["q_proj"] }\n')
+    looked_at = {check.subject: check.found for check in examine(open_run(patient.recipe))}
+    # 2 layers x 2 x (32 + 32)
+    assert looked_at["stages.zero.lora"] == "256 weights of the adapter are trained"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "peft", None)
+        assert "pip install 'r1kit[lora]'" in patient.faults()[0]
+    patient.edit('["q_proj"]', '["q_porj"]')
+    assert [fault.split(": ")[0] for fault in patient.faults()] == ["stages.zero.lora", "stages.dev2.lora"]
+    assert "did you mean `q_proj`?" in patient.faults()[0]
+
+
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [

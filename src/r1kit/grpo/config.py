@@ -17,7 +17,7 @@ from r1kit.rewards.judge import JUDGED_REWARDS
 from r1kit.rewards.judge_config import JudgeRef
 from r1kit.rewards.own import OnError
 from r1kit.rewards.shaping import RewardOptions
-from r1kit.train import OptimizerConfig
+from r1kit.train import LoraConfig, OptimizerConfig
 from r1kit.types import PromptStyle
 
 Shares = dict[str, float]
@@ -135,6 +135,9 @@ class GrpoConfig(Config):
     kl_estimator: KlName = "k3"  # [v1 eq. 2]; "k2" and "k1" have the gradient of KL(policy || reference)
     reference_refresh_every: int = Field(400, ge=0)  # updates [v2 2.1], at the next step's start; 0: never
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-6)  # [v2 2.1]
+    # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
+    lora: LoraConfig | None = None
+    gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
     tokens_per_micro_batch: int = Field(2_000, ge=1)  # TINYWORLD: fastest on a CPU; no effect on the gradient
 
     # What is kept and watched.
@@ -236,6 +239,16 @@ class GrpoConfig(Config):
                 "{ max_tokens = ..., cache_tokens = ... }"
             )
         return self
+
+    @field_validator("lora")
+    @classmethod
+    def _ratios_are_no_noise(cls, lora: LoraConfig | None) -> LoraConfig | None:
+        if lora is not None and lora.dropout:
+            raise ValueError(
+                f"dropout = {lora.dropout:g} would make the ratio of new to old logprobs, and the KL, noise: "
+                "leave it at 0"
+            )
+        return lora
 
     @model_validator(mode="after")
     def _judges_have_rewards(self) -> Self:

@@ -72,12 +72,22 @@ def advantages_of(groups: Sequence[Group], config: GrpoConfig) -> list[list[floa
 
 
 class Learner:
-    """The policy, its optimizer, and the reference of the KL term (none where `kl_coef` is 0)."""
+    """The policy, its optimizer, and the reference of the KL term (none where `kl_coef` is 0).
+
+    With LoRA the reference is the policy itself with its adapter switched off, or that of the last refresh.
+    """
 
     def __init__(self, policy: PreTrainedModel, config: GrpoConfig, *, pad_id: int, seed: int) -> None:
         self.policy = policy
         self.config = config
-        self.trainer = Trainer(policy, config.optimizer, total_steps=config.num_updates)
+        self.trainer = Trainer(
+            policy,
+            config.optimizer,
+            total_steps=config.num_updates,
+            lora=config.lora,
+            gradient_checkpointing=config.gradient_checkpointing,
+            seed=seed,
+        )
         self.reference: PreTrainedModel | None = None
         self.refreshed_at = 0  # the update after which the reference was last replaced by the policy
         self._policy_loss = POLICY_LOSSES[config.loss]
@@ -87,7 +97,7 @@ class Learner:
         self._pad_id = pad_id
         self._seed = seed
         self._temperature = config.temperature_at(1)  # of the step that is trained on
-        if config.kl_coef > 0:
+        if config.kl_coef > 0 and self.trainer.lora is None:
             self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
 
     def train_step(
@@ -121,10 +131,11 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step's updates depend on."""
-        reference = self.reference
+        reference, lora = self.reference, self.trainer.lora
+        frozen = None if reference is None else reference.state_dict()
         return {
             "trainer": self.trainer.state_dict(),
-            "reference": None if reference is None else reference.state_dict(),
+            "reference": frozen if lora is None else lora.reference_state(),
             "refreshed_at": self.refreshed_at,
         }
 
@@ -132,14 +143,26 @@ class Learner:
         """Go on from `state_dict`, to the bit."""
         self.trainer.load_state_dict(state["trainer"])
         self.refreshed_at = state["refreshed_at"]
-        if self.reference is not None:
+        if self.trainer.lora is not None:
+            self.trainer.lora.load_reference_state(state["reference"])
+        elif self.reference is not None:
             self.reference.load_state_dict(state["reference"])
 
     def _refresh_reference(self) -> None:
         every, num_updates = self.config.reference_refresh_every, self.trainer.num_updates
-        if self.reference is not None and every and num_updates - self.refreshed_at >= every:
+        if not (self.config.kl_coef > 0 and every and num_updates - self.refreshed_at >= every):
+            return
+        if self.trainer.lora is not None:
+            self.trainer.lora.refresh_reference()
+        elif self.reference is not None:
             self.reference.load_state_dict(self.policy.state_dict())
-            self.refreshed_at = num_updates
+        self.refreshed_at = num_updates
+
+    def _reference_logprobs(self, tokens: CompletionBatch) -> Tensor | None:
+        if self.trainer.lora is not None and self.config.kl_coef > 0:
+            with self.trainer.lora.as_reference():
+                return self._frozen_logprobs(self.policy, tokens)
+        return None if self.reference is None else self._frozen_logprobs(self.reference, tokens)
 
     def _pack(self, rows: Sequence[Row]) -> list[list[int]]:
         prompts, completions = tokens_of(rows)
@@ -213,13 +236,12 @@ class Learner:
         device = self.policy.device
         tokens = self._collate(rows)
         sampler = [logprob for row in rows for logprob in row.rollout.completion.sampler_logprobs]
-        ref_logprobs_BT = None if self.reference is None else self._frozen_logprobs(self.reference, tokens)
         return MicroBatch(
             tokens=tokens,
             advantages_B=torch.tensor([row.advantage for row in rows], device=device),
             sampler_logprobs_N=torch.tensor(sampler, dtype=torch.float32, device=device),
             old_logprobs_BT=old_logprobs_BT,
-            ref_logprobs_BT=ref_logprobs_BT,
+            ref_logprobs_BT=self._reference_logprobs(tokens),
         )
 
     def _collate(self, rows: Sequence[Row]) -> CompletionBatch:

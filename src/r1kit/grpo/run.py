@@ -1,10 +1,10 @@
 """The GRPO stage: sample, score, log, update, load the new weights into the sampler; again.
 
-In the work folder: `rollouts/` (the log of steps, committed before a step's updates), `metrics.jsonl`, `tb/`,
-`checkpoints/`, and at the end `model/`. A killed stage goes on from the last checkpoint: steps that are in
-the log are replayed - their updates are done again, nothing is sampled or judged again - and the weights it
-ends with are equal to the bit to those of a run that was not killed (same machine and number of threads).
-A stage that halted goes back to its last good checkpoint (`resume`).
+In the work folder: `rollouts/` (the log of steps, committed before a step's updates), `metrics.jsonl`,
+`tb/`, `checkpoints/`, and at the end `model/` (with LoRA `adapter/` too). A killed stage goes on from the
+last checkpoint: steps that are in the log are replayed - their updates are done again, nothing is sampled
+or judged again - and the weights it ends with are equal to the bit to those of a run that was not killed
+(same machine and number of threads). A stage that halted goes back to its last good checkpoint (`resume`).
 With several ranks each runs this: it samples and scores its share of a step's groups, gets those of the
 others, and trains on its share of the micro-batches. The first alone writes; all read what it wrote.
 Not covered: weights that lag behind the sampler.
@@ -39,7 +39,7 @@ from r1kit.grpo.step_log import read_measured, read_step_log, write_step_log
 from r1kit.grpo.stream import ProblemStream, mix
 from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter
-from r1kit.models import load_model, load_tokenizer, pick_device, save_model
+from r1kit.models import load_model, load_tokenizer, pick_device
 from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
@@ -97,7 +97,7 @@ def run_grpo(
     summary = _summary(stage, rows)
     if distributed.is_main():
         with explain_full_disk(context.work_dir):
-            save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model")
+            stage.learner.trainer.save(stage.tokenizer, context.work_dir)
         finish(context.work_dir, summary)
     distributed.barrier()
     return summary
@@ -113,6 +113,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
     policy: PreTrainedModel = load_model(path, dtype=context.dtype, device=device)
     judges = open_judges(context, config)
     rewards = _rewards(context, config, judges, device)
+    engine = engine_factory(policy, tokenizer, max_rows=context.max_rows)  # before adapters are in the policy
     probe_stream = ProblemStream({"probe": held_out}, seed=context.seed) if held_out else None
     num_probes = min(config.probe_size, len(held_out))
     return _Stage(
@@ -122,7 +123,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
         learner=Learner(
             policy, config, pad_id=_pad_id(tokenizer), seed=derive_seed(context.seed, context.name, "learner")
         ),
-        engine=engine_factory(policy, tokenizer, max_rows=context.max_rows),
+        engine=engine,
         stream=ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems")),
         rewards=rewards,
         judges=judges,
@@ -325,7 +326,7 @@ def _verifier_faults(stage: _Stage) -> Counter[str]:
 def _load_weights(stage: _Stage, version: int) -> None:
     """Give the engine the policy as it is after step `version`, if it hasn't got it."""
     if stage.engine.weights_version != version:
-        stage.engine.load_weights(stage.learner.policy.state_dict().items(), version)
+        stage.engine.load_weights(stage.learner.trainer.weights(), version)
     if stage.engine.weights_version != version:
         raise RuntimeError(f"the engine holds version {stage.engine.weights_version} after loading {version}")
 

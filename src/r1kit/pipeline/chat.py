@@ -63,7 +63,7 @@ def open_speaker(where: str, stage: str) -> Speaker:
         raise RecipeError(f"no stage `{stage}` in {context.recipe_path}; {suggest(stage, known)}")
     path = context.model_path(stage)
     tokenizer = load_tokenizer(path)
-    model = load_model(path, dtype=recipe.model.dtype, device=context.device)
+    model = load_model(path, dtype=context.dtype, device=context.device)
     return Speaker(stage, make_engine(model, tokenizer), tokenizer, style_of(recipe, stage))
 
 

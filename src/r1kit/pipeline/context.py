@@ -17,6 +17,7 @@ from r1kit.pipeline.manifest import Key
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import BASE, Recipe, resolved, style_of
 from r1kit.pipeline.stages import Reference
+from r1kit.precision import compute_dtype
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.stage import Progress, SilentProgress, StageContext
 from r1kit.types import Problem
@@ -31,6 +32,7 @@ class RunContext:
         self.folder = RunFolder(recipe.run.folder)
         self.progress = progress or SilentProgress()
         self.device = pick_device(recipe.model.device)
+        self.dtype = compute_dtype(recipe.model.dtype, self.device)
         self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json")
         self._problems: dict[str, list[Problem]] = {}
         self._shared: set[str] = set()
@@ -44,6 +46,12 @@ class RunContext:
             return str(self.folder.finished(name) / "model")
         beside_recipe = self.recipe_path.parent / Path(name).expanduser()
         return str(beside_recipe) if beside_recipe.is_dir() else resolve_model(name)
+
+    def root_path(self, name: str) -> str:
+        """The model that a stage's own goes back to: of the same shape and tokenizer, and there already."""
+        while name in self.recipe.stages:
+            name = getattr(self.recipe.stages[name], "model", None) or BASE
+        return self.model_path(name)
 
     def data_path(self, name: str) -> Path:
         """The JSONL file of a stage, or the file itself; a `DataError` where it is not there."""
@@ -104,7 +112,7 @@ class RunContext:
             name=stage,
             work_dir=work_dir,
             seed=self.recipe.run.seed,
-            dtype=self.recipe.model.dtype,
+            dtype=self.dtype,
             device=self.device,
             max_rows=self.recipe.engine.max_rows,
             model_path=self.model_path,
@@ -119,7 +127,7 @@ class RunContext:
         # max_rows is left out: what is sampled does not depend on what is sampled beside it
         return {
             "run": {"seed": self.recipe.run.seed},
-            "model": {"dtype": self.recipe.model.dtype, "device": self.device.split(":")[0]},
+            "model": {"dtype": self.dtype, "device": self.device.split(":")[0]},
         }
 
     def _fingerprint(self, reference: Reference) -> str:

@@ -1,9 +1,10 @@
 """What can be known to go wrong before anything is trained: `r1 doctor RECIPE`, and the start of `r1 run`.
 
 Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong; responses
-with think tags survive the tokenizer and its chat template; prompts leave room for the completions; own
-rewards can be imported; judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out
-what asks a server. Not checked: the sandbox's cage, disk, memory and time.
+with think tags survive the tokenizer and its chat template; prompts leave room for the completions; layers
+that are to get an adapter are there; own rewards can be imported; judges and teachers answer, and judges tell
+right from wrong. `r1 run` leaves out what asks a server. Not checked: the sandbox's cage, disk, time, and
+memory (`memory`).
 """
 
 import re
@@ -18,13 +19,16 @@ from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
-from r1kit.models import classifier_labels, context_length_of, load_tokenizer
+from r1kit.lora import check_lora
+from r1kit.models import classifier_labels, context_length_of, load_skeleton, load_tokenizer
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.judge_probes import askable, probe
+from r1kit.pipeline.memory import TrainingConfig, adapter_size
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import BASE, Recipe, style_of
 from r1kit.pipeline.stages import references
 from r1kit.prompts import check_chat_template, check_round_trip, encode_prompt
+from r1kit.reward_model import RewardModelConfig
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.rewards.classifiers import ClassifierConfig, label_index
 from r1kit.rewards.own import load_own_reward
@@ -61,6 +65,7 @@ def examine(
     sound = {check.subject.removeprefix("problems.") for check in checks if not check.faults}
     for name in stages:
         checks.append(_guarded(f"stages.{name}", _template, context, name))
+        checks.append(_guarded(f"stages.{name}.lora", _adapter, context, name))
         checks += _rewards(context, name)
     for use in uses:
         if use.problem_set in sound:
@@ -152,6 +157,16 @@ def _template(context: RunContext, stage: str) -> str:
     return "think tags survive tokenizer and chat template"
 
 
+def _adapter(context: RunContext, stage: str) -> str:
+    """Whether peft is installed and the stage's model has the layers that are to get an adapter."""
+    config = context.recipe.stages[stage]
+    if not isinstance(config, TrainingConfig) or config.lora is None:
+        return ""
+    model = load_skeleton(context.root_path(config.model), scorer=isinstance(config, RewardModelConfig))
+    check_lora(model, config.lora)
+    return f"{adapter_size(model, config.lora):,} weights of the adapter are trained"
+
+
 def _rewards(context: RunContext, stage: str) -> Iterator[Check]:
     config = context.recipe.stages[stage]
     if not isinstance(config, GrpoConfig):
@@ -210,7 +225,7 @@ def _most_tokens(limit: Any) -> int:
 
 def _prompts(context: RunContext, use: _Use) -> Check | str:
     """Whether the longest prompts leave room for the longest completions."""
-    room = context_length_of(_root(context, use.model))
+    room = context_length_of(context.root_path(use.model))
     tokenizer = _tokenizer(context, use.model)
     problems = sorted(context.problems(use.problem_set), key=_num_chars, reverse=True)
     longest = 0
@@ -249,4 +264,4 @@ def _root(context: RunContext, model: str) -> str:
 
 
 def _tokenizer(context: RunContext, model: str) -> PreTrainedTokenizerBase:
-    return load_tokenizer(_root(context, model))
+    return load_tokenizer(context.root_path(model))

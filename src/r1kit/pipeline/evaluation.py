@@ -52,7 +52,7 @@ def evaluate_any(
             config,
             style=style,
             seed=context.recipe.run.seed,
-            dtype=context.recipe.model.dtype,
+            dtype=context.dtype,
             device=context.device,
             max_rows=context.recipe.engine.max_rows,
             work_dir=work,

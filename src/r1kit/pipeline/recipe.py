@@ -25,6 +25,7 @@ from r1kit.errors import RecipeError
 from r1kit.evaluate import EvalConfig
 from r1kit.pipeline.order import find_circle
 from r1kit.pipeline.stages import GIVES, Reference, Role, StageConfig, references
+from r1kit.precision import Precision
 from r1kit.report import ReportConfig
 from r1kit.rewards.build import REWARD_NAMES
 from r1kit.rewards.judge_config import JudgeConfig
@@ -56,7 +57,7 @@ class ModelConfig(Config):
     """The base model: `tinyworld`, a Hugging Face name or a folder."""
 
     base: str
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Precision = "auto"  # see `precision`: bf16-mixed on a GPU, float32 on a CPU
     device: str = "auto"
 
 

@@ -242,7 +242,7 @@ def _evaluate_model(
         job.config,
         style=style_of(recipe, target),
         seed=recipe.run.seed,
-        dtype=recipe.model.dtype,
+        dtype=context.dtype,
         device=context.device,
         max_rows=recipe.engine.max_rows,
         work_dir=work,

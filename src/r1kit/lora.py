@@ -1,0 +1,228 @@
+"""LoRA through peft (Hu et al., 2106.09685): small matrices trained beside frozen ones, merged at the end.
+
+A linear layer computes W x + (alpha / rank) B A x, of which A and B are trained; B starts at zero, so that a
+model with its adapter switched off is the stage's own start. Only A and B get gradients, optimizer state and
+checkpoints. A sampler is given W + (alpha / rank) B A, one matrix at a time, added in float32 and rounded
+once to W's type; W itself is not touched until the stage ends. What is merged then has the same bits.
+Not covered: adapters on embeddings and heads, quantised weights, sharded parameters.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from r1kit.config import Config, suggest
+from r1kit.errors import ModelError
+
+_POLICY, _REFERENCE = "default", "reference"  # the names of the two adapters; peft saves "default" flat
+
+
+class LoraConfig(Config):
+    """The adapter. Learning rates are about ten times those of training all weights, at any rank.
+
+    Sizes and that factor are from "LoRA Without Regret" (Thinking Machines, 2025): adapters on all linear
+    layers, alpha 32; for reinforcement learning low ranks are enough.
+    """
+
+    rank: int = Field(default=32, ge=1)
+    alpha: float = Field(default=32.0, gt=0)  # the adapter is scaled by alpha / rank
+    # Of the adapter's inputs, seeded by update. GRPO refuses it: its ratio would be noise.
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    # "all-linear": every linear layer but the head; else the ends of their names: ["q_proj", "v_proj"].
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+
+    @field_validator("target_modules")
+    @classmethod
+    def _names_something(cls, names: Any) -> Any:
+        if not names:
+            raise ValueError('name the layers that get an adapter, or leave it at "all-linear"')
+        return names
+
+
+class Lora:
+    """A model with an adapter in it. The model stays the same object; its linear layers are wrapped."""
+
+    def __init__(self, model: PreTrainedModel, config: LoraConfig, *, seed: int) -> None:
+        """Freeze the model's weights and add an adapter, drawn from `seed`. A score head is trained whole.
+
+        Raises `ModelError` where peft is missing, and for layers that can't have an adapter.
+        """
+        peft = check_lora(model, config)
+        if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+            raise ModelError("LoRA on sharded parameters is not supported; drop `lora`, or do not shard")
+        is_scorer = not model.can_generate()
+        self.model = model
+        self._peft_config = peft.LoraConfig(
+            task_type="SEQ_CLS" if is_scorer else "CAUSAL_LM",  # of the first, the score head is trained
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=config.target_modules,
+        )
+        self._seed = seed
+        self._has_reference = False
+        with _seeded(seed), _quiet():
+            # adapters in the model's own type: in float32 they would be computed apart from it
+            self._peft = peft.get_peft_model(model, self._peft_config, _POLICY, autocast_adapter_dtype=False)
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether training draws random numbers."""
+        return bool(self._peft_config.lora_dropout)
+
+    def merged_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights of the model without adapters that computes the same, by Hugging Face names.
+
+        One merged matrix is made at a time; nothing in the model changes.
+        """
+        layers = dict(self._layers())
+        for name, tensor in self.model.state_dict().items():
+            prefix, _, leaf = name.rpartition(".base_layer.")
+            if prefix:
+                yield f"{prefix}.{leaf}", _merged(layers[prefix]) if leaf == "weight" else tensor
+            elif ".lora_" not in name and ".original_module." not in name:
+                yield name.replace(f".modules_to_save.{_POLICY}.", "."), tensor
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """The model computes as at the last `refresh_reference`, or as at the start; without gradients."""
+        if not self._has_reference:
+            with self._peft.disable_adapter():
+                yield
+            return
+        self._peft.set_adapter(_REFERENCE, inference_mode=True)
+        try:
+            yield
+        finally:
+            self._peft.set_adapter(_POLICY)
+
+    @torch.no_grad()
+    def refresh_reference(self) -> None:
+        """From now on the reference is the adapter as it is now: a frozen second one."""
+        self._add_reference()
+        for _, layer in self._layers():
+            for matrices in (layer.lora_A, layer.lora_B):
+                matrices[_REFERENCE].weight.copy_(matrices[_POLICY].weight)
+
+    def reference_state(self) -> dict[str, Tensor] | None:
+        """The second adapter's matrices; None where the reference is still the start."""
+        if not self._has_reference:
+            return None
+        return {name: p.detach() for name, p in self.model.named_parameters() if f".{_REFERENCE}." in name}
+
+    @torch.no_grad()
+    def load_reference_state(self, state: dict[str, Tensor] | None) -> None:
+        """Go on from `reference_state`, to the bit."""
+        if state is None:
+            return
+        self._add_reference()
+        for name, tensor in state.items():
+            self.model.get_parameter(name).copy_(tensor)
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter so that peft's `PeftModel.from_pretrained(base, folder)` loads it."""
+        with _quiet():
+            self._peft.save_pretrained(str(folder), selected_adapters=[_POLICY], save_embedding_layers=False)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Turn the model back into a plain one with `merged_weights`; it can't be trained on."""
+        for _, layer in self._layers():
+            layer.get_base_layer().weight.copy_(_merged(layer))
+        self._peft.unload()
+
+    def _layers(self) -> Iterator[tuple[str, Any]]:
+        """The layers that have an adapter, by name."""
+        for name, module in self.model.named_modules():
+            if hasattr(module, "lora_A") and hasattr(module, "get_base_layer"):
+                yield name, module
+
+    def _add_reference(self) -> None:
+        if self._has_reference:
+            return
+        with _seeded(self._seed), _quiet():  # what is drawn is written over
+            self._peft.add_adapter(_REFERENCE, self._peft_config, autocast_adapter_dtype=False)
+        self._peft.set_adapter(_POLICY)  # which freezes the other
+        self._has_reference = True
+
+
+def check_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
+    """peft, the module. Raises `ModelError` where it is missing, or the model has no such layers."""
+    peft = _peft()
+    _check_targets(model, config)
+    return peft
+
+
+def linear_layers(model: PreTrainedModel) -> list[str]:
+    """The names of the layers that "all-linear" stands for: every linear layer but the head."""
+    head = model.get_output_embeddings() if model.can_generate() else getattr(model, "score", None)
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    ]
+
+
+def is_target(name: str, config: LoraConfig) -> bool:
+    """Whether a layer of this full name, one of `linear_layers`, gets an adapter."""
+    if config.target_modules == "all-linear":
+        return True
+    return any(name == target or name.endswith(f".{target}") for target in config.target_modules)
+
+
+def _check_targets(model: PreTrainedModel, config: LoraConfig) -> None:
+    """Raise `ModelError` for a target that is no linear layer of the model."""
+    names = linear_layers(model)
+    known = sorted({name.rpartition(".")[2] for name in names})
+    if not names:
+        raise ModelError(f"LoRA: {type(model).__name__} has no linear layers of torch to adapt")
+    if config.target_modules == "all-linear":
+        return
+    for target in config.target_modules:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise ModelError(
+                f"lora.target_modules names {target!r}, which is none of the linear layers of "
+                f"{type(model).__name__} that can be adapted; {suggest(target, known)}"
+            )
+
+
+def _merged(layer: Any) -> Tensor:
+    """W + (alpha / rank) B A of one layer, added in float32, in W's type."""
+    weight: Tensor = layer.get_base_layer().weight.detach()
+    a, b = (matrices[_POLICY].weight.detach().float() for matrices in (layer.lora_A, layer.lora_B))
+    merged: Tensor = weight.float() + b @ a * layer.scaling[_POLICY]
+    return merged.to(weight.dtype)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Adapters are drawn on the CPU, from `seed`; the generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of transformers that peft calls it by old names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ModelError(
+            f"LoRA needs peft, which can't be imported ({error}); install it: pip install 'r1kit[lora]'"
+        ) from None
+    return peft
