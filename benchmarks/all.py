@@ -4,8 +4,8 @@
                              [--vllm-python ENVIRONMENT/bin/python]
 
 On two idle cores about 20 minutes. Each part is a program of its own with the options in `PARTS`, and its
-output goes into the file as it is, with its command and its seconds. TRL has to be installed (`make peers`). A
-part that fails is reported, the others run all the same; the exit status is 1 then.
+output goes into the file as it is, with its command and its seconds. TRL has to be installed (`make
+peers`). A part that fails is reported, the others run all the same; the exit status is 1 then.
 """
 
 import argparse
@@ -45,8 +45,7 @@ def run(command: list[str], options: argparse.Namespace) -> tuple[bool, str]:
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, str(HERE / script), *rest],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         cwd=HERE.parent,
         env=environment,

@@ -1,10 +1,10 @@
 """What the benchmarks share: models of three sizes, prompts, lengths, clocks, the peak, turns and tables.
 
-Contestants run in turn, in one process, on the same weights and prompts. A ratio is taken within each repeat;
-shown are the median and, in brackets, the smallest and the largest. The peak is that of a 1,024 x 1,024
-float32 matrix product with as many threads, measured in the same process before and after. Shares of the peak
-count the products of weights and of attention over the positions that are needed: a prompt's once per group,
-no padding, nothing that is computed twice.
+Contestants run in turn, in one process, on the same weights and prompts. A ratio is taken within each
+repeat; shown are the median and, in brackets, the smallest and the largest. The peak is that of a 1,024 x
+1,024 float32 matrix product with as many threads, measured in the same process before and after. Shares of
+the peak count the products of weights and of attention over the positions that are needed: a prompt's once
+per group, no padding, nothing that is computed twice.
 """
 
 import argparse
@@ -58,7 +58,7 @@ SIZES = {
 class EndsByRow(StoppingCriteria):
     """Ends row i when it has its own number of new tokens, as an end token would.
 
-    With `eos_token_id` set, `generate` fills what is behind the end with padding, as it does after an end token.
+    With `eos_token_id` set, `generate` fills what is behind with padding, as it does after an end token.
     """
 
     def __init__(self, ends: Sequence[int], prompt_tokens: int = PROMPT_TOKENS) -> None:

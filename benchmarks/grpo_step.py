@@ -1,14 +1,16 @@
 """Whole GRPO steps against TRL's GRPOTrainer: rollout, rewards, reference, update, KL on.
 
-    python benchmarks/grpo_step.py [--sizes 0.9M 2M 10M] [--lengths 128 256 natural] [--threads 2] [--repeats 3]
+    python benchmarks/grpo_step.py [--sizes 0.9M 2M 10M] [--lengths 128 256 natural] [--threads 2]
+                                   [--repeats 3] [--problems 16] [--trl-rows 16]
 
-16 problems x 16 samples, prompts of 96 tokens, temperature 1, KL 0.001 against a reference, one update a step.
-Both get the same weights, prompts and lengths ("natural": each row its own end, most of them early, the longest
-192 tokens), and the same rewards of the sampled tokens, which differ within each group. Speed is trained tokens
-per second: completion tokens over the seconds of the step. `update` is ours alone: tokens per second, and its
-share of the machine's matrix-product peak, where forward and backward count as three forward passes and the
-reference as one. The second row of a size has TRL in bfloat16 where a small step is faster so; our updates are
-float32 at any rate (pure bfloat16 weights learn nothing at this size). How TRL is set: `trl_peer.py`.
+16 problems x 16 samples, prompts of 96 tokens, temperature 1, KL 0.001 against a reference, one update a
+step. Both get the same weights, prompts and lengths ("natural": each row its own end, most of them early,
+the longest 192 tokens), and the same rewards of the sampled tokens, which differ within each group. Speed
+is trained tokens per second: completion tokens over the seconds of the step. `update` is ours alone: tokens
+per second, and its share of the machine's matrix-product peak, where forward and backward count as three
+forward passes and the reference as one. The second row of a size has TRL in bfloat16 where a small step is
+faster so; our updates are float32 at any rate (pure bfloat16 weights learn nothing at this size). How TRL
+is set: `trl_peer.py`.
 """
 
 import argparse
@@ -184,12 +186,11 @@ def main() -> None:
         options.lengths = ["8", "natural"]
     clock = contest.start(options)
     peak = contest.peak_gflops(clock)
-    print(
-        f"{options.problems} problems x {contest.GROUP_SIZE} samples; matrix-product peak {peak:.0f} GFLOP/s\n"
-    )
+    rows = f"{options.problems} problems x {contest.GROUP_SIZE} samples"
+    print(f"{rows}; matrix-product peak {peak:.0f} GFLOP/s\n")
     contest.header(
-        "size", "lengths", "TRL's precision", "ours, trained tokens/s", "TRL", "ours / TRL", "our update, tokens/s",
-        "its share of the peak",
+        "size", "lengths", "TRL's precision", "ours, trained tokens/s", "TRL", "ours / TRL",
+        "our update, tokens/s", "its share of the peak",
     )  # fmt: skip
     for name in options.sizes:
         compare(name, options, clock, peak)

@@ -1,14 +1,15 @@
 """What a second core is worth: one process with two threads, one with one thread, two ranks with one each.
 
-    python benchmarks/ranks.py [--steps 4] [--repeats 2] [--problems 16] [--group 16] [--max-tokens 256] [--no-load]
+    python benchmarks/ranks.py [--steps 4] [--repeats 2] [--problems 16] [--group 16] [--max-tokens 256]
+                               [--no-load]
 
-Each contestant is `r1 run` on the same recipe: a zero stage on tinyworld's base, as in `tiny.toml`, from the
-same seed, in turn in one run; first on the machine as it is, then beside a second program that keeps one core
-busy with matrix products (a process of this script, one thread, ordinary priority). The first step of each is
-left out (it warms up), the others' seconds are the median within a repeat. A ratio is taken within each
-repeat, against one thread under the same load: above 1 is faster; its smallest and largest are shown. Two
-ranks also sample the same completions as one process of one thread in the first step, so that the work is the
-same; later steps differ by rounding.
+Each contestant is `r1 run` on the same recipe: a zero stage on tinyworld's base, as in `tiny.toml`, from
+the same seed, in turn in one run; first on the machine as it is, then beside a second program that keeps
+one core busy with matrix products (a process of this script, one thread, ordinary priority). The first step
+of each is left out (it warms up), the others' seconds are the median within a repeat. A ratio is taken
+within each repeat, against one thread under the same load: above 1 is faster; its smallest and largest are
+shown. Two ranks also sample the same completions as one process of one thread in the first step, so that
+the work is the same; later steps differ by rounding.
 """
 
 import argparse

@@ -1,17 +1,18 @@
-"""How fast completions are sampled: the local engine, transformers' `generate` and, where it is installed, vLLM.
+"""How fast completions are sampled: the local engine, transformers' `generate`, and vLLM where it is.
 
     python benchmarks/rollout.py [--sizes 0.9M 2M 10M] [--threads 2] [--rows 256] [--repeats 3]
                                  [--vllm-python ENVIRONMENT/bin/python]
 
-Randomly initialised Qwen3 models, 16 samples for each prompt of 96 tokens, temperature 1. "equal" lets every
-row make the same number of tokens; "natural" gives each row its own end, drawn once from a long-tailed
-distribution as reasoning has it. All contestants get the same weights, prompts and ends, and tokens per second
-count the tokens up to each row's end. A second row has each contestant at its best precision: both are tried
-on a part of the work, and where float32 is the faster one for all, the row would be the same and is left out.
+Randomly initialised Qwen3 models, 16 samples for each prompt of 96 tokens, temperature 1. "equal" lets
+every row make the same number of tokens; "natural" gives each row its own end, drawn once from a
+long-tailed distribution as reasoning has it. All contestants get the same weights, prompts and ends, and
+tokens per second count the tokens up to each row's end. A second row has each contestant at its best
+precision: both are tried on a part of the work, and where float32 is the faster one for all, the row would
+be the same and is left out.
 
-`generate` runs all rows as one batch with its dynamic cache and its sampler without top-k. vLLM's CPU build has
-an environment of its own (`docs/performance.md`), named by `--vllm-python` or R1KIT_VLLM_PYTHON; how it is set
-is in `vllm_worker.py`. Its seconds are wall time whatever the clock.
+`generate` runs all rows as one batch with its dynamic cache and its sampler without top-k. vLLM's CPU build
+has an environment of its own (`docs/performance.md`), named by `--vllm-python` or R1KIT_VLLM_PYTHON; how it
+is set is in `vllm_worker.py`. Its seconds are wall time whatever the clock.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Vllm:
         worker = Path(__file__).with_name("vllm_worker.py")
         command = [python, str(worker), str(folder), dtype, str(threads)]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the process)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -4,10 +4,10 @@
 
 One thing grows at a time, from 8 problems x 16 samples of 64 tokens at 0.9M parameters: the group size, the
 completion length, the model. Each point is our whole step of `grpo_step.py` (rollout, rewards, reference,
-update, KL on), the median of the repeats. Besides the seconds: microseconds a trained token, of the rollout and
-of the update, which stay level where cost grows in proportion; `growth` is the exponent between a point and the
-one before, 1 where twice as much costs twice as much. The picture shows microseconds a token; the reasons for
-its bends are in `docs/performance.md`.
+update, KL on), the median of the repeats. Besides the seconds: microseconds a trained token, of the rollout
+and of the update, which stay level where cost grows in proportion; `growth` is the exponent between a point
+and the one before, 1 where twice as much costs twice as much. The picture shows microseconds a token; the
+reasons for its bends are in `docs/performance.md`.
 """
 
 import math

@@ -1,11 +1,11 @@
 """TRL's trainers as contestants, set up as well as they can be on a CPU.
 
 Set against TRL's defaults: `use_cpu`, no gradient checkpointing (its default is on), float32 as ours (its
-default is bfloat16; that is the "best precision" row, where it is faster), no logging, no saving, no progress
-bars. Left at its defaults where these are the fast choice: fused AdamW, its fused head, old logprobs not
-computed where they are not needed. A micro-batch of 16 rows: of 8, 16, 32 and 64 the fastest, or level with it
-(`--trl-rows` sets another). A step is timed from its begin to its end callback, so that making the data
-loader, which a `train()` of one step does again, is not counted.
+default is bfloat16; that is the "best precision" row, where it is faster), no logging, no saving, no
+progress bars. Left at its defaults where these are the fast choice: fused AdamW, its fused head, old
+logprobs not computed where they are not needed. A micro-batch has 16 rows (`--trl-rows`): 3,600 tokens with
+completions of 128. A step is timed from its begin to its end callback, so that making the data loader,
+which a `train()` of one step does again, is not counted.
 """
 
 import tempfile

@@ -3,9 +3,9 @@
     PYTHON vllm_worker.py MODEL_FOLDER DTYPE THREADS
 
 Reads jobs from standard input, one JSON object a line: {"prompts": [[...]], "ends": [...]}; answers each on
-standard output with {"seconds": ..., "tokens": ...}, and {"ready": VERSION} first. Settings: eager (there is
-no compiler to wait for on small models), in-process engine, prefix caching on, no detokenizing, no logprobs,
-which is less work than the others do.
+standard output with {"seconds": ..., "tokens": ...}, and {"ready": VERSION} first. Settings: eager (there
+is no compiler to wait for on small models), in-process engine, prefix caching on, no detokenizing, no
+logprobs, which is less work than the others do.
 """
 
 import json
