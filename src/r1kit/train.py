@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from r1kit import distributed
 from r1kit.errors import StageHalted
 from r1kit.losses import LossParts
-from r1kit.models import disable_dropout
+from r1kit.models import disable_dropout, use_fused_norms
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
 
 __all__ = ["OptimizerConfig", "Trainer"]
@@ -43,6 +43,7 @@ class Trainer:
         self._optimizer = build_optimizer(model, config)
         model.train()
         disable_dropout(model)
+        use_fused_norms(model)
 
     @property
     def device(self) -> torch.device:
