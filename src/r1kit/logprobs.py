@@ -174,7 +174,7 @@ def _head_logprobs(
     if not with_entropy:
         logprobs_N = -F.cross_entropy(logits_NV, target_ids_N, reduction="none")
         return logprobs_N, logprobs_N.detach()
-    logprobs_N, entropy_N = _LogprobsAndEntropy.apply(logits_NV, target_ids_N)
+    logprobs_N, entropy_N = _LogprobsAndEntropy.apply(logits_NV, target_ids_N)  # type: ignore[no-untyped-call]
     return logprobs_N, entropy_N
 
 
@@ -198,7 +198,7 @@ class _LogprobsAndEntropy(torch.autograd.Function):
         return logprobs_N, entropy_N
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, None]:
         probs_NV, target_ids_N = ctx.saved_tensors
         grad_NV = probs_NV * -grad_N[:, None]

@@ -156,7 +156,7 @@ def use_fused_norms(model: torch.nn.Module) -> None:
     for module in model.modules():
         if type(module).__name__ in _PLAIN_NORMS:
             # bound to the module, so that a deep copy of the model gets its own
-            module.forward = MethodType(_rms_norm, module)  # type: ignore[method-assign]
+            module.forward = MethodType(_rms_norm, module)
 
 
 def _rms_norm(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
