@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow peers clean
+.PHONY: demo test check slow peers bench clean
 
 demo: $(READY)  ## the whole recipe on the embedded model, to runs/demo/report.html
 	$(BIN)/r1 run demo
@@ -17,6 +17,9 @@ slow: $(READY)  ## the tests that take longer
 
 peers: $(READY)  ## TRL, for the slow test that compares losses with it; --no-deps: torch stays as it is
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps trl accelerate psutil
+
+bench: peers  ## every benchmark of speed, about 20 minutes on two idle cores, to benchmarks/results.md
+	$(BIN)/python benchmarks/all.py
 
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -1,175 +1,209 @@
-"""How fast completions are sampled: the local engine beside transformers' `generate`, in turn, in one run.
+"""How fast completions are sampled: the local engine, transformers' `generate`, and vLLM where it is.
 
-    python benchmarks/rollout.py [--sizes 0.9M 2M 10M] [--threads 1] [--rows 256] [--repeats 2]
+    python benchmarks/rollout.py [--sizes 0.9M 2M 10M] [--threads 2] [--rows 256] [--repeats 3]
+                                 [--vllm-python ENVIRONMENT/bin/python]
 
-Randomly initialised Qwen3 models in float32, 16 samples for each prompt of 96 tokens, temperature 1. "equal"
-lets every row make the same number of tokens; "natural" gives each row its own end, drawn once from a
-long-tailed distribution as reasoning has it. Both contestants get the same weights, prompts and ends, and
-tokens per second count the tokens up to each row's end. A ratio is taken within each repeat; its smallest and
-largest are shown. The machine's own peak is a 1,024 x 1,024 matrix product in the same process. On a machine
-that others use too, `--clock cpu` (with one thread) counts processor time instead of waiting for them.
+Randomly initialised Qwen3 models, 16 samples for each prompt of 96 tokens, temperature 1. "equal" lets
+every row make the same number of tokens; "natural" gives each row its own end, drawn once from a
+long-tailed distribution as reasoning has it. All contestants get the same weights, prompts and ends, and
+tokens per second count the tokens up to each row's end. A second row has each contestant at its best
+precision: both are tried on a part of the work, and where float32 is the faster one for all, the row would
+be the same and is left out.
+
+`generate` runs all rows as one batch with its dynamic cache and its sampler without top-k. vLLM's CPU build
+has an environment of its own (`docs/performance.md`), named by `--vllm-python` or R1KIT_VLLM_PYTHON; how it
+is set is in `vllm_worker.py`. Its seconds are wall time whatever the clock.
 """
 
 import argparse
+import json
+import os
 import statistics
-import time
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import contest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import PreTrainedModel, StoppingCriteriaList
 
-from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
+from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams, sample_all
 from r1kit.engines.local import make_engine
 
-VOCAB_SIZE, PROMPT_TOKENS, GROUP_SIZE = 1024, 96, 16
+MAX_TOKENS = {"0.9M": 192, "2M": 112, "10M": 48}  # fewer where a token takes long
+Prompts = Sequence[tuple[int, ...]]
+Run = Callable[[Prompts, Sequence[int]], float]
+"""Samples rows to their ends; the seconds that it took."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """A model's shape, and how many tokens its rows make (fewer where a token takes long)."""
+class Vllm:
+    """vLLM in a process of its own Python, which stays while its model is measured."""
 
-    hidden: int
-    layers: int
-    heads: int
-    head_dim: int
-    inner: int
-    max_tokens: int
-
-
-SIZES = {
-    "0.9M": Size(hidden=128, layers=4, heads=4, head_dim=32, inner=384, max_tokens=192),
-    "2M": Size(hidden=192, layers=4, heads=6, head_dim=32, inner=576, max_tokens=112),
-    "10M": Size(hidden=384, layers=6, heads=6, head_dim=64, inner=1152, max_tokens=48),
-}
-
-
-class EndsByRow(StoppingCriteria):
-    """Ends row i after its own number of new tokens, as an end token would."""
-
-    def __init__(self, ends: Sequence[int]) -> None:
-        self._ends = torch.tensor(ends)
-
-    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-        return input_ids.shape[1] - PROMPT_TOKENS >= self._ends
-
-
-def make_model(size: Size) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=2,
-        head_dim=size.head_dim,
-        intermediate_size=size.inner,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-    )
-    return Qwen3ForCausalLM(config).eval()
-
-
-def make_tokenizer() -> PreTrainedTokenizerBase:
-    words = {f"w{index}": index for index in range(VOCAB_SIZE)}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w0")))
-
-
-def natural_ends(num_rows: int, max_tokens: int) -> list[int]:
-    """Log-normal lengths with a median of a fifth of the longest: most rows end early, a few at the limit."""
-    lengths = np.random.default_rng(0).lognormal(np.log(max_tokens / 5), 0.8, num_rows)
-    return [int(length) for length in np.clip(lengths, 4, max_tokens)]
-
-
-def run_generate(model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], ends: Sequence[int]) -> None:
-    ids = torch.tensor(prompts)
-    model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=True,
-        top_k=0,
-        max_new_tokens=max(ends),
-        pad_token_id=0,
-        eos_token_id=None,
-        stopping_criteria=StoppingCriteriaList([EndsByRow(ends)]),
-    )
-
-
-def run_local(engine: object, prompts: Sequence[tuple[int, ...]], ends: Sequence[int]) -> None:
-    pairs = enumerate(zip(prompts, ends, strict=True))
-    requests = [SampleRequest(i, prompt, SamplingParams(end), seed=i) for i, (prompt, end) in pairs]
-    sample_all(engine, requests)  # type: ignore[arg-type]
-
-
-def seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
-    work()
-    return clock() - start
-
-
-def peak_gflops(clock: Callable[[], float]) -> float:
-    square = torch.randn(1024, 1024)
-    fastest = min(seconds(lambda: torch.mm(square, square), clock) for _ in range(20))
-    return 2 * 1024**3 / fastest / 1e9
-
-
-def compare(name: str, size: Size, num_rows: int, repeats: int, clock: Callable[[], float]) -> None:
-    model, tokenizer = make_model(size), make_tokenizer()
-    engine = make_engine(model, tokenizer, max_rows=num_rows)
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(1, VOCAB_SIZE, (-(-num_rows // GROUP_SIZE), PROMPT_TOKENS), generator=generator)
-    prompts = [tuple(row) for row in drawn.repeat_interleave(GROUP_SIZE, dim=0)[:num_rows].tolist()]
-    parameters = sum(p.numel() for p in model.parameters())
-    run_local(engine, prompts, [4] * num_rows)
-    run_generate(model, prompts, [4] * num_rows)
-    for kind, ends in (
-        ("equal", [size.max_tokens // 2] * num_rows),
-        ("natural", natural_ends(num_rows, size.max_tokens)),
-    ):
-        local, generate = [], []
-        for _ in range(repeats):
-            local.append(sum(ends) / seconds(lambda ends=ends: run_local(engine, prompts, ends), clock))
-            generate.append(sum(ends) / seconds(lambda ends=ends: run_generate(model, prompts, ends), clock))
-        ratios = [a / b for a, b in zip(local, generate, strict=True)]
-        gflops = 2 * parameters * statistics.median(local) / 1e9
-        print(
-            f"{name:>5} {kind:>8} {sum(ends) / num_rows:8.0f} {statistics.median(local):10,.0f} "
-            f"{statistics.median(generate):10,.0f} {statistics.median(ratios):7.2f}x "
-            f"({min(ratios):.2f}-{max(ratios):.2f}) {gflops:8.0f}",
-            flush=True,
+    def __init__(self, python: str, folder: Path, dtype: str, threads: int) -> None:
+        worker = Path(__file__).with_name("vllm_worker.py")
+        command = [python, str(worker), str(folder), dtype, str(threads)]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the process)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=environment,
         )
+        self.version = self._answer()["ready"]
+
+    def run(self, prompts: Prompts, ends: Sequence[int]) -> float:
+        """Sample these rows; the seconds that it took."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"prompts": list(prompts), "ends": list(ends)}) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        if answer["tokens"] != sum(ends):
+            sys.exit(f"vLLM made {answer['tokens']} tokens, not {sum(ends)}")
+        return float(answer["seconds"])
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._log.seek(0)
+            sys.exit(f"vLLM ended with this error:\n{self._log.read()[-3000:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def local(engine: RolloutEngine, clock: contest.Clock) -> Run:
+    """The local engine as a contestant."""
+
+    def run(prompts: Prompts, ends: Sequence[int]) -> float:
+        requests = [
+            SampleRequest(i, prompt, SamplingParams(end), seed=i)
+            for i, (prompt, end) in enumerate(zip(prompts, ends, strict=True))
+        ]
+        return contest.seconds(lambda: sample_all(engine, requests), clock)
+
+    return run
+
+
+def generate(model: PreTrainedModel, clock: contest.Clock) -> Run:
+    """transformers' `generate` as a contestant."""
+
+    def run(prompts: Prompts, ends: Sequence[int]) -> float:
+        ids = torch.tensor(prompts)
+        options = {
+            "attention_mask": torch.ones_like(ids),
+            "do_sample": True,
+            "top_k": 0,
+            "max_new_tokens": max(ends),
+            "pad_token_id": contest.EOS_ID,
+            "eos_token_id": None,
+            "stopping_criteria": StoppingCriteriaList([contest.EndsByRow(ends)]),
+        }
+        return contest.seconds(lambda: model.generate(ids, **options), clock)
+
+    return run
+
+
+def build(
+    name: str, dtype: str, options: argparse.Namespace, clock: contest.Clock, stack: ExitStack
+) -> dict[str, Run]:
+    """The contestants, with weights of a size in a precision."""
+    model = contest.make_model(contest.SIZES[name]).to(contest.DTYPES[dtype])
+    tokenizer = contest.make_tokenizer()
+    runs = {
+        "local": local(make_engine(model, tokenizer, max_rows=options.rows), clock),
+        "generate": generate(model, clock),
+    }
+    if options.vllm_python:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="r1kit-rollout-")))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        vllm = Vllm(options.vllm_python, folder, dtype, options.threads)
+        stack.callback(vllm.close)
+        runs["vllm"] = vllm.run
+    return runs
+
+
+def lengths_of(name: str, options: argparse.Namespace) -> dict[str, list[int]]:
+    """The rows' ends by the kind of lengths."""
+    longest = 12 if options.quick else MAX_TOKENS[name]
+    return {
+        "equal": [longest // 2] * options.rows,
+        "natural": contest.natural_ends(options.rows, longest),
+    }
+
+
+def compare(name: str, options: argparse.Namespace, clock: contest.Clock, peak: float) -> None:
+    """The rows of the table for one size."""
+    prompts = contest.group_prompts(options.rows)
+    with ExitStack() as stack:
+        by_dtype = {dtype: build(name, dtype, options, clock, stack) for dtype in contest.DTYPES}
+        trial = [8] * options.rows
+        for runs in by_dtype.values():
+            for run in runs.values():
+                run(prompts, trial)  # warms up
+        best = {
+            who: min(contest.DTYPES, key=lambda dtype, who=who: by_dtype[dtype][who](prompts, trial))
+            for who in by_dtype["float32"]
+        }
+        model = contest.make_model(contest.SIZES[name])
+        for kind, ends in lengths_of(name, options).items():
+            for precision in ({who: "float32" for who in best}, best):
+                if precision is best and set(best.values()) == {"float32"}:
+                    continue
+                turns = {
+                    who: (lambda run=by_dtype[dtype][who], ends=ends: sum(ends) / run(prompts, ends))
+                    for who, dtype in precision.items()
+                }
+                speeds = contest.take_turns(turns, options.repeats)
+                flops = contest.rollout_flops(model, ends) / sum(ends) * statistics.median(speeds["local"])
+                is_float32 = precision["local"] == "float32"
+                contest.row(
+                    name,
+                    kind,
+                    "float32" if precision is not best else ", ".join(f"{w} {d}" for w, d in best.items()),
+                    f"{sum(ends) / len(ends):.0f}",
+                    *(f"{statistics.median(speeds[who]):,.0f}" if who in speeds else "-" for who in NAMES),
+                    *(
+                        contest.ratio(speeds["local"], speeds[who]) if who in speeds else "-"
+                        for who in NAMES[1:]
+                    ),
+                    f"{flops / 1e9 / peak:.0%}" if is_float32 else "-",
+                )
+
+
+NAMES = ("local", "generate", "vllm")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
-    parser.add_argument("--threads", type=int, default=1)
+    parser = contest.parser(__doc__)
     parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--vllm-python", default=os.environ.get("R1KIT_VLLM_PYTHON"))
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    clock = time.perf_counter if options.clock == "wall" else time.process_time
-    peak = peak_gflops(clock)
-    print(
-        f"{options.rows} rows, {options.threads} thread(s), {options.clock} clock, "
-        f"float32, torch {torch.__version__}"
-    )
-    print(f"matrix-product peak before: {peak:.0f} GFLOP/s")
-    print(" size  lengths  tokens/row   local t/s  generate   ratio (smallest-largest)  GFLOP/s in weights")
+    if options.quick:
+        options.sizes, options.rows, options.repeats = options.sizes[:1], 32, 1
+    clock = contest.start(options)
+    peak = contest.peak_gflops(clock)
+    print(f"{options.rows} rows; matrix-product peak {peak:.0f} GFLOP/s\n")
+    contest.header(
+        "size", "lengths", "precision", "tokens a row", "local, tokens/s", "generate", "vLLM",
+        "local / generate", "local / vLLM", "local: share of the peak",
+    )  # fmt: skip
     for name in options.sizes:
-        compare(name, SIZES[name], options.rows, options.repeats, clock)
-    print(f"matrix-product peak after: {peak_gflops(clock):.0f} GFLOP/s")
+        compare(name, options, clock, peak)
+    print(f"\nmatrix-product peak after: {contest.peak_gflops(clock):.0f} GFLOP/s")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Logprobs against the model's own logits; batches and their shift by hand."""
 
+import math
+
 import pytest
 import torch
 
@@ -93,3 +95,14 @@ def test_what_families_do_to_logits_after_the_head_is_done(tmp_path):
         model.config.final_logit_softcapping = 2.0
         found = completion_logprobs(model, batch)[0].item()
     assert found == pytest.approx(float((torch.tanh(logits / 2) * 2).log_softmax(-1)[7]), abs=1e-5)
+
+
+def test_the_gradient_of_logprobs_is_one_hot_minus_probabilities_and_entropy_has_none():
+    # logits log 1, log 2, log 1: probabilities 1/4, 1/2, 1/4; entropy 2 * 1/4 log 4 + 1/2 log 2 = 1.5 log 2
+    logits = torch.tensor([[1.0, 2.0, 1.0], [0.0, 1.0, 1.0]]).log().requires_grad_()  # a forbidden token
+    logprobs_N, entropy_N = logprobs_module._LogprobsAndEntropy.apply(logits, torch.tensor([1, 2]))
+    assert logprobs_N.tolist() == pytest.approx([-math.log(2)] * 2)
+    assert entropy_N.tolist() == pytest.approx([1.5 * math.log(2), math.log(2)])
+    assert not entropy_N.requires_grad
+    (logprobs_N * torch.tensor([2.0, 1.0])).sum().backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[-0.5, 1.0, -0.5], [0.0, -0.5, 0.5]]))

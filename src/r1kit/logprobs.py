@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -170,14 +171,39 @@ def _head_logprobs(
     logits_of: Callable[[Tensor], Tensor], hidden_NH: Tensor, target_ids_N: Tensor, with_entropy: bool
 ) -> tuple[Tensor, Tensor]:
     logits_NV = logits_of(hidden_NH)
-    logprobs_N = -F.cross_entropy(logits_NV, target_ids_N, reduction="none")
     if not with_entropy:
+        logprobs_N = -F.cross_entropy(logits_NV, target_ids_N, reduction="none")
         return logprobs_N, logprobs_N.detach()
-    with torch.no_grad():
-        log_probs_NV = logits_NV.log_softmax(-1)
-        # -inf entries (tokens a model forbids) have probability 0 and add nothing
-        entropy_N = -(log_probs_NV.exp() * log_probs_NV.clamp(min=torch.finfo(torch.float32).min)).sum(-1)
+    logprobs_N, entropy_N = _LogprobsAndEntropy.apply(logits_NV, target_ids_N)  # type: ignore[no-untyped-call]
     return logprobs_N, entropy_N
+
+
+class _LogprobsAndEntropy(torch.autograd.Function):
+    """Logprobs of the targets, and the distributions' entropies, from one softmax.
+
+    The gradient is that of `cross_entropy`: one-hot minus probabilities. Half the passes over [N, V] of
+    taking the two apart, where a small model's update spent a fifth of its time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, target_ids_N: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs_NV = logits_NV.log_softmax(-1)
+        logprobs_N = log_probs_NV.gather(1, target_ids_N[:, None]).squeeze(1)
+        probs_NV = log_probs_NV.exp()
+        # -inf entries (tokens a model forbids) have probability 0 and add nothing
+        log_probs_NV.clamp_(min=torch.finfo(torch.float32).min)
+        entropy_N = log_probs_NV.mul_(probs_NV).sum(-1).neg_()
+        ctx.save_for_backward(probs_NV, target_ids_N)
+        ctx.mark_non_differentiable(entropy_N)
+        return logprobs_N, entropy_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        probs_NV, target_ids_N = ctx.saved_tensors
+        grad_NV = probs_NV * -grad_N[:, None]
+        grad_NV.scatter_add_(1, target_ids_N[:, None], grad_N[:, None])
+        return grad_NV, None
 
 
 def _head(model: PreTrainedModel, temperature: float) -> Callable[[Tensor], Tensor]:

@@ -1,0 +1,82 @@
+"""The benchmarks in their quick form: they run, and print the rows that they promise."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+needs_trl = pytest.mark.skipif(
+    importlib.util.find_spec("trl") is None, reason="TRL is not installed; `make peers` installs it"
+)
+
+
+def run(script: str, *options: str) -> list[list[str]]:
+    """The cells of the table that a benchmark prints, its header left out."""
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}.py", "--quick", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[2:]]
+
+
+def number(cell: str) -> float:
+    return float(cell.replace(",", ""))
+
+
+@pytest.mark.slow
+def test_rollouts_are_compared_at_equal_and_natural_lengths():
+    rows = run("rollout", "--threads", "1")
+    assert {row[1] for row in rows} == {"equal", "natural"}
+    assert all(number(row[4]) > 0 and number(row[5]) > 0 for row in rows)
+
+
+@needs_trl
+@pytest.mark.slow
+def test_grpo_steps_are_compared_with_trls():
+    rows = run("grpo_step", "--threads", "1")
+    assert [row[1] for row in rows] == ["8", "natural"]
+    assert all(number(row[3]) > 0 and number(row[4]) > 0 for row in rows)
+
+
+@needs_trl
+@pytest.mark.slow
+def test_fine_tuning_is_compared_with_trls():
+    rows = run("sft", "--threads", "1")
+    assert rows
+    assert all(number(row[3]) > 0 and number(row[4]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_ranks_are_compared_alone_and_beside_a_second_program():
+    rows = run("ranks")
+    assert [row[1] for row in rows] == ["none"] * 3 + ["one busy core"] * 3
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_step_is_measured_and_drawn(tmp_path):
+    rows = run("scaling", "--threads", "1", "--svg", str(tmp_path / "curve.svg"))
+    assert [row[1] for row in rows] == ["2", "4"]
+    assert (tmp_path / "curve.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_operations_of_a_rollout_by_hand(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import contest
+
+    size = contest.Size(hidden=32, layers=1, heads=2, head_dim=16, inner=8)
+    model = contest.make_model(size)
+    # head 1024 x 32; q, o 32 x 32; k, v 32 x 32 (two kv heads of 16); gate, up, down 8 x 32
+    weights = 1024 * 32 + 4 * 32 * 32 + 3 * 8 * 32
+    # two rows of 2 and 1 tokens behind 96: keys 96+1 + 96+2 and 96+1; the prompt itself 96 * 97 / 2
+    tokens, keys = 3 + 96, 97 + 98 + 97 + 4656
+    assert contest.rollout_flops(model, [2, 1]) == 2 * weights * tokens + 2 * 2 * 32 * keys
+    assert contest.ratio([2.0, 3.0, 8.0], [1.0, 1.0, 2.0]) == "3.00x (2.00-4.00)"
