@@ -93,15 +93,21 @@ def processor_seconds() -> float:
     return seconds
 
 
-def rate(name: str, reward: Reward, rollouts: Sequence[Rollout], *, per_rollout: int = 1) -> None:
-    """Call the reward on groups, once to warm it up, and print how many rollouts a second it does."""
+def rate(
+    name: str, reward: Reward, rollouts: Sequence[Rollout], *, per_rollout: int = 1, is_caged: bool = False
+) -> None:
+    """Call the reward on groups, once to warm it up, and print how many rollouts a second it does.
+
+    What cages take of the processor can't be known: they are killed with all that is in them.
+    """
     reward(rollouts[:GROUP])
     wall, cpu = time.perf_counter(), processor_seconds()
     for start in range(0, len(rollouts), GROUP):
         reward(rollouts[start : start + GROUP])
     wall, cpu = time.perf_counter() - wall, processor_seconds() - cpu
     num = per_rollout * len(rollouts)
-    print(f"{name:44} {num:7,} {num / wall:12,.1f} {num / cpu:12,.1f}", flush=True)
+    of_processor = "" if is_caged else f"{num / cpu:12,.1f}"
+    print(f"{name:44} {num:7,} {num / wall:12,.1f} {of_processor}", flush=True)
 
 
 def rollouts_of(num: int, make: Callable[[int], tuple[Problem, str]]) -> list[Rollout]:
@@ -190,7 +196,13 @@ def code_rate(scale: float) -> None:
     problem = make_problem("code", None, tests=tests)
     num = GROUP * max(1, int(scale))
     programs = [make_rollout(problem, format_zero("so", ADD.format(number=i)), sample=i) for i in range(num)]
-    rate("code, runs of a test, twenty a program", _Again(AccuracyReward), programs, per_rollout=len(tests))
+    rate(
+        "code, runs of a test, twenty a program",
+        _Again(AccuracyReward),
+        programs,
+        per_rollout=len(tests),
+        is_caged=True,
+    )
 
 
 class _Again:
