@@ -83,6 +83,25 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_there_was(tmp_path, monkeypa
     assert latest_checkpoint(tmp_path) == tmp_path / "step-00000001"
 
 
+def test_a_disk_that_fills_up_in_the_middle_of_the_state_is_that_sentence_too(tmp_path, monkeypatch):
+    # the first writes still fit: torch then meets an error of its own when it ends its archive
+    write, num_writes = checkpoint._HashingFile.write, iter(range(1, 10**6))
+
+    class Full:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fills_up(self, data):
+        if next(num_writes) == 4:
+            self.file = Full()
+        return write(self, data)
+
+    monkeypatch.setattr(checkpoint._HashingFile, "write", fills_up)
+    with pytest.raises(UserError, match="no space left on the disk"):
+        save(tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_errors_of_the_disk_keep_their_traceback(tmp_path):
     with pytest.raises(PermissionError), explain_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, "not yours")

@@ -88,17 +88,25 @@ def read_finished(work_dir: Path) -> Summary | None:
 
 
 class _HashingFile:
-    """A file that takes the checksum of what is written, so that nothing is read twice."""
+    """A file that takes the checksum of what is written, so that nothing is read twice.
+
+    It keeps the error of a write that failed: torch reports another one, of its own archive, in its place.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
         self.digest = hashlib.sha256()
         self.size = 0
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
         self.size += len(data)
-        self.file.write(data)
+        try:
+            self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
         return len(data)
 
     def flush(self) -> None:
@@ -108,7 +116,12 @@ class _HashingFile:
 def _write(folder: Path, state: Mapping[str, Any]) -> None:
     with (folder / _STATE).open("wb") as raw:
         file = _HashingFile(raw)
-        torch.save(dict(state), cast(IO[bytes], file))
+        try:
+            torch.save(dict(state), cast(IO[bytes], file))
+        except RuntimeError:
+            if file.error is not None:
+                raise file.error from None
+            raise
         raw.flush()
         os.fsync(raw.fileno())
     with (folder / _COMPLETE).open("w", encoding="utf-8") as marker:
