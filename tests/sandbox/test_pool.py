@@ -1,5 +1,7 @@
 """How cages are handed from one program to the next."""
 
+from contextlib import closing
+
 import pytest
 
 from r1kit.data.limits import CodeLimits
@@ -30,8 +32,12 @@ def job(source: str, wanted: bytes = b"ok\n", limits: CodeLimits = LIMITS) -> Jo
 
 
 def passed(jobs: list[Job]) -> list[bool]:
-    results = SandboxPool(num_workers=1).run(jobs)
-    return [result is not None and result.num_passed == 1 for result in results]
+    with closing(SandboxPool(num_workers=1)) as workers:
+        return verdicts(workers, jobs)
+
+
+def verdicts(workers: SandboxPool, jobs: list[Job]) -> list[bool]:
+    return [result is not None and result.num_passed == 1 for result in workers.run(jobs)]
 
 
 def test_programs_that_end_by_themselves_share_a_cage_right_or_wrong(cages: list[Session]) -> None:
@@ -39,6 +45,17 @@ def test_programs_that_end_by_themselves_share_a_cage_right_or_wrong(cages: list
     assert passed([job(source) for source in sources]) == [True, False, False, False, True]
     assert len(cages) == 1
     assert cages[0].num_programs == 5
+
+
+def test_a_cage_stays_for_the_next_jobs_and_ends_with_the_pool(cages: list[Session]) -> None:
+    with closing(SandboxPool(num_workers=1)) as workers:
+        assert verdicts(workers, [job("print('ok')")]) == [True]
+        assert verdicts(workers, [job("print('no')")]) == [False]
+        assert len(cages) == 1
+        assert cages[0].is_alive
+    assert not cages[0].is_alive
+    with closing(workers):
+        assert verdicts(workers, [job("print('ok')")]) == [True]
 
 
 def test_after_a_limit_that_was_used_up_there_is_a_new_cage(cages: list[Session]) -> None:

@@ -1,11 +1,12 @@
 """Programs against tests, side by side: jobs go to workers, each with a cage at a time.
 
-A cage goes on to the worker's next program where the limits are the same and all that was run in it has
-ended by itself; after anything else - a limit used up, a driver lost - it is ended, and the next program gets
-a new one. Between two programs there is what there is between two tests of one: every process killed and
-reaped, the work folder emptied, and no other place to leave a thing in. What takes the driver of a new cage
-down twice is the program's fault, like a crash; only where a cage can't be had at all is there no result
-(None). The kind of cage is chosen once a process, by trying.
+Workers and their cages stay for the next jobs. A cage goes on to the worker's next program where the
+limits are the same and all that was run in it has ended by itself; after anything else - a limit used up,
+a driver lost - it is ended, and the next program gets a new one. Between two programs there is what there
+is between two tests of one: every process killed and reaped, the work folder emptied, and no other place
+to leave a thing in. What takes the driver of a new cage down twice is the program's fault, like a crash;
+only where a cage can't be had at all is there no result (None). The kind of cage is chosen once a process,
+by trying.
 """
 
 import os
@@ -93,6 +94,8 @@ class SandboxPool:
         self._cage = cage
         self._sessions: set[Session] = set()
         self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        self._kept = threading.local()  # `session`: the worker's cage, if it has one
 
     def run(self, jobs: Sequence[Job]) -> list[JobResult | None]:
         """The result of each job, in order; None where no cage could be had for it."""
@@ -104,32 +107,40 @@ class SandboxPool:
         num_workers = self._num_workers or max(1, len(os.sched_getaffinity(0)) // num_ranks)
         results: list[JobResult | None] = [None] * len(jobs)
         left = iter(range(len(jobs)))
-        num_workers = min(num_workers, len(jobs))
-        with ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox") as threads:
-            futures = [threads.submit(self._work, cage, jobs, left, results) for _ in range(num_workers)]
-            try:
-                for future in futures:
-                    future.result()
-                return results
-            except BaseException:
-                list(left)  # nothing more is begun
-                threads.shutdown(wait=False, cancel_futures=True)
-                with self._lock:
-                    for session in self._sessions:
-                        session.kill()
-                raise
+        # a cage dies with the thread that started it: the threads stay as long as the pool
+        self._threads = self._threads or ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox")
+        share = min(num_workers, len(jobs))
+        futures = [self._threads.submit(self._work, cage, jobs, left, results) for _ in range(share)]
+        try:
+            for future in futures:
+                future.result()
+            return results
+        except BaseException:
+            list(left)  # nothing more is begun
+            with self._lock:
+                for session in self._sessions:
+                    session.kill()
+            raise
+
+    def close(self) -> None:
+        """End the workers and their cages. The pool can be used again."""
+        with self._lock:
+            for session in self._sessions:
+                session.kill()
+        if self._threads is not None:
+            self._threads.shutdown()
+        for session in list(self._sessions):
+            self._close(session)
+        self._threads, self._kept = None, threading.local()
 
     def _work(
         self, cage: Cage, jobs: Sequence[Job], left: Iterator[int], results: list[JobResult | None]
     ) -> None:
         """One worker: a job after another, in the cage of the last one where that is as good as new."""
-        kept: Session | None = None
-        try:
-            while (i := next(left, None)) is not None:
-                results[i], kept = self._run(cage, jobs[i], kept)
-        finally:
-            if kept is not None:
-                self._close(kept)
+        while (i := next(left, None)) is not None:
+            kept: Session | None = getattr(self._kept, "session", None)
+            self._kept.session = None
+            results[i], self._kept.session = self._run(cage, jobs[i], kept)
 
     def _run(self, cage: Cage, job: Job, kept: Session | None) -> tuple[JobResult | None, Session | None]:
         """One job from beginning to end, and the cage if it may be used again.
@@ -250,5 +261,5 @@ def sandbox_refusal(language: Language = "python") -> str | None:
 
 @lru_cache(maxsize=1)
 def shared_sandbox() -> SandboxPool:
-    """The pool of this process. It holds no cage while there is no job."""
+    """The pool of this process."""
     return SandboxPool()

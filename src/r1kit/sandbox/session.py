@@ -132,6 +132,11 @@ class Session:
             self._send({}, test.text.encode("utf-8", "replace"))
         return self._outcome(self.limits.wall_seconds)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether bubblewrap is still running."""
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End the cage at once; from any thread. It still has to be closed."""
         if self._process.returncode is None:
