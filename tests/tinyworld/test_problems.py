@@ -22,7 +22,7 @@ from r1kit.tinyworld.voice import Voice, make_voice
 
 def test_splits_share_no_canonical_identity_across_languages_and_wordings():
     identities = {
-        split: {p.metadata["identity"] for p in make_problems(split, 600, seed=seed)}
+        split: {p.metadata["identity"] for p in make_problems(split, 600, seed=seed, families=FAMILIES)}
         for split in SPLITS
         if split != "validation"
         for seed in (0, 1)
@@ -34,8 +34,8 @@ def test_splits_share_no_canonical_identity_across_languages_and_wordings():
 
 
 def test_no_problem_comes_twice_and_cells_have_equal_shares():
-    problems = make_problems("held_out", 400, seed=3)
-    assert len({p.metadata["identity"] for p in problems}) == 400
+    problems = make_problems("held_out", 480, seed=3, families=FAMILIES)
+    assert len({p.metadata["identity"] for p in problems}) == 480
     for family in FAMILIES:
         for tier in TIERS:
             for language in ("en", "zh"):
@@ -45,7 +45,7 @@ def test_no_problem_comes_twice_and_cells_have_equal_shares():
 
 def test_held_out_has_four_hundred_problems_in_each_tier():
     for tier in TIERS:
-        assert len(make_problems("held_out", 400, seed=0, tiers=(tier,))) == 400
+        assert len(make_problems("held_out", 400, seed=0, tiers=(tier,), families=FAMILIES)) == 400
 
 
 def test_the_same_seed_gives_the_same_problems():
@@ -169,3 +169,8 @@ def test_manners_differ_in_how_often_they_are_right():
     assert accuracy("guess") < 0.2
     assert accuracy("short") < 0.5
     assert accuracy("careful") > 0.95
+
+
+def test_code_is_there_only_where_it_is_named():
+    assert {p.domain for p in make_problems("train", 40, seed=0)} == set(FAMILIES) - {"code"}
+    assert {p.kind for p in make_problems("train", 4, seed=0, families=["code"])} == {"code"}

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from r1kit.cold_start.candidates import Candidate, read_reply
 from r1kit.rewards.answers import extract_answer
 from r1kit.rewards.chat_client import ChatClient, ChatReply
+from r1kit.rewards.code import language_of
 from r1kit.rewards.language import problem_language
 from r1kit.seeds import derive_seed
 from r1kit.template import format_zero
@@ -31,6 +32,11 @@ _SUMMARIES: Mapping[str, Sequence[str]] = {
 _CHOICES: Mapping[str, Sequence[str]] = {
     "en": ("The answer is {answer}.", "The right option is {answer}.", "So the answer is option {answer}."),
     "zh": ("答案是{answer}。", "正确的选项是{answer}。", "所以应该选{answer}。"),
+}
+# the program is fenced, so that no word of the sentence is taken for a part of it
+_PROGRAMS: Mapping[str, Sequence[str]] = {
+    "en": ("Here is the program:", "This does it:", "The program is:"),
+    "zh": ("程序是：", "这样写：", "程序如下："),
 }
 _AND: Mapping[str, str] = {"en": " and ", "zh": "和"}
 
@@ -74,8 +80,13 @@ def _readable(reasoning: str) -> str:
 
 
 def _summary(problem: Problem, response: Response, language: str, draw: int) -> str:
-    """A sentence with the answer; the bare answer in a language that there are no sentences for."""
+    """A sentence with the answer, or a fenced program; bare in a language that there are no sentences for."""
     answer = extract_answer(response, problem) or ""
+    if problem.kind == "code":
+        leads = _PROGRAMS.get(language, ("",))
+        return (
+            f"{leads[draw // 7919 % len(leads)]}\n```{language_of(problem)}\n{answer.strip()}\n```".lstrip()
+        )
     if problem.metadata.get("verifier") == "multiset":
         answer = _AND.get(language, ", ").join(answer.split())
     if "\\" in answer:

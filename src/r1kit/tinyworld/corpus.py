@@ -26,6 +26,7 @@ from r1kit.tinyworld.documents import (
 )
 from r1kit.tinyworld.general import prompts
 from r1kit.tinyworld.problems import FAMILIES, LANGUAGES, TIERS, Instance, draw_instance
+from r1kit.tinyworld.program import program_line
 from r1kit.tinyworld.search import check_line, comparison_line
 from r1kit.tinyworld.swap import swap_line
 from r1kit.tinyworld.tokenizer import ASSISTANT, END, USER
@@ -99,13 +100,19 @@ def page(rng: random.Random) -> str:
     lines = []
     for _ in range(rng.randint(1, 3)):
         instance = _instance(rng, family)
-        reasoning, _answer = instance.reason(voice, language, rng)
+        reasoning = _worked(instance, voice, language, rng)
         if on_lines:
             reasoning = "\n" + _one_step_a_line(reasoning)
         lines.append(
             f"{ask}{instance.question(language, rng)}\n{reply.rstrip() if on_lines else reply}{reasoning}"
         )
     return "\n".join(lines)
+
+
+def _worked(instance: Instance, voice: Voice, language: Language, rng: random.Random) -> str:
+    """The reasoning, which ends with the answer; behind that of a function stands the program."""
+    reasoning, answer = instance.reason(voice, language, rng)
+    return f"{reasoning} {answer}" if instance.family == "code" else reasoning
 
 
 def _one_step_a_line(reasoning: str) -> str:
@@ -120,7 +127,7 @@ def chat_document(rng: random.Random) -> str:
             language = rng.choice(LANGUAGES)
             instance = _instance(rng, rng.choice(FAMILIES))
             question = instance.question(language, rng)
-            reply, _answer = instance.reason(_voice(_PAGE_MANNERS, language, rng), language, rng)
+            reply = _worked(instance, _voice(_PAGE_MANNERS, language, rng), language, rng)
             reply = _one_step_a_line(reply) if rng.random() < _ON_LINES_FRAC else reply
         else:
             problem = pick_prompt(rng)
@@ -132,12 +139,11 @@ def chat_document(rng: random.Random) -> str:
 def drill(rng: random.Random) -> str:
     """A page of single steps of one kind."""
     line = rng.choices(
-        (step_line, swap_line, choice_line, comparison_line, check_line), (0.40, 0.22, 0.15, 0.05, 0.18)
+        (step_line, swap_line, choice_line, comparison_line, check_line, program_line),
+        (0.38, 0.21, 0.14, 0.05, 0.17, 0.05),
     )[0]
-    return "\n".join(
-        line(rng)
-        for _ in range(rng.randint(3, 6) if line in (check_line, choice_line) else rng.randint(6, 14))
-    )
+    is_long = line in (check_line, choice_line, program_line)
+    return "\n".join(line(rng) for _ in range(rng.randint(3, 6) if is_long else rng.randint(6, 14)))
 
 
 def tagged_general_document(rng: random.Random) -> str:

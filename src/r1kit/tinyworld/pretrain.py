@@ -21,6 +21,8 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from r1kit.tinyworld.muon import Muon
+
 NUM_RANKS = 2
 ROW_TOKENS = 512  # as long as a few-shot prompt
 ROWS_PER_RANK = 2  # small updates: many of them matter more than their size
@@ -45,7 +47,7 @@ class Shape:
     other_learning_rate: float = 3e-3
 
 
-BASE = Shape(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384, num_tokens=30_000_000)
+BASE = Shape(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384, num_tokens=24_000_000)
 SMALL = Shape(hidden=96, layers=3, heads=3, kv_heads=1, intermediate=256, num_tokens=8_000_000)
 CONTEXT_TOKENS = 2048
 
@@ -145,7 +147,7 @@ def _optimizers(model: Qwen3ForCausalLM, shape: Shape) -> list[torch.optim.Optim
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=shape.matrix_learning_rate, momentum=0.95, weight_decay=0.0),
+        Muon(matrices, lr=shape.matrix_learning_rate),
         torch.optim.AdamW(
             others, lr=shape.other_learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
         ),

@@ -1,4 +1,6 @@
-"""tinyworld's reasoning problems: five families in two tiers and two languages, each with an exact verifier.
+"""tinyworld's reasoning problems: six families in two tiers and two languages, each with an exact verifier.
+
+The sixth, code, is checked by running it and needs the sandbox: it is there where a recipe names it.
 
 Splits share no problem by canonical identity - the numbers and structure of the problem, whatever its
 language and wording - because templated problems all share their n-grams. The tier `hard` has more steps.
@@ -12,12 +14,14 @@ from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
 from r1kit.tinyworld.chain import Chain, draw_chain
 from r1kit.tinyworld.choice import Choice, draw_choice
+from r1kit.tinyworld.program import Linear, draw_program
 from r1kit.tinyworld.search import Countdown, SumProduct, count_tries, draw_search, expressions
 from r1kit.tinyworld.swap import Swap, draw_swap
 from r1kit.tinyworld.voice import Language, make_voice
 from r1kit.types import Kind, Message, Problem
 
 __all__ = [
+    "DEFAULT_FAMILIES",
     "FAMILIES",
     "SPLITS",
     "TIERS",
@@ -30,11 +34,12 @@ __all__ = [
 
 Split = Literal["pretraining", "train", "validation", "held_out"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-FAMILIES = ("arithmetic", "word", "logic", "choice", "search")
+DEFAULT_FAMILIES = ("arithmetic", "word", "logic", "choice", "search")
+FAMILIES = (*DEFAULT_FAMILIES, "code")
 TIERS = ("ordinary", "hard")
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
-Instance = Chain | Swap | Choice | SumProduct | Countdown
+Instance = Chain | Swap | Choice | SumProduct | Countdown | Linear
 
 _KINDS: dict[str, Kind] = {
     "arithmetic": "math",
@@ -42,6 +47,7 @@ _KINDS: dict[str, Kind] = {
     "logic": "logic",
     "choice": "choice",
     "search": "logic",
+    "code": "code",
 }
 # Of 20 canonical identities: the last four families have few ordinary ones, so held-out gets a good share.
 _SPLIT_OF_20: tuple[Split, ...] = ("pretraining",) * 11 + ("train",) * 5 + ("validation",) + ("held_out",) * 3
@@ -67,6 +73,8 @@ def _draw(family: str, tier: str, rng: random.Random) -> Instance:
         return draw_choice(tier, rng)
     if family == "search":
         return draw_search(tier, rng)
+    if family == "code":
+        return draw_program(tier, rng)
     return draw_chain(family, tier, rng)
 
 
@@ -81,9 +89,11 @@ def make_problems(
 ) -> list[Problem]:
     """`num` distinct problems of a split: families, tiers and languages in equal shares, in random order.
 
+    `families` are among `FAMILIES`; by default those that need no sandbox.
+
     Raises DataError for an unknown family, tier or split, and where a family has too few problems left.
     """
-    families = list(families or FAMILIES)
+    families = list(families or DEFAULT_FAMILIES)
     for name, value, known in (
         ("family", families, FAMILIES),
         ("tier", tiers, TIERS),
@@ -117,11 +127,15 @@ def to_problem(
     instance: Instance, family: str, language: Language, split: Split, rng: random.Random
 ) -> Problem:
     """The instance as a problem, worded in a language."""
+    truth: str | None = instance.truth_in(language) if isinstance(instance, Swap) else instance.truth
+    is_code = isinstance(instance, Linear)
     return Problem(
         id=f"{family}-{language}-{instance.identity}",
         kind=_KINDS[family],
         messages=(Message(role="user", content=instance.question(language, rng)),),
-        ground_truth=instance.truth_in(language) if isinstance(instance, Swap) else instance.truth,
+        ground_truth=None if is_code else truth,
+        tests=instance.tests if isinstance(instance, Linear) else (),
+        reference=truth if is_code else None,
         language=language,
         domain=family,
         tier=instance.tier,
@@ -151,7 +165,7 @@ def worked_examples(
     examples = []
     for i in range(num):
         rng = random.Random(derive_seed(seed, "worked-example", language, i))
-        chosen = family or rng.choice(FAMILIES)
+        chosen = family or rng.choice(DEFAULT_FAMILIES)
         while True:  # an example has to be right
             instance = draw_instance(chosen, rng.choice(TIERS), rng, "train")
             reasoning, answer = instance.reason(voice, language, rng)
