@@ -241,12 +241,8 @@ def train_judged(folder: Path, base: Path, url: str) -> None:
         group_size=6,
         problems_per_step=4,
         judges={"accuracy": {"base_url": url, "model": "m", "concurrency": 4}},
-        probe="held_out",
-        probe_size=4,
-        eval_every=3,
     )
-    sets = {"reasoning": JUDGED, "held_out": JUDGED}
-    context = replace(stage_context(folder, base, sets), name="r1")
+    context = replace(stage_context(folder, base, {"reasoning": JUDGED}), name="r1")
 
     def engine(model, tokenizer, *, max_rows):
         return ScriptedEngine(tokenizer, answers)
@@ -264,14 +260,10 @@ def test_a_judge_is_a_reward_and_no_rank_asks_what_another_has(base, tmp_path, n
         asked = [body["messages"][-1]["content"] for body in server.requests]
     assert len(asked) == len(set(asked)) <= 6 * 3
     rows = read_metrics(tmp_path / "work")
-    total = {
-        what: sum(int(r.get(f"judge/{place}/{what}", 0)) for r in rows for place in ("accuracy", "probe"))
-        for what in ("asked", "cached")
-    }
+    total = {what: sum(int(r.get(f"judge/accuracy/{what}", 0)) for r in rows) for what in ("asked", "cached")}
     assert total["asked"] == len(asked)
     # every completion of every step was judged, most of them by what was known
-    num_sampled = 6 * sum(int(r.get("groups/sampled", 0)) for r in rows)
-    assert total["asked"] + total["cached"] == num_sampled + 2 * 4  # the probe before, and after step 3
+    assert total["asked"] + total["cached"] == 6 * sum(int(r["groups/sampled"]) for r in rows)
     summary = json.loads((tmp_path / "work" / "summary.json").read_text())
     assert summary["judge/asked"] == len(asked)
     assert summary["judge/missing"] == 0

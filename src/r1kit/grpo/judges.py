@@ -17,16 +17,15 @@ def open_judges(context: StageContext, config: GrpoConfig) -> dict[str, JudgeRew
     }
 
 
-def judge_counts(judges: Mapping[str, JudgeReward], label: str | None = None) -> Counter[str]:
-    """By metric, what this rank's judges were asked so far: `judge/helpful/asked`, `judge/helpful/cached`.
-
-    With a `label` all judges together under it: `judge/probe/asked`.
-    """
-    counts: Counter[str] = Counter()
-    for name, judge in judges.items():
-        for what, count in judge.counts.items():
-            counts[f"judge/{label or name}/{what}"] += count
-    return counts
+def judge_counts(judges: Mapping[str, JudgeReward]) -> Counter[str]:
+    """By metric, what this rank's judges were asked so far: `judge/helpful/asked`, `judge/helpful/cached`."""
+    return Counter(
+        {
+            f"judge/{name}/{what}": count
+            for name, judge in judges.items()
+            for what, count in judge.counts.items()
+        }
+    )
 
 
 def judge_totals(rows: Sequence[Mapping[str, float]]) -> dict[str, int]:

@@ -336,12 +336,9 @@ def _probe(stage: _Stage, step: int) -> dict[str, float]:
         stage="probe",
         only=distributed.shard(range(len(stage.probe))),
     )
-    before = judge_counts(stage.judges, "probe")
     values = stage.rewards["accuracy"]([rollout for group in groups for rollout in group])
     known = [value for found in distributed.gather(values) for value in found if value is not None]
-    judged = sum(distributed.gather(judge_counts(stage.judges, "probe") - before), Counter[str]())
-    accuracy = {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
-    return {**accuracy, **{name: float(count) for name, count in judged.items()}}
+    return {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
 
 
 def _resume(stage: _Stage) -> int:
@@ -385,7 +382,7 @@ def _summary(stage: _Stage, rows: Sequence[Mapping[str, float]]) -> Summary:
         "updates": stage.learner.trainer.num_updates,
         "completions": int(sum(row.get("groups/sampled", 0.0) for row in steps)) * stage.config.group_size,
         "completion_tokens": int(sum(row.get("completion/tokens", 0.0) for row in steps)),
-        **judge_totals(rows),
+        **judge_totals(steps),
     }
     for name in ("sampling_seconds", "training_seconds"):
         summary[name] = sum(row.get(name, 0.0) for row in steps)
