@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -154,23 +154,26 @@ class ChatClient:
         """
         if not requests:
             return
+        stop = threading.Event()  # ends pauses, which may be of minutes, when the caller is stopped
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as pool:
-            futures = [pool.submit(self._ask, request, i, on_reply) for i, request in enumerate(requests)]
-            _wait(pool, futures)
+            futures = [
+                pool.submit(self._ask, request, i, on_reply, stop) for i, request in enumerate(requests)
+            ]
+            _wait(pool, futures, stop)
 
     def close(self) -> None:
         """Let the connections go."""
         self._client.close()
 
-    def _ask(self, request: ChatRequest, index: int, on_reply: OnReply) -> None:
-        on_reply(index, self._reply(request))
+    def _ask(self, request: ChatRequest, index: int, on_reply: OnReply, stop: threading.Event) -> None:
+        on_reply(index, self._reply(request, stop))
 
-    def _reply(self, request: ChatRequest) -> ChatReply | None:
+    def _reply(self, request: ChatRequest, stop: threading.Event) -> ChatReply | None:
         self._count("asked")
         for attempt in range(self.config.retries + 1):
-            wait = 0.0
+            asked_to_wait = 0.0
             try:
-                return self._attempt(request, is_retry=attempt > 0)
+                return self._attempt(request, stop, is_retry=attempt > 0)
             except BudgetSpent as spent:
                 self._over_budget(spent)
                 return None
@@ -183,16 +186,16 @@ class ChatClient:
                     ) from None
                 if error.status_code in _REFUSED:
                     break
-                wait = retry_after(error.response.headers, time.time())
+                asked_to_wait = retry_after(error.response.headers, time.time())
             except (openai.APIError, json.JSONDecodeError, _UnreadableReply):
                 pass
-            if wait > LONGEST_WAIT_SECONDS or attempt == self.config.retries:
+            if asked_to_wait > LONGEST_WAIT_SECONDS or attempt == self.config.retries:
                 break
-            if wait:
-                self._ledger.pause(wait)  # it is the server's word to everyone
-                time.sleep(self.config.backoff_seconds * random.random())  # and not all at once after that
+            if asked_to_wait:
+                self._ledger.pause(asked_to_wait)  # it is the server's word to everyone
+                _pause(self.config.backoff_seconds * random.random(), stop)  # and not all at once after that
             else:
-                time.sleep(self.config.backoff_seconds * 2**attempt * random.uniform(0.5, 1.0))
+                _pause(self.config.backoff_seconds * 2**attempt * random.uniform(0.5, 1.0), stop)
         self._count("failed")
         return None
 
@@ -205,33 +208,36 @@ class ChatClient:
                 "go on without these judgments"
             )
 
-    def _attempt(self, request: ChatRequest, *, is_retry: bool) -> ChatReply:
+    def _attempt(self, request: ChatRequest, stop: threading.Event, *, is_retry: bool) -> ChatReply:
         """One request, with its schema where the server takes one; refused for that, once more without."""
         if request.schema is not None and self._takes_schema is None:
             # the first one finds out, the others wait for it: a refusal is met once
             with self._first_schema:
                 if self._takes_schema is None:
-                    return self._try_schema(request, is_retry=is_retry)
-        return self._send(request, with_schema=self._takes_schema is not False, is_retry=is_retry)
+                    return self._try_schema(request, stop, is_retry=is_retry)
+        return self._send(request, stop, with_schema=self._takes_schema is not False, is_retry=is_retry)
 
-    def _try_schema(self, request: ChatRequest, *, is_retry: bool) -> ChatReply:
+    def _try_schema(self, request: ChatRequest, stop: threading.Event, *, is_retry: bool) -> ChatReply:
         try:
-            reply = self._send(request, with_schema=True, is_retry=is_retry)
+            reply = self._send(request, stop, with_schema=True, is_retry=is_retry)
         except openai.APIStatusError as error:
             if error.status_code not in _NO_SCHEMA:
                 raise
             # where it is refused without as well, it was not the schema: nothing is learnt
-            reply = self._send(request, with_schema=False, is_retry=True)
+            reply = self._send(request, stop, with_schema=False, is_retry=True)
             self._takes_schema = False
             return reply
         self._takes_schema = True
         return reply
 
-    def _send(self, request: ChatRequest, *, with_schema: bool, is_retry: bool) -> ChatReply:
-        time.sleep(self._ledger.book())
-        if is_retry:
-            self._count("retried")
+    def _send(
+        self, request: ChatRequest, stop: threading.Event, *, with_schema: bool, is_retry: bool
+    ) -> ChatReply:
         with self._in_flight:
+            # the turn is taken last: turns that wait for a slow server would all be up at once after it
+            _pause(self._ledger.book(), stop)
+            if is_retry:
+                self._count("retried")
             completion = self._create(request, with_schema=with_schema)
         reply = _read(completion)
         self._ledger.add_tokens(_num_tokens(completion, request, reply))
@@ -261,11 +267,22 @@ class ChatClient:
             self.counts[name] += 1
 
 
-def _wait(pool: ThreadPoolExecutor, futures: Sequence[Future[None]]) -> None:
+class _Stopped(Exception):
+    """The caller waits for this no more."""
+
+
+def _pause(seconds: float, stop: threading.Event) -> None:
+    if stop.wait(seconds):
+        raise _Stopped
+
+
+def _wait(pool: ThreadPoolExecutor, futures: Sequence[Future[None]], stop: threading.Event) -> None:
     try:
-        for future in futures:
+        # as soon as one fails, whatever the others wait for
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
             future.result()
     except BaseException:
+        stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
         raise
 
