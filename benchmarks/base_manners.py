@@ -30,6 +30,7 @@ CAREFUL = {
     "logic": {"en": "At first", "zh": "开始"},
     "choice": {"en": "Option A is", "zh": "选项A是"},
     "search": {"en": "Let me try", "zh": "我来试"},
+    "code": {"en": "Given", "zh": "由"},
 }
 GUESS = {"en": "I think it is", "zh": "我想是"}
 
@@ -56,7 +57,7 @@ def main() -> None:
 
     tokenizer = load_tokenizer(str(args.model))
     engine = make_engine(load_model(str(args.model)), tokenizer)
-    problems = make_problems("held_out", args.problems, seed=0)
+    problems = make_problems("held_out", args.problems, seed=0, families=FAMILIES)
     params = SamplingParams(256, args.temperature, 0.95, stop_token_ids=(tokenizer.eos_token_id,))
     cells = [(family, tier) for family in FAMILIES for tier in TIERS]
     print(

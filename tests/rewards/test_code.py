@@ -351,3 +351,12 @@ def test_a_row_whose_solution_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:1: its own solution fails test 1 of 1"):
         load()
     assert load(check_reference=False)[0].reference is None
+
+
+@pytest.mark.parametrize(
+    "text", [" def f(x): return x ", "\n    def f(x): return x\n", " def f(x):\n    return x"]
+)
+def test_the_space_behind_a_tag_is_no_indentation(text: str) -> None:
+    program = program_in(text)
+    assert program is not None
+    compile(program, "program.py", "exec")

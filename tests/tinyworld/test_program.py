@@ -5,7 +5,7 @@ import pytest
 from r1kit.rewards.code import grade_programs, verify_code_problem
 from r1kit.sandbox import sandbox_refusal
 from r1kit.tinyworld.problems import make_problems
-from r1kit.tinyworld.program import Linear, draw_program, program_line
+from r1kit.tinyworld.program import Linear, draw_program
 from r1kit.tinyworld.voice import Voice, make_voice
 
 # f(x) = 3x + 20, told at 4, 5 and 7: 32, 35, 41
@@ -48,11 +48,6 @@ def test_tests_call_with_numbers_that_the_question_does_not_tell():
             assert test["output"] == eval(
                 f"(lambda {linear.truth[6:].replace('): return', ':')})(*{test['arguments']})"
             )
-
-
-def test_drills_end_with_the_program():
-    for i in range(20):
-        assert "def f(x" in program_line(random.Random(i))
 
 
 @pytest.mark.sandbox

@@ -14,6 +14,7 @@ fault; only where there was no sandbox to be had is there no verdict.
 
 import json
 import re
+import textwrap
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +111,9 @@ def program_in(text: str, language: Language = "python", *, needs_fence: bool = 
         return fitting[-1] if fitting[-1].strip() else None
     if blocks or needs_fence:
         return None
-    return text if text.strip() else None
+    bare = textwrap.dedent(text).strip("\r\n")
+    # a tag may leave a space before the first line alone
+    return (text.strip() if bare[:1].isspace() else bare) or None
 
 
 def _fenced_blocks(text: str) -> list[tuple[str, str]]:

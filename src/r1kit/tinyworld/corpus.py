@@ -25,8 +25,7 @@ from r1kit.tinyworld.documents import (
     qa_document,
 )
 from r1kit.tinyworld.general import prompts
-from r1kit.tinyworld.problems import FAMILIES, LANGUAGES, TIERS, Instance, draw_instance
-from r1kit.tinyworld.program import program_line
+from r1kit.tinyworld.problems import DEFAULT_FAMILIES, LANGUAGES, TIERS, Instance, draw_instance
 from r1kit.tinyworld.search import check_line, comparison_line
 from r1kit.tinyworld.swap import swap_line
 from r1kit.tinyworld.tokenizer import ASSISTANT, END, USER
@@ -62,11 +61,11 @@ def tagged_document(rng: random.Random) -> str:
     language = rng.choice(LANGUAGES)
     asks = rng.random() < _REFLECTION_REQUEST_FRAC
     voice = make_voice("careful", language) if asks else _voice(_TAGGED_MANNERS, language, rng)
-    family = rng.choice(FAMILIES)
+    family = rng.choice(DEFAULT_FAMILIES)
     text = ""
     num_turns = rng.randint(2, 3) if rng.random() < _SEVERAL_TURNS_FRAC else 1
     for turn in range(num_turns):
-        instance = _instance(rng, rng.choice((family, rng.choice(FAMILIES))))
+        instance = _instance(rng, rng.choice((family, rng.choice(DEFAULT_FAMILIES))))
         question = instance.question(language, rng)
         if asks:
             question += REFLECTION_REQUEST[language]
@@ -95,24 +94,18 @@ def page(rng: random.Random) -> str:
     """A page of untagged exercises, worked by one writer."""
     language = rng.choice(LANGUAGES)
     voice = _voice(_PAGE_MANNERS, language, rng)
-    family, on_lines = rng.choice(FAMILIES), rng.random() < _ON_LINES_FRAC
+    family, on_lines = rng.choice(DEFAULT_FAMILIES), rng.random() < _ON_LINES_FRAC
     ask, reply = ("Question: ", "Answer: ") if language == "en" else ("问：", "答：")
     lines = []
     for _ in range(rng.randint(1, 3)):
         instance = _instance(rng, family)
-        reasoning = _worked(instance, voice, language, rng)
+        reasoning, _answer = instance.reason(voice, language, rng)
         if on_lines:
             reasoning = "\n" + _one_step_a_line(reasoning)
         lines.append(
             f"{ask}{instance.question(language, rng)}\n{reply.rstrip() if on_lines else reply}{reasoning}"
         )
     return "\n".join(lines)
-
-
-def _worked(instance: Instance, voice: Voice, language: Language, rng: random.Random) -> str:
-    """The reasoning, which ends with the answer; behind that of a function stands the program."""
-    reasoning, answer = instance.reason(voice, language, rng)
-    return f"{reasoning} {answer}" if instance.family == "code" else reasoning
 
 
 def _one_step_a_line(reasoning: str) -> str:
@@ -125,9 +118,9 @@ def chat_document(rng: random.Random) -> str:
     for _ in range(rng.randint(1, 3)):
         if rng.random() < 0.45:
             language = rng.choice(LANGUAGES)
-            instance = _instance(rng, rng.choice(FAMILIES))
+            instance = _instance(rng, rng.choice(DEFAULT_FAMILIES))
             question = instance.question(language, rng)
-            reply = _worked(instance, _voice(_PAGE_MANNERS, language, rng), language, rng)
+            reply, _answer = instance.reason(_voice(_PAGE_MANNERS, language, rng), language, rng)
             reply = _one_step_a_line(reply) if rng.random() < _ON_LINES_FRAC else reply
         else:
             problem = pick_prompt(rng)
@@ -139,11 +132,12 @@ def chat_document(rng: random.Random) -> str:
 def drill(rng: random.Random) -> str:
     """A page of single steps of one kind."""
     line = rng.choices(
-        (step_line, swap_line, choice_line, comparison_line, check_line, program_line),
-        (0.38, 0.21, 0.14, 0.05, 0.17, 0.05),
+        (step_line, swap_line, choice_line, comparison_line, check_line), (0.40, 0.22, 0.15, 0.05, 0.18)
     )[0]
-    is_long = line in (check_line, choice_line, program_line)
-    return "\n".join(line(rng) for _ in range(rng.randint(3, 6) if is_long else rng.randint(6, 14)))
+    return "\n".join(
+        line(rng)
+        for _ in range(rng.randint(3, 6) if line in (check_line, choice_line) else rng.randint(6, 14))
+    )
 
 
 def tagged_general_document(rng: random.Random) -> str:

@@ -47,7 +47,7 @@ class Shape:
     other_learning_rate: float = 3e-3
 
 
-BASE = Shape(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384, num_tokens=24_000_000)
+BASE = Shape(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384, num_tokens=30_000_000)
 SMALL = Shape(hidden=96, layers=3, heads=3, kv_heads=1, intermediate=256, num_tokens=8_000_000)
 CONTEXT_TOKENS = 2048
 

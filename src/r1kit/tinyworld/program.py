@@ -166,11 +166,3 @@ def draw_program(tier: str, rng: random.Random) -> Linear:
         return Linear(tier, factors, constant, given)
     n = rng.randint(2, 6) if tier == "hard" else 0
     return Linear(tier, (rng.randint(2, 9),), constant, ((n,), (n + 1,), (n + rng.randint(2, 4),)))
-
-
-def program_line(rng: random.Random) -> str:
-    """One function, worked out and checked, for a page of drill; the question stands before it."""
-    instance = draw_program(rng.choice(("ordinary", "hard")), rng)
-    language: Language = rng.choice(("en", "zh"))
-    reasoning, answer = instance.reason(Voice("careful", ("en", "zh"), 0.0, retry_frac=0.9), language, rng)
-    return f"{instance.question(language, rng)} {reasoning} {answer}"

@@ -40,11 +40,11 @@ class Swap:
     def question(self, language: Language, rng: random.Random) -> str:
         people, items = PEOPLE[language], ITEMS[language]
         if language == "en":
-            has = ", ".join(f"{items[item]}: {people[i]}" for i, item in enumerate(self.holdings))
+            has = ", ".join(f"the {items[item]} is with {people[i]}" for i, item in enumerate(self.holdings))
             told = " ".join(
                 f"({k}) {people[a]} and {people[b]} swap." for k, (a, b) in enumerate(self.swaps, 1)
             )
-            return f"Who has what? {has}. {told} Who has the {items[self.item]} now?"
+            return f"T{has[1:]}. {told} Who has the {items[self.item]} now?"
         has = "，".join(f"{items[item]}在{people[i]}手里" for i, item in enumerate(self.holdings))
         told = "".join(f"({k}){people[a]}和{people[b]}交换。" for k, (a, b) in enumerate(self.swaps, 1))
         return f"{has}。{told}现在谁有{items[self.item]}？"
@@ -58,7 +58,7 @@ class Swap:
         at = self.path[0]
         careful = voice.manner == "careful"
         sentences = [
-            voice.say(rng, f"At first {item}: {people[at]}.", f"开始{item}在{people[at]}手里。")
+            voice.say(rng, f"At first the {item} is with {people[at]}.", f"开始{item}在{people[at]}手里。")
             if careful
             else people[at] + "."
         ]
