@@ -18,6 +18,7 @@ ROWS = [
     "data",
     # 2
     "engines.base distributed losses sandbox",
+    "sharding sharded_state",
     "models prompts logprobs optim policy_losses",
     "packing",
     # 3

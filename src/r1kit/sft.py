@@ -34,6 +34,7 @@ from r1kit.metrics import MetricsWriter
 from r1kit.models import context_length, load_model, load_tokenizer, save_model
 from r1kit.prompts import check_chat_template, encode_prompt, encode_response
 from r1kit.seeds import derive_seed
+from r1kit.sharding import mesh_of, shard_model, share, weights_to_save, without_fillers
 from r1kit.stage import StageContext
 from r1kit.train import OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
@@ -84,7 +85,9 @@ def run_sft(context: StageContext, config: SftConfig) -> dict[str, float | int |
     """Train `config.model` on the data; writes `model/`, `metrics.jsonl` and `counts.json`."""
     model_path = context.model_path(config.model)
     tokenizer = load_tokenizer(model_path)
-    model = load_model(model_path, dtype=context.dtype, device=context.device)
+    model = load_model(model_path, **context.loading)
+    if context.shard:
+        shard_model(model, device=context.device, dtype=context.dtype)
     names = [config.data] if isinstance(config.data, str) else config.data
     max_tokens = min(config.max_tokens, context_length(model))
     examples, counts = load_examples([context.data_path(name) for name in names], tokenizer, max_tokens)
@@ -103,9 +106,10 @@ def run_sft(context: StageContext, config: SftConfig) -> dict[str, float | int |
     trainer = Trainer(model, config.optimizer, total_steps=len(batches))
     run = _Run(context, config, trainer, examples, batches, pad_id=cast(int, tokenizer.pad_token_id))
     last_row = run.train()
+    weights = weights_to_save(model, context.dtype)
     if distributed.is_main():
         with explain_full_disk(context.work_dir):
-            save_model(model, tokenizer, context.work_dir / "model")
+            save_model(model, tokenizer, context.work_dir / "model", weights=weights)
         shutil.rmtree(context.work_dir / "checkpoints", ignore_errors=True)
     distributed.barrier()
     return {
@@ -225,14 +229,14 @@ class _Run:
         with closing(MetricsWriter(self.context.work_dir)) as metrics:
             for number in range(self.trainer.num_updates + 1, total + 1):
                 row = self._update(self.batches[number - 1])
-                if distributed.is_main():
-                    self._write(number, row, metrics)
+                self._write(number, row, metrics)
                 progress.step(number, row)
         return row
 
     def _write(self, number: int, row: dict[str, float], metrics: MetricsWriter) -> None:
-        with explain_full_disk(self.context.work_dir):
-            metrics.write(number, row)
+        if distributed.is_main():
+            with explain_full_disk(self.context.work_dir):
+                metrics.write(number, row)
         if number % self.config.checkpoint_every == 0 or number == len(self.batches):
             own = {"step": number, "row": row, "identity": self.identity}
             save_checkpoint(self.checkpoints, {**self.trainer.state_dict(), **own})
@@ -242,7 +246,7 @@ class _Run:
         path = latest_checkpoint(self.checkpoints)
         if path is None:
             return {}
-        state = load_checkpoint(path, device=self.context.device)
+        state = load_checkpoint(path, device=self.context.device, mesh=mesh_of(self.trainer.model))
         if state["identity"] != self.identity:
             self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
             distributed.barrier()  # all have read it
@@ -270,7 +274,8 @@ class _Run:
             logprobs_BT, _ = completion_logprobs(self.trainer.model, micro_batch)
             return next_token_loss(logprobs_BT, micro_batch.loss_mask_BT, denominator=num_trained)
 
-        row = self.trainer.update(map(collated, distributed.shard(packs)), loss_fn)
+        own, num_real = share(self.trainer.model, packs)
+        row = self.trainer.update(map(collated, own), without_fillers(loss_fn, num_real))
         seconds = time.perf_counter() - started
         return {**row, "tokens": num_tokens, "tokens_per_second": num_tokens / seconds}
 

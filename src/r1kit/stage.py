@@ -69,3 +69,13 @@ class StageContext:
     problems: Callable[[str], list[Problem]]
     progress: Progress = field(default_factory=SilentProgress)
     recipe_dir: Path = field(default_factory=Path)  # where relative paths in the recipe start
+    shard: bool = False  # whether each rank keeps a part only of what is trained
+
+    @property
+    def loading(self) -> dict[str, str]:
+        """In which type, and where, a model that is trained is loaded; sharding then moves and rounds it."""
+        return (
+            {"dtype": "float32", "device": "cpu"}
+            if self.shard
+            else {"dtype": self.dtype, "device": self.device}
+        )

@@ -2,7 +2,8 @@
 
 The caller brings the micro-batches and a loss function that knows the mini-batch's denominator; nothing
 here depends on what is trained. A loss or gradient that is not finite never reaches the weights.
-Not covered: what the batches are, when to checkpoint (`checkpoint`), sharding of parameters.
+The model may be sharded over ranks (`sharding`). Not covered: what the batches are, when to checkpoint
+(`checkpoint`).
 """
 
 import math
@@ -17,6 +18,7 @@ from r1kit.errors import StageHalted
 from r1kit.losses import LossParts
 from r1kit.models import disable_dropout
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
+from r1kit.sharding import clip_gradients, is_sharded
 
 __all__ = ["OptimizerConfig", "Trainer"]
 
@@ -62,12 +64,15 @@ class Trainer:
             parts = loss_fn(micro_batch)
             if parts.loss.requires_grad:  # not so where no token of the micro-batch is trained
                 torch.autograd.backward(parts.loss)
+            else:
+                assert not is_sharded(self.model), "the other ranks wait for this one's backward pass"
             for name, value in {"loss": parts.loss, **parts.metrics}.items():
                 value = value.detach().double()
                 sums[name] = _join(name, sums[name], value) if name in sums else value
         metrics = _over_ranks({name: float(value) for name, value in sums.items()})
-        distributed.all_reduce_grads(self._parameters)
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
+        if not is_sharded(self.model):  # else the backward pass has summed them
+            distributed.all_reduce_grads(self._parameters)
+        norm = clip_gradients(self._parameters, self.config.max_grad_norm)
 
         learning_rate = learning_rate_at(self.config, self.num_updates, self.total_steps)
         is_finite = math.isfinite(norm) and math.isfinite(metrics.get("loss", 0.0))

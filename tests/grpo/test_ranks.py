@@ -41,7 +41,7 @@ def small(**fields):
     fixed = {
         "steps": 3, "max_new_tokens": 12, "rewards": {"own.py:odd": 1.0}, "mini_batches": 2,
         "probe": "held_out", "probe_size": 3, "eval_every": 2, "reference_refresh_every": 4,
-        "optimizer": {"learning_rate": 1e-3}, "tokens_per_micro_batch": 400,
+        "optimizer": {"learning_rate": 1e-3}, "tokens_per_micro_batch": 400, "sync_tolerance": None,
     }  # fmt: skip
     return settings(**(fixed | fields))
 

@@ -15,9 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit import distributed
@@ -29,6 +31,7 @@ from r1kit.grpo.groups import Collected, Group, Scorer, collect_groups
 from r1kit.grpo.learner import Learner, advantages_of
 from r1kit.grpo.step_log import read_step_log, write_step_log
 from r1kit.grpo.stream import ProblemStream, mix
+from r1kit.grpo.sync import SyncProbe, check_versions, load_policy, sync_probe
 from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter, read_metrics
 from r1kit.models import load_model, load_tokenizer, pick_device, save_model
@@ -39,6 +42,7 @@ from r1kit.rewards.build import build_rewards
 from r1kit.rewards.judge import JudgeReward, OpenAIJudge
 from r1kit.rollouts import sample_rollouts
 from r1kit.seeds import derive_seed
+from r1kit.sharding import mesh_of, shard_model, weights_to_save
 from r1kit.stage import StageContext
 from r1kit.types import Problem, Rollout
 
@@ -59,6 +63,7 @@ class _Stage:
     rewards: Mapping[str, Reward]
     scorer: Scorer
     probe: Sequence[Problem]
+    sync_probe: SyncProbe | None
 
     @property
     def rollouts_dir(self) -> Path:
@@ -88,9 +93,10 @@ def run_grpo(
         stage.scorer.close()
         stage.engine.close()
     summary = _summary(stage, rows)
+    weights = weights_to_save(stage.learner.policy, context.dtype)
     if distributed.is_main():
         with explain_full_disk(context.work_dir):
-            save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model")
+            save_model(stage.learner.policy, stage.tokenizer, context.work_dir / "model", weights=weights)
             aside = summary_path.with_suffix(".tmp")
             aside.write_text(json.dumps(summary, indent=1), encoding="utf-8")
             aside.replace(summary_path)
@@ -106,21 +112,29 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
     tokenizer = load_tokenizer(path)
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
-    policy: PreTrainedModel = load_model(path, dtype=context.dtype, device=device)
+    policy: PreTrainedModel = load_model(path, **context.loading)
+    # the sampler copies the weights while they are whole
+    placement = {"dtype": getattr(torch, context.dtype), "device": torch.device(device)}
+    engine = engine_factory(
+        policy, tokenizer, max_rows=context.max_rows, **(placement if context.shard else {})
+    )
+    seed = derive_seed(context.seed, context.name, "learner")
+    shard = partial(shard_model, device=device, dtype=context.dtype) if context.shard else None
+    learner = Learner(policy, config, pad_id=_pad_id(tokenizer), seed=seed, shard=shard)
     rewards = _rewards(context, config, device)
     probe_stream = ProblemStream({"probe": held_out}, seed=context.seed) if held_out else None
+    stream = ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems"))
     num_probes = min(config.probe_size, len(held_out))
     return _Stage(
         context=context,
         config=config,
         tokenizer=tokenizer,
-        learner=Learner(
-            policy, config, pad_id=_pad_id(tokenizer), seed=derive_seed(context.seed, context.name, "learner")
-        ),
-        engine=engine_factory(policy, tokenizer, max_rows=context.max_rows),
-        stream=ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems")),
+        learner=learner,
+        engine=engine,
+        stream=stream,
         rewards=rewards,
         scorer=Scorer(rewards),
+        sync_probe=sync_probe(config, context.dtype, stream, tokenizer),
         probe=probe_stream.take(["probe"] * num_probes) if probe_stream is not None else [],
     )
 
@@ -177,7 +191,7 @@ def _train(stage: _Stage) -> list[dict[str, float]]:
                 writer.write(step, row)
             for alarm in watch.alarms(row, groups):
                 progress.note(f"{stage.context.name}, step {step}: {alarm}")
-            if is_main and step % config.checkpoint_every == 0 and step < config.steps:
+            if step % config.checkpoint_every == 0 and step < config.steps:
                 _save(stage, step)
             if step % config.sample_every == 0 or step == 1:
                 progress.sample(_example(groups))
@@ -198,9 +212,10 @@ def _step(
     groups = read_step_log(stage.rollouts_dir, step)
     if groups is None:
         faults = _verifier_faults(stage)
+        synced = load_policy(stage.engine, stage.learner, step - 1, stage.sync_probe)
         collected = _collect(stage, step)
         faults = sum(distributed.gather(_verifier_faults(stage) - faults), Counter())
-        groups, times = collected.groups, _sampling_metrics(collected)
+        groups, times = collected.groups, {**synced, **_sampling_metrics(collected)}
         times |= {name: float(count) for name, count in faults.items()}
         advantages = advantages_of(groups, stage.config)
         if distributed.is_main():
@@ -226,7 +241,6 @@ def _step(
 
 def _collect(stage: _Stage, step: int) -> Collected:
     config, context = stage.config, stage.context
-    _load_weights(stage, step - 1)
     params = _sampling_params(
         stage, max_tokens=config.max_new_tokens_at(step), temperature=config.temperature_at(step)
     )
@@ -262,7 +276,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
         sample=sample,
         scorer=stage.scorer,
     )
-    _check_versions(collected.groups, step - 1)
+    check_versions(collected.groups, step - 1)
     return collected
 
 
@@ -300,23 +314,9 @@ def _verifier_faults(stage: _Stage) -> Counter[str]:
     )
 
 
-def _load_weights(stage: _Stage, version: int) -> None:
-    """Give the engine the policy as it is after step `version`, if it hasn't got it."""
-    if stage.engine.weights_version != version:
-        stage.engine.load_weights(stage.learner.policy.state_dict().items(), version)
-    if stage.engine.weights_version != version:
-        raise RuntimeError(f"the engine holds version {stage.engine.weights_version} after loading {version}")
-
-
-def _check_versions(groups: Sequence[Group], version: int) -> None:
-    versions = {rollout.completion.weights_version for group in groups for rollout in group.rollouts}
-    if versions != {version}:
-        raise RuntimeError(f"completions sampled with weights {sorted(versions)}, the policy is at {version}")
-
-
 def _probe(stage: _Stage, step: int) -> dict[str, float]:
     """Accuracy on the held-out probe: one sample each at temperature 1, from the same seeds every time."""
-    _load_weights(stage, step)
+    load_policy(stage.engine, stage.learner, step, stage.sync_probe)
     config = stage.config
     groups = sample_rollouts(
         stage.engine,
@@ -339,7 +339,7 @@ def _resume(stage: _Stage) -> int:
     path = latest_checkpoint(stage.checkpoints_dir)
     if path is None:
         return 0
-    state = load_checkpoint(path)
+    state = load_checkpoint(path, mesh=mesh_of(stage.learner.policy))
     stage.learner.load_state_dict(state["learner"])
     stage.stream.positions = dict(state["positions"])
     return int(state["step"])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from r1kit import distributed
 from r1kit.config import suggest
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError
@@ -83,6 +84,11 @@ class RunContext:
             settings=self._settings(),
         )
 
+    @property
+    def shards(self) -> bool:
+        """Whether stages that train keep a part only of the model on each rank."""
+        return self.recipe.run.shard and distributed.world_size() > 1
+
     def stage_context(self, stage: str, work_dir: Path, progress: Progress) -> StageContext:
         """What a stage is given to run with."""
         return StageContext(
@@ -97,6 +103,7 @@ class RunContext:
             problems=self.problems,
             progress=progress,
             recipe_dir=self.recipe_path.parent,
+            shard=self.shards,
         )
 
     def _settings(self) -> Mapping[str, Any]:
