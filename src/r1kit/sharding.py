@@ -150,13 +150,15 @@ def whole_weights(model: PreTrainedModel) -> Iterable[tuple[str, Tensor]]:
     return _gathered(model) if is_sharded(model) else model.state_dict().items()
 
 
-@torch.no_grad()
 def _gathered(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     seen: set[Tensor] = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
         if tensor not in seen:
             seen.add(tensor)
-            yield name, whole(tensor.detach())
+            # who asks may be in inference mode, in which a parameter's parts can't be gathered
+            with torch.inference_mode(False), torch.no_grad():
+                gathered = whole(tensor.detach())
+            yield name, gathered
 
 
 def weights_to_save(model: PreTrainedModel, dtype: str) -> dict[str, Tensor] | None:

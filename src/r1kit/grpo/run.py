@@ -35,6 +35,7 @@ from r1kit.grpo.sync import SyncProbe, check_versions, load_policy, sync_probe
 from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter, read_metrics
 from r1kit.models import load_model, load_tokenizer, pick_device, save_model
+from r1kit.packing import why_not_shared
 from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
@@ -113,6 +114,11 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
     policy: PreTrainedModel = load_model(path, **context.loading)
+    if (reason := why_not_shared(policy)) is not None:
+        context.progress.note(
+            f"{context.name}: completions are trained padded, each with its own copy of the prompt, which is "
+            f"slower: {reason}"
+        )
     # the sampler copies the weights while they are whole
     placement = {"dtype": getattr(torch, context.dtype), "device": torch.device(device)}
     engine = engine_factory(
