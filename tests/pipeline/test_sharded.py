@@ -158,7 +158,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
     """Curves to 1e-4, the first update's numbers to 1e-5; the weights nearly, the files alike."""
     for stage in STAGES:
         ours, theirs = curve(found / stage), curve(expected / stage)
-        assert len(ours) == len(theirs) >= 3
+        assert len(ours) == len(theirs) >= 2
         assert ours[0] == pytest.approx(theirs[0], rel=1e-5, abs=1e-5)
         for one, other in zip(ours, theirs, strict=True):
             assert one == pytest.approx(other, rel=1e-4, abs=1e-4)
