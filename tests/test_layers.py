@@ -18,6 +18,7 @@ ROWS = [
     "data",
     # 2
     "engines.base distributed losses sandbox",
+    "sharding sharded_state",
     "models prompts logprobs lora optim policy_losses precision",
     "packing",
     # 3

@@ -45,6 +45,7 @@ from r1kit.models import context_length, load_reward_model, load_tokenizer
 from r1kit.rewards.classifiers import View
 from r1kit.rewards.model_rewards import RewardScale, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
+from r1kit.sharding import mesh_of, shard_model, share, without_fillers
 from r1kit.stage import StageContext
 from r1kit.train import LoraConfig, NotFinite, OptimizerConfig, Trainer
 from r1kit.types import Problem
@@ -120,7 +121,9 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
     path = context.model_path(config.model)
     tokenizer = load_tokenizer(path)
     seed = derive_seed(context.seed, context.name, "head")
-    model = load_reward_model(path, dtype=context.dtype, device=context.device, seed=seed)
+    model = load_reward_model(path, **context.loading, seed=seed)
+    if context.shard:
+        shard_model(model, device=context.device, dtype=context.dtype)
     max_tokens = min(config.max_tokens, context_length(model))
     examples = load_examples(context.data_path(config.data), tokenizer, config, max_tokens=max_tokens)
     training = [example for example in examples if not example.held_out]
@@ -152,10 +155,12 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
         metrics = MetricsWriter(context.work_dir)
         metrics.write(len(batches), {**last_row, **found})
         metrics.close()
-        with explain_full_disk(context.work_dir):
-            trainer.save(tokenizer, context.work_dir)
+    with explain_full_disk(context.work_dir):
+        trainer.save(tokenizer, context.work_dir, dtype=context.dtype)
+        if distributed.is_main():
             scale = scale_of(logits) if config.objective == "pairwise" and logits else RewardScale()
             write_scale(context.work_dir / "model", replace(scale, view=view_of(config)))
+    if distributed.is_main():
         finish(context.work_dir, summary)
     distributed.barrier()
     if "held_out/accuracy" in found:
@@ -290,12 +295,13 @@ class _Run:
             if distributed.is_main():
                 with explain_full_disk(self.context.work_dir):
                     metrics.write(number, row)
-                due = number % self.config.checkpoint_every == 0 or number == total
-                if due and self.trainer.num_skipped_in_a_row == 0:
-                    state = self.trainer.state_dict()
-                    save_checkpoint(
-                        self.checkpoints, {**state, "step": number, "row": row, "identity": self.identity}
-                    )
+            if (number % self.config.checkpoint_every == 0 or number == total) and (
+                self.trainer.num_skipped_in_a_row == 0
+            ):
+                state = self.trainer.state_dict()
+                save_checkpoint(
+                    self.checkpoints, {**state, "step": number, "row": row, "identity": self.identity}
+                )
             progress.step(number, row)
         metrics.close()
         return row
@@ -329,7 +335,7 @@ class _Run:
         path = latest_checkpoint(self.checkpoints)
         if path is None:
             return {}
-        state = load_checkpoint(path, device=self.context.device)
+        state = load_checkpoint(path, device=self.context.device, mesh=mesh_of(self.trainer.model))
         if state["identity"] != self.identity:
             self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
             distributed.barrier()  # all have read it
@@ -343,7 +349,8 @@ class _Run:
     def _update(self, batch: Sequence[Example]) -> dict[str, float]:
         started = time.perf_counter()
         packs = [[batch[i] for i in pack] for pack in self._packs(batch)]
-        row = self.trainer.update(distributed.shard(packs), self._loss_fn(len(batch)))
+        own, num_real = share(self.trainer.model, packs)
+        row = self.trainer.update(own, without_fillers(self._loss_fn(len(batch)), num_real))
         num_tokens = sum(len(ids) for example in batch for ids in example.rows)
         return {**row, "tokens_per_second": num_tokens / (time.perf_counter() - started)}
 

@@ -42,6 +42,7 @@ from r1kit.metrics import MetricsWriter
 from r1kit.models import context_length, load_model, load_tokenizer
 from r1kit.prompts import check_chat_template, encode_prompt, encode_response
 from r1kit.seeds import derive_seed
+from r1kit.sharding import mesh_of, shard_model, share, without_fillers
 from r1kit.stage import StageContext
 from r1kit.train import LoraConfig, NotFinite, OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
@@ -100,7 +101,9 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         return finished
     model_path = context.model_path(config.model)
     tokenizer = load_tokenizer(model_path)
-    model = load_model(model_path, dtype=context.dtype, device=context.device)
+    model = load_model(model_path, **context.loading)
+    if context.shard:
+        shard_model(model, device=context.device, dtype=context.dtype)
     names = [config.data] if isinstance(config.data, str) else config.data
     max_tokens = min(config.max_tokens, context_length(model))
     examples, counts = load_examples([context.data_path(name) for name in names], tokenizer, max_tokens)
@@ -135,9 +138,9 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
     }
     if "loss" in last_row:
         summary["loss"] = last_row["loss"]
+    with explain_full_disk(context.work_dir):
+        trainer.save(tokenizer, context.work_dir, dtype=context.dtype)
     if distributed.is_main():
-        with explain_full_disk(context.work_dir):
-            trainer.save(tokenizer, context.work_dir)
         finish(context.work_dir, summary)
     distributed.barrier()
     return summary
@@ -253,14 +256,14 @@ class _Run:
                     row = self._update(self.batches[number - 1])
                 except NotFinite as error:
                     raise error.at(self.context.work_dir, latest_checkpoint(self.checkpoints)) from None
-                if distributed.is_main():
-                    self._write(number, row, metrics)
+                self._write(number, row, metrics)
                 progress.step(number, row)
         return row
 
     def _write(self, number: int, row: dict[str, float], metrics: MetricsWriter) -> None:
-        with explain_full_disk(self.context.work_dir):
-            metrics.write(number, row)
+        if distributed.is_main():
+            with explain_full_disk(self.context.work_dir):
+                metrics.write(number, row)
         due = number % self.config.checkpoint_every == 0 or number == len(self.batches)
         if due and self.trainer.num_skipped_in_a_row == 0:
             own = {"step": number, "row": row, "identity": self.identity}
@@ -271,7 +274,7 @@ class _Run:
         path = latest_checkpoint(self.checkpoints)
         if path is None:
             return {}
-        state = load_checkpoint(path, device=self.context.device)
+        state = load_checkpoint(path, device=self.context.device, mesh=mesh_of(self.trainer.model))
         if state["identity"] != self.identity:
             self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
             distributed.barrier()  # all have read it
@@ -300,7 +303,8 @@ class _Run:
             logprobs_BT, _ = completion_logprobs(self.trainer.model, micro_batch)
             return next_token_loss(logprobs_BT, micro_batch.loss_mask_BT, denominator=num_trained)
 
-        row = self.trainer.update(map(collated, distributed.shard(packs)), loss_fn)
+        own, num_real = share(self.trainer.model, packs)
+        row = self.trainer.update(map(collated, own), without_fillers(loss_fn, num_real))
         seconds = time.perf_counter() - started
         return {**row, "tokens": num_tokens, "tokens_per_second": num_tokens / seconds}
 

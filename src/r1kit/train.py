@@ -3,7 +3,8 @@
 The caller brings the micro-batches and a loss function that knows the mini-batch's denominator; nothing
 here depends on what is trained. A loss or gradient that is not finite never reaches the weights.
 All weights are trained, or an adapter (`lora`); those in bfloat16 have float32 masters (`precision`).
-Not covered: what the batches are, when to checkpoint (`checkpoint`), sharding of parameters.
+The model may be sharded over ranks (`sharding`), which then makes the masters. Not covered: what the batches
+are, when to checkpoint (`checkpoint`).
 """
 
 import math
@@ -23,6 +24,7 @@ from r1kit.models import checkpoint_layers, disable_dropout, save_model, use_fus
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
 from r1kit.precision import MasterWeights, load_trained_state, trained_state
 from r1kit.seeds import derive_seed
+from r1kit.sharding import clip_gradients, is_sharded, weights_to_save, whole_weights
 
 __all__ = ["LoraConfig", "NotFinite", "OptimizerConfig", "Trainer"]
 
@@ -99,12 +101,15 @@ class Trainer:
             parts = loss_fn(micro_batch)
             if parts.loss.requires_grad:  # not so where no token of the micro-batch is trained
                 torch.autograd.backward(parts.loss)
+            else:
+                assert not is_sharded(self.model), "the other ranks wait for this one's backward pass"
             for name, value in {"loss": parts.loss, **parts.metrics}.items():
                 value = value.detach().double()
                 sums[name] = _join(name, sums[name], value) if name in sums else value
         metrics = _over_ranks({name: float(value) for name, value in sums.items()})
-        distributed.all_reduce_grads(self._parameters)
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
+        if not is_sharded(self.model):  # else the backward pass has summed them
+            distributed.all_reduce_grads(self._parameters)
+        norm = clip_gradients(self._parameters, self.config.max_grad_norm)
 
         learning_rate = learning_rate_at(self.config, self.num_updates, self.total_steps)
         is_finite = math.isfinite(norm) and math.isfinite(metrics.get("loss", 0.0))
@@ -125,14 +130,21 @@ class Trainer:
 
     def weights(self) -> Iterable[tuple[str, Tensor]]:
         """What a sampler computes the same with, by Hugging Face names; an adapter is merged into them."""
-        return self.model.state_dict().items() if self.lora is None else self.lora.merged_weights()
+        return whole_weights(self.model) if self.lora is None else self.lora.merged_weights()
 
-    def save(self, tokenizer: PreTrainedTokenizerBase, work_dir: Path) -> None:
-        """Write `model/`, and with LoRA the adapter into `adapter/`; it can't be trained on then."""
+    def save(self, tokenizer: PreTrainedTokenizerBase, work_dir: Path, *, dtype: str) -> None:
+        """Write `model/`, and with LoRA the adapter into `adapter/`; it can't be trained on then.
+
+        Every rank calls this, and the first writes. `dtype` is what is computed in: a sharded model's masters
+        are rounded to it.
+        """
+        weights = weights_to_save(self.model, dtype)
+        if not distributed.is_main():
+            return
         if self.lora is not None:
             self.lora.save(work_dir / "adapter")
             self.lora.merge()
-        save_model(self.model, tokenizer, work_dir / "model")
+        save_model(self.model, tokenizer, work_dir / "model", weights=weights)
 
     def _seed_dropout(self, number: int) -> None:
         """What an adapter drops hangs on the update and the micro-batch, not on which rank has it."""
