@@ -1,9 +1,11 @@
 """Parameters sharded over two ranks: gradients and weights of one process, and what can't be sharded."""
 
 import functools
+import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from r1kit import distributed
 from r1kit.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
@@ -11,7 +13,7 @@ from r1kit.errors import ModelError
 from r1kit.grpo.learner import advantages_of
 from r1kit.logprobs import collate, completion_logprobs
 from r1kit.losses import pairwise_loss
-from r1kit.models import load_reward_model, load_tokenizer, save_model
+from r1kit.models import load_model, load_reward_model, load_tokenizer, save_model
 from r1kit.optim import OptimizerConfig
 from r1kit.reward_model import score_rows
 from r1kit.sharding import (
@@ -294,6 +296,95 @@ def _check_bfloat16(folder):
     # of a weight near 0.1 bfloat16 knows steps of 5e-4
     assert float((moved > 0).float().mean()) > 0.5
     assert float(moved.max()) < 1.1e-6
+
+
+def test_in_bfloat16_the_shards_are_the_only_masters_and_what_is_saved_is_rounded(folder, tmp_path):
+    on_ranks(tmp_path / "ranks", _save_bfloat16, folder, tmp_path)
+    exact = torch.load(tmp_path / "masters.pt")
+    model = load_model(str(tmp_path / "model"), dtype="bfloat16")
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, exact[name].bfloat16()), name
+    config = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "bfloat16"
+
+
+def _save_bfloat16(folder, path):
+    model = sharded(load_tiny(folder)[0], dtype="bfloat16")
+    trainer = Trainer(model, OptimizerConfig(learning_rate=1e-3), total_steps=1)
+    assert len(trainer._masters) == 0
+    updates(trainer, 1)
+    save(path / "masters.pt", weights(model))
+    trainer.save(load_tokenizer(str(folder)), path, dtype="bfloat16")
+
+
+def test_a_bfloat16_checkpoint_of_a_whole_model_is_sharded_masters_to_the_bit(folder, tmp_path):
+    """Of a model whose embeddings and head are one weight, which its checkpoint names once."""
+    trainer = Trainer(load_tiny(folder)[0].bfloat16(), OptimizerConfig(learning_rate=1e-3), total_steps=4)
+    assert len(trainer._masters) == len(list(trainer.model.parameters()))
+    updates(trainer, 2)
+    save_checkpoint(tmp_path / "checkpoints", {"step": 2, "trainer": trainer.state_dict()})
+    on_ranks(
+        tmp_path / "ranks", _check_masters, folder, tmp_path / "checkpoints", trainer.state_dict()["model"]
+    )
+
+
+def _check_masters(folder, checkpoints, masters):
+    model = sharded(load_tiny(folder)[0], dtype="bfloat16")
+    trainer = Trainer(model, OptimizerConfig(learning_rate=1e-3), total_steps=4)
+    found = latest_checkpoint(checkpoints)
+    trainer.load_state_dict(load_checkpoint(found, mesh=mesh_of(model))["trainer"])
+    for name, tensor in weights(model).items():
+        assert torch.equal(tensor, masters[name]), name
+    updates(trainer, 1)
+
+
+def test_a_sharded_bfloat16_reward_model_scores_in_float32_and_keeps_its_head(folder, tmp_path):
+    on_ranks(tmp_path / "ranks", _save_scorer, folder, tmp_path)
+    saved = load_file(tmp_path / "model" / "model.safetensors")
+    assert {tensor.dtype for name, tensor in saved.items() if name != "score.weight"} == {torch.bfloat16}
+    assert saved["score.weight"].dtype == torch.float32
+    assert torch.equal(saved["score.weight"], torch.load(tmp_path / "head.pt"))
+
+
+def _save_scorer(folder, path):
+    model = load_reward_model(str(folder), seed=5)
+    exact = score_rows(model, COMPLETIONS, 1)
+    scores = score_rows(sharded(model, dtype="bfloat16"), COMPLETIONS, 1)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, exact, rtol=0.05, atol=0.05)
+    assert not torch.equal(scores, scores.bfloat16().float())  # finer than bfloat16 could say
+    trainer = Trainer(model, OptimizerConfig(learning_rate=1e-3), total_steps=1)
+
+    def loss(pack):
+        rows = score_rows(model, [PROMPTS[i] + COMPLETIONS[i] for i in pack], 1)
+        return pairwise_loss(rows[0::2], rows[1::2], denominator=2)
+
+    own, _ = share(model, [range(2), range(2, 4)])
+    head = whole(model.score.weight.detach()).clone()
+    assert trainer.update(own, loss)["update/skipped"] == 0
+    assert not torch.equal(whole(model.score.weight.detach()), head)
+    save(path / "head.pt", whole(model.score.weight.detach()))
+    trainer.save(load_tokenizer(str(folder)), path, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layers_of_a_sharded_model_that_run_again_give_the_same_gradients(folder, tmp_path, dtype):
+    on_ranks(tmp_path, _check_running_again, folder, dtype)
+
+
+def _check_running_again(folder, dtype):
+    found = []
+    for again in (False, True):
+        model = sharded(load_tiny(folder)[0], dtype=dtype)
+        trainer = Trainer(model, OptimizerConfig(), total_steps=1, gradient_checkpointing=again)
+        updates(trainer, 1)
+        found.append(first_gradient(trainer))
+        made, settings = learner(load_tiny(folder)[0], shard=sharded, gradient_checkpointing=again)
+        made.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+        found.append(first_gradient(made.trainer))
+    for plain, run_again in zip(found[:2], found[2:], strict=True):
+        assert float(plain.abs().max()) > 1e-2
+        assert torch.equal(plain, run_again)
 
 
 def test_float16_is_refused(folder):

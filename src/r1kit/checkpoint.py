@@ -80,7 +80,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
     Every rank calls this: each checks its share of the files, and all get the same.
     """
-    return next((path for path in sorted(folder.glob("step-*"), reverse=True) if _is_whole(path)), None)
+    paths = distributed.broadcast(sorted(folder.glob("step-*"), reverse=True))
+    return next((path for path in paths if _is_whole(path)), None)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu", mesh: DeviceMesh | None = None) -> dict[str, Any]:

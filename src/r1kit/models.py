@@ -153,6 +153,9 @@ def save_model(
     shutil.rmtree(aside, ignore_errors=True)
     try:
         model.save_pretrained(aside, state_dict=weights)
+        if weights:  # their type may be another than the sharded model's, by which transformers went
+            model.config.dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+            model.config.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         for file in aside.iterdir():
             _sync(file)  # what the stage went back to on a crash is deleted after this

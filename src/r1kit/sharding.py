@@ -1,9 +1,10 @@
 """Parameters sharded over ranks (FSDP2): each holds its part of weights, gradients and optimizer state.
 
 A layer's weights are gathered when it runs, forward and backward, and dropped again. Gradients are summed
-over ranks, not averaged: losses are divided by the whole mini-batch's denominator (`losses`). Masters are
-float32 in any case; a model that computes in bfloat16 gathers its weights rounded to that. Names, shapes and
-the order of parameters stay those of Hugging Face.
+over ranks, not averaged: losses are divided by the whole mini-batch's denominator (`losses`). What a rank
+holds is float32 in any case, and what the optimizer updates: the masters of `precision` are not needed here.
+A model that computes in bfloat16 gathers its weights rounded to that. Names, shapes and the order of
+parameters stay those of Hugging Face.
 Every pass through a sharded model, and every loop over `whole_weights`, is one of all ranks together: `share`
 deals micro-batches out so that all have the same number.
 Not covered: adapters (LoRA), models of which one layer does not fit onto a device, sharding within a machine
@@ -65,18 +66,31 @@ def shard_model(model: PreTrainedModel, *, device: str, dtype: str = "float32") 
     assert model.dtype == torch.float32, "masters are float32"
     policy = MixedPrecisionPolicy(param_dtype=_HALF.get(dtype), reduce_dtype=torch.float32)
     mesh = rank_mesh(device)
-    layers = [
-        module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())
-    ]
+    policies: dict[torch.nn.Module, MixedPrecisionPolicy] = {}
+    if (head := _score_head(model)) is not None and policy.param_dtype is not None:
+        policies[head] = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
     # the rest - embeddings, last norm, head - goes with the model itself, tied weights as one
-    for module in (*layers, model):
+    for module in (*layers_of(model), *policies, model):
+        used = policies.get(module, policy)
         # the model, too, lets go after its forward pass: what it had gathered is stale after an update
-        part: FSDPModule = fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
+        part: FSDPModule = fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=used)
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)  # gloo has no other
     cast(FSDPModule, model).set_reduce_scatter_unused_params(True)
     setattr(model, _WHOLE, types.MethodType(_call, model))
     register_fsdp_forward_method(model, _WHOLE)
+
+
+def layers_of(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The layers that are gathered one at a time."""
+    return [module for module in model.modules() if type(module).__name__ in (model._no_split_modules or ())]
+
+
+def _score_head(model: PreTrainedModel) -> torch.nn.Module | None:
+    """The head of a reward model, which is in float32 whatever the body is (`models.load_reward_model`)."""
+    head: torch.nn.Module | None = None if model.can_generate() else getattr(model, "score", None)
+    return head
 
 
 def mesh_of(model: torch.nn.Module) -> DeviceMesh | None:
@@ -164,12 +178,15 @@ def _gathered(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 def weights_to_save(model: PreTrainedModel, dtype: str) -> dict[str, Tensor] | None:
     """On the first rank all weights of a sharded model, in main memory and `dtype`; {} on the others.
 
-    None where the model is not sharded, and can be saved as it is.
+    The head of a reward model stays in float32. None where the model is not sharded, and can be saved as it
+    is. Every rank calls this.
     """
     if not is_sharded(model):
         return None
+    exact = () if _score_head(model) is None else ("score.",)
     kept: dict[str, Tensor] = {}
     for name, tensor in whole_weights(model):
         if distributed.is_main():
-            kept[name] = tensor.to("cpu", _HALF.get(dtype, torch.float32), copy=True)
+            rounded = torch.float32 if name.startswith(exact) else _HALF.get(dtype, torch.float32)
+            kept[name] = tensor.to("cpu", rounded, copy=True)
     return kept

@@ -164,9 +164,13 @@ class Trainer:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next update depends on: trained weights, optimizer, generators, counts."""
+        """Everything the next update depends on: trained weights, optimizer, generators, counts.
+
+        The weights are those that are trained: an adapter alone where there is one, masters in place of what
+        is rounded. So a checkpoint of a sharded model and one of a whole model have the same names.
+        """
         return {
-            "model": self._weights_state(),
+            "model": trained_state(self.model, self._masters),
             "optimizer": self._optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -177,10 +181,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict` to the bit. Other keys in `state` are left alone."""
-        if self._is_plain:
-            self.model.load_state_dict(state["model"])
-        else:
-            load_trained_state(self.model, self._masters, state["model"])
+        load_trained_state(self.model, self._masters, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         if state["cuda_rng"] and torch.cuda.is_available():
@@ -188,15 +189,6 @@ class Trainer:
         self.num_updates = state["num_updates"]
         self.num_skipped = state["num_skipped"]
         self.num_skipped_in_a_row = state["skipped_in_a_row"]
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether the model's own state is all that is trained, and as it is trained."""
-        return self.lora is None and not self._masters
-
-    def _weights_state(self) -> dict[str, Tensor]:
-        """Of a checkpoint: an adapter alone where there is one, masters in place of what is rounded."""
-        return self.model.state_dict() if self._is_plain else trained_state(self.model, self._masters)
 
 
 def _join(name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
