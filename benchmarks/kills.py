@@ -99,7 +99,7 @@ def child(argv: Sequence[str], trace_path: str, aim: Mapping[str, Any] | None) -
 
     engine.LocalEngine.submit, engine.LocalEngine.poll = submit_traced, poll_traced
     Trainer.update = update_traced
-    left = Counter({aim["place"]: aim["number"]} if aim and aim["place"] else {})
+    left = Counter({aim["place"]: aim["number"]} if aim and aim["place"] is not None else {})
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event not in ("open", "os.rename", "os.mkdir", "os.remove") or not isinstance(

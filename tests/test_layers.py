@@ -18,6 +18,7 @@ ROWS = [
     "data",
     # 2
     "engines.base distributed losses sandbox",
+    "sharding sharded_state",
     "models prompts logprobs lora optim policy_losses precision",
     "packing",
     # 3
@@ -25,6 +26,7 @@ ROWS = [
     # 4
     "shared_sampling",
     "train rollouts ask_log draws filters judging",
+    "updates",
     "evaluate",
     # 5: stages never import one another
     "sft grpo reward_model cold_start rejection preferences",

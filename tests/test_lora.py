@@ -108,7 +108,7 @@ def test_what_is_merged_is_what_peft_merges(tmp_path):
 def test_a_stage_leaves_a_plain_model_and_an_adapter_that_peft_loads(tmp_path):
     trainer = adapted(tmp_path / "base", updates=3)
     expected, given = logits(trainer.model), {n: t.clone() for n, t in trainer.weights()}
-    trainer.save(load_tokenizer(str(tmp_path / "base")), tmp_path)
+    trainer.save(load_tokenizer(str(tmp_path / "base")), tmp_path, dtype="float32")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert all(torch.equal(plain.state_dict()[name], tensor) for name, tensor in given.items())
     torch.testing.assert_close(logits(plain), expected, rtol=1e-5, atol=1e-5)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from r1kit import packing
 from r1kit.logprobs import completion_logprobs
@@ -77,6 +77,48 @@ def test_the_same_rows_give_the_same_bits(qwen3, num_threads):
             assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     finally:
         torch.set_num_threads(before)
+
+
+def gemma2():
+    """A family that shared prompts don't cover: windows in every other layer, capped attention and logits."""
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = Gemma2ForCausalLM(
+        Gemma2Config(vocab_size=384, num_key_value_heads=2, head_dim=8, sliding_window=8, **sizes)
+    )
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("llama", None),
+        ("qwen2", None),
+        ("qwen3", None),
+        ("mistral", None),
+        ("mistral, windowed", "it attends within a sliding window of 8 tokens"),
+        ("gemma2", "model type 'gemma2' is not one of"),
+    ],
+)
+def test_at_every_budget_a_row_is_trained_as_it_is_alone(tmp_path, name, why):
+    """Packed where that is exact for the family, else padded; the windows are shorter than the rows."""
+    model = (gemma2() if name == "gemma2" else load_tiny(tiny_model(tmp_path, name))[0]).train()
+    batching = batching_for(model)
+    assert batching is (PADDED if why else SHARED_PROMPTS)
+    assert why_not_shared(model) is None if why is None else why_not_shared(model).startswith(why)
+    alone = results(model, PADDED, PROMPTS, COMPLETIONS, max_tokens=1)
+    assert alone[1].abs().max() > 0.01
+    num_packs = []
+    for budget in (1, 24, 40, 10_000):
+        num_packs.append(len(batching.pack(PROMPTS, COMPLETIONS, budget)))
+        for found, expected in zip(
+            results(model, batching, PROMPTS, COMPLETIONS, max_tokens=budget), alone, strict=True
+        ):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert num_packs[0] == len(PROMPTS) > num_packs[1] > num_packs[2] > num_packs[3] == 1
 
 
 def test_a_completion_sees_nothing_of_another(qwen3):

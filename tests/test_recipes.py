@@ -265,6 +265,13 @@ def test_a_circle_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_an_adapter_and_sharding_exclude_each_other(tmp_path: Path) -> None:
+    text = RECIPE.replace("epochs = 2\n", "epochs = 2\nlora = { rank = 4 }\n", 1)
+    assert faults_of(tmp_path, text.replace("[run]\n", "[run]\nshard = true\n", 1)) == [
+        "r.toml:47: `stages.dev1.lora` can't be used together with run.shard yet; leave one out."
+    ]
+
+
 def test_a_model_may_be_a_folder_beside_the_recipe_or_a_hub_name(tmp_path: Path) -> None:
     (tmp_path / "my_model").mkdir()
     path = tmp_path / "r.toml"

@@ -4,7 +4,7 @@ They are started by `r1 run --processes` (`launch`) or by torchrun. No call here
 for hours while the first one makes data, and a rank that dies takes the others with it.
 
 Normalisers, seeds per rank and file writing go through here, also when there is one process.
-Not covered: sharding of parameters.
+Not here: sharding of parameters (`sharding`).
 """
 
 import math

@@ -18,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from r1kit.sharding import run_whole
+
 # float32 logits held at once: 64 MB. One chunk covers a micro-batch of a small vocabulary.
 CHUNK_ELEMENTS = 2**24
 
@@ -142,6 +144,12 @@ def completion_logprobs(
     Both are float32 [B, T], over the whole vocabulary, 0 where the loss mask is False. The entropy (nats)
     carries no gradient.
     """
+    return run_whole(_completion_logprobs, model, batch, temperature, with_entropy)
+
+
+def _completion_logprobs(
+    model: PreTrainedModel, batch: CompletionBatch, temperature: float, with_entropy: bool
+) -> tuple[Tensor, Tensor | None]:
     hidden_NH = batch.trained_hidden(model)
     rows_N, targets_N = batch.loss_mask_BT.nonzero(as_tuple=True)
     target_ids_N = batch.target_ids_BT[rows_N, targets_N]

@@ -133,10 +133,16 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write model and tokenizer so that `AutoModelForCausalLM` and vLLM load them; all or nothing.
 
-    A folder that is already there is replaced.
+    A folder that is already there is replaced. `weights` are those of a sharded model, gathered.
     """
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.config.eos_token_id, model.config.pad_token_id = eos, pad
@@ -146,7 +152,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        model.save_pretrained(aside)
+        model.save_pretrained(aside, state_dict=weights)
+        if weights:  # their type may be another than the sharded model's, by which transformers went
+            model.config.dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+            model.config.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         for file in aside.iterdir():
             _sync(file)  # what the stage went back to on a crash is deleted after this

@@ -34,7 +34,7 @@ from r1kit.models import attention_of
 Tokens = Sequence[int]
 
 # Checked against the padded path in tests/test_packing.py.
-MODEL_TYPES = ("llama", "qwen2", "qwen3")
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 # Their frequencies are fixed when the model is made; "dynamic" and "longrope" change them with the length.
 _FIXED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
@@ -69,6 +69,9 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
     layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
     if layer_types != {"full_attention"}:
         return f"it has layers of the types {sorted(layer_types)}"
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window < config.max_position_embeddings:
+        return f"it attends within a sliding window of {window} tokens"
     rope_type = model.get_decoder().rotary_emb.rope_type
     if rope_type not in _FIXED_ROPE_TYPES:
         return f"its rotary embedding is of the type {rope_type!r}"

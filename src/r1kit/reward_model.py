@@ -8,10 +8,8 @@ by. A killed run goes on from its last checkpoint, to the bit. Pairs may ask for
 covered: ensembles, heads with several labels (the reward takes those of others: `model_rewards`).
 """
 
-import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,15 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit import distributed
-from r1kit.checkpoint import (
-    Summary,
-    explain_full_disk,
-    finish,
-    latest_checkpoint,
-    load_checkpoint,
-    read_finished,
-    save_checkpoint,
-)
+from r1kit.checkpoint import Summary, explain_full_disk, read_finished
 from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import messages_from_json
@@ -45,9 +35,11 @@ from r1kit.models import context_length, load_reward_model, load_tokenizer
 from r1kit.rewards.classifiers import View
 from r1kit.rewards.model_rewards import RewardScale, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
+from r1kit.sharding import shard_model, share, without_fillers
 from r1kit.stage import StageContext
-from r1kit.train import LoraConfig, NotFinite, OptimizerConfig, Trainer
+from r1kit.train import LoraConfig, OptimizerConfig, Trainer
 from r1kit.types import Problem
+from r1kit.updates import finish_stage, identity_of, run_updates
 
 Objective = Literal["pairwise", "pointwise"]
 
@@ -120,7 +112,9 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
     path = context.model_path(config.model)
     tokenizer = load_tokenizer(path)
     seed = derive_seed(context.seed, context.name, "head")
-    model = load_reward_model(path, dtype=context.dtype, device=context.device, seed=seed)
+    model = load_reward_model(path, **context.loading, seed=seed)
+    if context.shard:
+        shard_model(model, device=context.device, dtype=context.dtype)
     max_tokens = min(config.max_tokens, context_length(model))
     examples = load_examples(context.data_path(config.data), tokenizer, config, max_tokens=max_tokens)
     training = [example for example in examples if not example.held_out]
@@ -138,9 +132,16 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
         gradient_checkpointing=config.gradient_checkpointing,
         seed=derive_seed(context.seed, context.name, "trainer"),
     )
-    run = _Run(context, config, trainer, training, batches, pad_id=cast(int, tokenizer.pad_token_id))
-    last_row = run.train()
-    found, logits = run.measure(held_out)
+    scored = _Scored(trainer, config, pad_id=cast(int, tokenizer.pad_token_id))
+    last_row = run_updates(
+        context,
+        trainer,
+        batches,
+        lambda batch: scored.update([training[i] for i in batch]),
+        identity=identity_of(context.seed, config, ((e.rows, e.label, e.margin) for e in training)),
+        checkpoint_every=config.checkpoint_every,
+    )
+    found, logits = scored.measure(held_out)
     summary: Summary = {
         "updates": len(batches),
         "examples": len(training),
@@ -152,18 +153,19 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
         metrics = MetricsWriter(context.work_dir)
         metrics.write(len(batches), {**last_row, **found})
         metrics.close()
-        with explain_full_disk(context.work_dir):
-            trainer.save(tokenizer, context.work_dir)
+    with explain_full_disk(context.work_dir):
+        trainer.save(tokenizer, context.work_dir, dtype=context.dtype)
+        if distributed.is_main():
             scale = scale_of(logits) if config.objective == "pairwise" and logits else RewardScale()
             write_scale(context.work_dir / "model", replace(scale, view=view_of(config)))
-        finish(context.work_dir, summary)
-    distributed.barrier()
-    if "held_out/accuracy" in found:
-        accuracy, error = found["held_out/accuracy"], found["held_out/calibration_error"]
-        context.progress.note(
-            f"held-out accuracy {accuracy:.3f}, calibration error {error:.3f} on {len(held_out)} examples"
-        )
-    return summary
+    if found:
+        context.progress.note(_held_out_note(found, len(held_out)))
+    return finish_stage(context, summary)
+
+
+def _held_out_note(found: Mapping[str, float], num: int) -> str:
+    accuracy, error = found["held_out/accuracy"], found["held_out/calibration_error"]
+    return f"held-out accuracy {accuracy:.3f}, calibration error {error:.3f} on {num} examples"
 
 
 def view_of(config: RewardModelConfig) -> View:
@@ -254,51 +256,22 @@ def score_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: in
     return cast(Tensor, output.logits[:, 0])
 
 
-class _Run:
-    """The updates of one stage: from the last checkpoint, if there is one that belongs to it, to the end."""
+class _Scored:
+    """The model that is trained, and what makes losses of its scores."""
 
-    def __init__(
-        self,
-        context: StageContext,
-        config: RewardModelConfig,
-        trainer: Trainer,
-        examples: list[Example],
-        batches: list[list[int]],
-        *,
-        pad_id: int,
-    ) -> None:
-        self.context = context
-        self.config = config
+    def __init__(self, trainer: Trainer, config: RewardModelConfig, *, pad_id: int) -> None:
         self.trainer = trainer
-        self.examples = examples
-        self.batches = batches
+        self.config = config
         self.pad_id = pad_id
-        self.checkpoints = context.work_dir / "checkpoints"
-        self.identity = _identity(context.seed, config, examples)
 
-    def train(self) -> dict[str, float]:
-        """Do the updates that are left; the last metrics row."""
-        progress, total = self.context.progress, len(self.batches)
-        row = self._resume()
-        metrics = MetricsWriter(self.context.work_dir)
-        progress.start(self.context.name, total, "updates")
-        for number in range(self.trainer.num_updates + 1, total + 1):
-            try:
-                row = self._update([self.examples[i] for i in self.batches[number - 1]])
-            except NotFinite as error:
-                raise error.at(self.context.work_dir, latest_checkpoint(self.checkpoints)) from None
-            if distributed.is_main():
-                with explain_full_disk(self.context.work_dir):
-                    metrics.write(number, row)
-                due = number % self.config.checkpoint_every == 0 or number == total
-                if due and self.trainer.num_skipped_in_a_row == 0:
-                    state = self.trainer.state_dict()
-                    save_checkpoint(
-                        self.checkpoints, {**state, "step": number, "row": row, "identity": self.identity}
-                    )
-            progress.step(number, row)
-        metrics.close()
-        return row
+    def update(self, batch: Sequence[Example]) -> dict[str, float]:
+        """One update on a batch of examples; the metrics row."""
+        started = time.perf_counter()
+        packs = [[batch[i] for i in pack] for pack in self._packs(batch)]
+        own, num_real = share(self.trainer.model, packs)
+        row = self.trainer.update(own, without_fillers(self._loss_fn(len(batch)), num_real))
+        num_tokens = sum(len(ids) for example in batch for ids in example.rows)
+        return {**row, "tokens_per_second": num_tokens / (time.perf_counter() - started)}
 
     def measure(self, examples: Sequence[Example]) -> tuple[dict[str, float], list[float]]:
         """Loss, accuracy and calibration on held-out examples, and the logits of all their rows."""
@@ -323,29 +296,6 @@ class _Run:
         found = {f"held_out/{name}": value for name, value in sums.items()}
         found["held_out/calibration_error"] = calibration_error(probabilities, labels)
         return found, logits
-
-    def _resume(self) -> dict[str, float]:
-        """Go back to the last checkpoint; its metrics row, or an empty one where the stage starts anew."""
-        path = latest_checkpoint(self.checkpoints)
-        if path is None:
-            return {}
-        state = load_checkpoint(path, device=self.context.device)
-        if state["identity"] != self.identity:
-            self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
-            distributed.barrier()  # all have read it
-            if distributed.is_main():
-                shutil.rmtree(self.checkpoints)
-            return {}
-        self.trainer.load_state_dict(state)
-        self.context.progress.note(f"going on after update {self.trainer.num_updates} of {len(self.batches)}")
-        return dict(state["row"])
-
-    def _update(self, batch: Sequence[Example]) -> dict[str, float]:
-        started = time.perf_counter()
-        packs = [[batch[i] for i in pack] for pack in self._packs(batch)]
-        row = self.trainer.update(distributed.shard(packs), self._loss_fn(len(batch)))
-        num_tokens = sum(len(ids) for example in batch for ids in example.rows)
-        return {**row, "tokens_per_second": num_tokens / (time.perf_counter() - started)}
 
     def _packs(self, examples: Sequence[Example]) -> list[list[int]]:
         lengths = [example.num_tokens for example in examples]
@@ -372,11 +322,3 @@ class _Run:
         scores = scores.float()
         differences = scores[0::2] - scores[1::2] if self.config.objective == "pairwise" else scores
         return [float(p) for p in torch.sigmoid(differences)]
-
-
-def _identity(seed: int, config: RewardModelConfig, examples: Sequence[Example]) -> str:
-    """A checksum of all that decides the updates, so that a checkpoint of another run is not gone on from."""
-    digest = hashlib.sha256(json.dumps([seed, config.model_dump(mode="json")]).encode())
-    for example in examples:
-        digest.update(repr((example.rows, example.label, example.margin)).encode())
-    return digest.hexdigest()

@@ -6,14 +6,10 @@ on from its last checkpoint to the same weights, to the bit.
 Not covered: packing, several turns with a loss (the last response is trained).
 """
 
-import hashlib
 import itertools
-import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -23,28 +19,21 @@ from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerBase
 
 from r1kit import distributed
-from r1kit.checkpoint import (
-    Summary,
-    explain_full_disk,
-    finish,
-    latest_checkpoint,
-    load_checkpoint,
-    read_finished,
-    save_checkpoint,
-)
+from r1kit.checkpoint import Summary, explain_full_disk, read_finished
 from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
 from r1kit.logprobs import TokenBatch, collate, completion_logprobs, pack_by_tokens
 from r1kit.losses import LossParts, next_token_loss
-from r1kit.metrics import MetricsWriter
 from r1kit.models import context_length, load_model, load_tokenizer
 from r1kit.prompts import check_chat_template, encode_prompt, encode_response
 from r1kit.seeds import derive_seed
+from r1kit.sharding import shard_model, share, without_fillers
 from r1kit.stage import StageContext
-from r1kit.train import LoraConfig, NotFinite, OptimizerConfig, Trainer
+from r1kit.train import LoraConfig, OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
+from r1kit.updates import finish_stage, identity_of, run_updates
 
 # DeepSeek-R1 v2, B.4: cosine from 5e-5 to a tenth of it.
 _PAPER_OPTIMIZER = OptimizerConfig(learning_rate=5e-5, schedule="cosine")
@@ -100,7 +89,9 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         return finished
     model_path = context.model_path(config.model)
     tokenizer = load_tokenizer(model_path)
-    model = load_model(model_path, dtype=context.dtype, device=context.device)
+    model = load_model(model_path, **context.loading)
+    if context.shard:
+        shard_model(model, device=context.device, dtype=context.dtype)
     names = [config.data] if isinstance(config.data, str) else config.data
     max_tokens = min(config.max_tokens, context_length(model))
     examples, counts = load_examples([context.data_path(name) for name in names], tokenizer, max_tokens)
@@ -124,8 +115,17 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         gradient_checkpointing=config.gradient_checkpointing,
         seed=derive_seed(context.seed, context.name, "trainer"),
     )
-    run = _Run(context, config, trainer, examples, batches, pad_id=cast(int, tokenizer.pad_token_id))
-    last_row = run.train()
+    pad_id = cast(int, tokenizer.pad_token_id)
+    last_row = run_updates(
+        context,
+        trainer,
+        batches,
+        lambda batch: _update(trainer, [examples[i] for i in batch], config, pad_id),
+        identity=identity_of(
+            context.seed, config, ((e.prompt_token_ids, e.response_token_ids) for e in examples)
+        ),
+        checkpoint_every=config.checkpoint_every,
+    )
     summary: Summary = {
         "updates": len(batches),
         "examples": len(examples),
@@ -135,12 +135,9 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
     }
     if "loss" in last_row:
         summary["loss"] = last_row["loss"]
-    if distributed.is_main():
-        with explain_full_disk(context.work_dir):
-            trainer.save(tokenizer, context.work_dir)
-        finish(context.work_dir, summary)
-    distributed.barrier()
-    return summary
+    with explain_full_disk(context.work_dir):
+        trainer.save(tokenizer, context.work_dir, dtype=context.dtype)
+    return finish_stage(context, summary)
 
 
 def load_examples(
@@ -220,94 +217,24 @@ def plan_batches(lengths: Sequence[int], *, epochs: int, tokens_per_batch: int, 
     return batches
 
 
-class _Run:
-    """The updates of one stage: from the last checkpoint, if there is one that belongs to it, to the end."""
+def _update(trainer: Trainer, batch: Sequence[Example], config: SftConfig, pad_id: int) -> dict[str, float]:
+    """One update on a batch of examples; the metrics row."""
+    started = time.perf_counter()
+    num_tokens = sum(example.num_tokens for example in batch)
+    num_trained = sum(len(example.response_token_ids) for example in batch)
+    budget = distributed.even_budget(num_tokens, config.tokens_per_micro_batch)
+    packs = pack_by_tokens([example.num_tokens for example in batch], budget)
 
-    def __init__(
-        self,
-        context: StageContext,
-        config: SftConfig,
-        trainer: Trainer,
-        examples: list[Example],
-        batches: list[list[int]],
-        *,
-        pad_id: int,
-    ) -> None:
-        self.context = context
-        self.config = config
-        self.trainer = trainer
-        self.examples = examples
-        self.batches = batches
-        self.pad_id = pad_id
-        self.checkpoints = context.work_dir / "checkpoints"
-        self.identity = _identity(context.seed, config, examples)
+    def collated(pack: list[int]) -> TokenBatch:
+        prompts = [batch[i].prompt_token_ids for i in pack]
+        responses = [batch[i].response_token_ids for i in pack]
+        return collate(prompts, responses, pad_id).to(trainer.device)
 
-    def train(self) -> dict[str, float]:
-        """Do the updates that are left; the last metrics row."""
-        progress, total = self.context.progress, len(self.batches)
-        row = self._resume()
-        progress.start(self.context.name, total, "updates")
-        with closing(MetricsWriter(self.context.work_dir)) as metrics:
-            for number in range(self.trainer.num_updates + 1, total + 1):
-                try:
-                    row = self._update(self.batches[number - 1])
-                except NotFinite as error:
-                    raise error.at(self.context.work_dir, latest_checkpoint(self.checkpoints)) from None
-                if distributed.is_main():
-                    self._write(number, row, metrics)
-                progress.step(number, row)
-        return row
+    def loss_fn(micro_batch: TokenBatch) -> LossParts:
+        logprobs_BT, _ = completion_logprobs(trainer.model, micro_batch)
+        return next_token_loss(logprobs_BT, micro_batch.loss_mask_BT, denominator=num_trained)
 
-    def _write(self, number: int, row: dict[str, float], metrics: MetricsWriter) -> None:
-        with explain_full_disk(self.context.work_dir):
-            metrics.write(number, row)
-        due = number % self.config.checkpoint_every == 0 or number == len(self.batches)
-        if due and self.trainer.num_skipped_in_a_row == 0:
-            own = {"step": number, "row": row, "identity": self.identity}
-            save_checkpoint(self.checkpoints, {**self.trainer.state_dict(), **own})
-
-    def _resume(self) -> dict[str, float]:
-        """Go back to the last checkpoint; its metrics row, or an empty one where the stage starts anew."""
-        path = latest_checkpoint(self.checkpoints)
-        if path is None:
-            return {}
-        state = load_checkpoint(path, device=self.context.device)
-        if state["identity"] != self.identity:
-            self.context.progress.note(f"{path}: of another configuration or other data; starting anew")
-            distributed.barrier()  # all have read it
-            if distributed.is_main():
-                shutil.rmtree(self.checkpoints)
-            return {}
-        self.trainer.load_state_dict(state)
-        self.context.progress.note(f"going on after update {self.trainer.num_updates} of {len(self.batches)}")
-        return dict(state["row"])
-
-    def _update(self, indices: list[int]) -> dict[str, float]:
-        """One update on a batch of examples; the metrics row."""
-        started = time.perf_counter()
-        batch = [self.examples[i] for i in indices]
-        num_tokens = sum(example.num_tokens for example in batch)
-        num_trained = sum(len(example.response_token_ids) for example in batch)
-        budget = distributed.even_budget(num_tokens, self.config.tokens_per_micro_batch)
-        packs = pack_by_tokens([example.num_tokens for example in batch], budget)
-
-        def collated(pack: list[int]) -> TokenBatch:
-            prompts = [batch[i].prompt_token_ids for i in pack]
-            responses = [batch[i].response_token_ids for i in pack]
-            return collate(prompts, responses, self.pad_id).to(self.trainer.device)
-
-        def loss_fn(micro_batch: TokenBatch) -> LossParts:
-            logprobs_BT, _ = completion_logprobs(self.trainer.model, micro_batch)
-            return next_token_loss(logprobs_BT, micro_batch.loss_mask_BT, denominator=num_trained)
-
-        row = self.trainer.update(map(collated, distributed.shard(packs)), loss_fn)
-        seconds = time.perf_counter() - started
-        return {**row, "tokens": num_tokens, "tokens_per_second": num_tokens / seconds}
-
-
-def _identity(seed: int, config: SftConfig, examples: list[Example]) -> str:
-    """A checksum of all that decides the updates, so that a checkpoint of another run is not gone on from."""
-    digest = hashlib.sha256(json.dumps([seed, config.model_dump(mode="json")]).encode())
-    for example in examples:
-        digest.update(repr((example.prompt_token_ids, example.response_token_ids)).encode())
-    return digest.hexdigest()
+    own, num_real = share(trainer.model, packs)
+    row = trainer.update(map(collated, own), without_fillers(loss_fn, num_real))
+    seconds = time.perf_counter() - started
+    return {**row, "tokens": num_tokens, "tokens_per_second": num_tokens / seconds}

@@ -70,3 +70,13 @@ class StageContext:
     progress: Progress = field(default_factory=SilentProgress)
     recipe_dir: Path = field(default_factory=Path)  # where relative paths in the recipe start
     replies_dir: Path | None = None  # what judges replied, to all stages of the run; None: the stage's own
+    shard: bool = False  # whether each rank keeps a part only of what is trained
+
+    @property
+    def loading(self) -> dict[str, str]:
+        """In which type, and where, a model that is trained is loaded; sharding then moves and rounds it."""
+        return (
+            {"dtype": "float32", "device": "cpu"}
+            if self.shard
+            else {"dtype": self.dtype, "device": self.device}
+        )

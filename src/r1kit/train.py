@@ -3,7 +3,8 @@
 The caller brings the micro-batches and a loss function that knows the mini-batch's denominator; nothing
 here depends on what is trained. A loss or gradient that is not finite never reaches the weights.
 All weights are trained, or an adapter (`lora`); those in bfloat16 have float32 masters (`precision`).
-Not covered: what the batches are, when to checkpoint (`checkpoint`), sharding of parameters.
+The model may be sharded over ranks (`sharding`), which then makes the masters. Not covered: what the batches
+are, when to checkpoint (`checkpoint`).
 """
 
 import math
@@ -23,6 +24,7 @@ from r1kit.models import checkpoint_layers, disable_dropout, save_model, use_fus
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
 from r1kit.precision import MasterWeights, load_trained_state, trained_state
 from r1kit.seeds import derive_seed
+from r1kit.sharding import clip_gradients, is_sharded, weights_to_save, whole_weights
 
 __all__ = ["LoraConfig", "NotFinite", "OptimizerConfig", "Trainer"]
 
@@ -99,12 +101,15 @@ class Trainer:
             parts = loss_fn(micro_batch)
             if parts.loss.requires_grad:  # not so where no token of the micro-batch is trained
                 torch.autograd.backward(parts.loss)
+            else:
+                assert not is_sharded(self.model), "the other ranks wait for this one's backward pass"
             for name, value in {"loss": parts.loss, **parts.metrics}.items():
                 value = value.detach().double()
                 sums[name] = _join(name, sums[name], value) if name in sums else value
         metrics = _over_ranks({name: float(value) for name, value in sums.items()})
-        distributed.all_reduce_grads(self._parameters)
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm))
+        if not is_sharded(self.model):  # else the backward pass has summed them
+            distributed.all_reduce_grads(self._parameters)
+        norm = clip_gradients(self._parameters, self.config.max_grad_norm)
 
         learning_rate = learning_rate_at(self.config, self.num_updates, self.total_steps)
         is_finite = math.isfinite(norm) and math.isfinite(metrics.get("loss", 0.0))
@@ -125,14 +130,21 @@ class Trainer:
 
     def weights(self) -> Iterable[tuple[str, Tensor]]:
         """What a sampler computes the same with, by Hugging Face names; an adapter is merged into them."""
-        return self.model.state_dict().items() if self.lora is None else self.lora.merged_weights()
+        return whole_weights(self.model) if self.lora is None else self.lora.merged_weights()
 
-    def save(self, tokenizer: PreTrainedTokenizerBase, work_dir: Path) -> None:
-        """Write `model/`, and with LoRA the adapter into `adapter/`; it can't be trained on then."""
+    def save(self, tokenizer: PreTrainedTokenizerBase, work_dir: Path, *, dtype: str) -> None:
+        """Write `model/`, and with LoRA the adapter into `adapter/`; it can't be trained on then.
+
+        Every rank calls this, and the first writes. `dtype` is what is computed in: a sharded model's masters
+        are rounded to it.
+        """
+        weights = weights_to_save(self.model, dtype)
+        if not distributed.is_main():
+            return
         if self.lora is not None:
             self.lora.save(work_dir / "adapter")
             self.lora.merge()
-        save_model(self.model, tokenizer, work_dir / "model")
+        save_model(self.model, tokenizer, work_dir / "model", weights=weights)
 
     def _seed_dropout(self, number: int) -> None:
         """What an adapter drops hangs on the update and the micro-batch, not on which rank has it."""
@@ -152,9 +164,13 @@ class Trainer:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next update depends on: trained weights, optimizer, generators, counts."""
+        """Everything the next update depends on: trained weights, optimizer, generators, counts.
+
+        The weights are those that are trained: an adapter alone where there is one, masters in place of what
+        is rounded. So a checkpoint of a sharded model and one of a whole model have the same names.
+        """
         return {
-            "model": self._weights_state(),
+            "model": trained_state(self.model, self._masters),
             "optimizer": self._optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -165,10 +181,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict` to the bit. Other keys in `state` are left alone."""
-        if self._is_plain:
-            self.model.load_state_dict(state["model"])
-        else:
-            load_trained_state(self.model, self._masters, state["model"])
+        load_trained_state(self.model, self._masters, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         if state["cuda_rng"] and torch.cuda.is_available():
@@ -176,15 +189,6 @@ class Trainer:
         self.num_updates = state["num_updates"]
         self.num_skipped = state["num_skipped"]
         self.num_skipped_in_a_row = state["skipped_in_a_row"]
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether the model's own state is all that is trained, and as it is trained."""
-        return self.lora is None and not self._masters
-
-    def _weights_state(self) -> dict[str, Tensor]:
-        """Of a checkpoint: an adapter alone where there is one, masters in place of what is rounded."""
-        return self.model.state_dict() if self._is_plain else trained_state(self.model, self._masters)
 
 
 def _join(name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

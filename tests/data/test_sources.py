@@ -245,6 +245,13 @@ def test_settings_of_a_kind_that_no_problem_is_of_are_refused(
         load(ProblemSource(source="a.jsonl", kind="choice", **{field: value}), tmp_path)
 
 
+def test_general_prompts_of_tinyworld_are_in_the_languages_that_are_asked_for(tmp_path: Path) -> None:
+    options = {"source": "tinyworld-general", "num_problems": 6, "categories": ["greeting", "harmful"]}
+    for languages in (["en"], ["zh"]):
+        problems = load(ProblemSource(**options, languages=languages), tmp_path)
+        assert {problem.language for problem in problems} == set(languages)
+
+
 def test_tinyworld_makes_problems_and_says_what_it_does_not_have(tmp_path: Path) -> None:
     source = ProblemSource(source="tinyworld", num_problems=6, tiers=["ordinary"], languages=["en"])
     problems = load(source, tmp_path, seed=3)

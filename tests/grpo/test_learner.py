@@ -30,11 +30,11 @@ def group(index, breakdowns, *, cut=()):
     return Group("a", 0, rollouts, tuple(breakdowns))
 
 
-def learner(policy, **fields):
+def learner(policy, *, shard=None, **fields):
     settings = config(
         optimizer={"learning_rate": 1e-2}, **({"mini_batches": 1, "problems_per_step": 4} | fields)
     )
-    return Learner(copy.deepcopy(policy), settings, pad_id=1, seed=3), settings
+    return Learner(copy.deepcopy(policy), settings, pad_id=1, seed=3, shard=shard), settings
 
 
 def weights(policy):

@@ -1,6 +1,7 @@
 """Two ranks sample, score and train as one: the same groups to the bit, the same curve and weights nearly."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def small(**fields):
     fixed = {
         "steps": 3, "max_new_tokens": 12, "rewards": {"own.py:odd": 1.0}, "mini_batches": 2,
         "probe": "held_out", "probe_size": 3, "eval_every": 2, "reference_refresh_every": 4,
-        "optimizer": {"learning_rate": 1e-3}, "tokens_per_micro_batch": 400,
+        "optimizer": {"learning_rate": 1e-3}, "tokens_per_micro_batch": 400, "sync_tolerance": None,
     }  # fmt: skip
     return settings(**(fixed | fields))
 
@@ -57,8 +58,8 @@ class StopAfter(SilentProgress):
             raise InterruptedError
 
 
-def train(folder, work_dir, stage, stop_after=None):
-    made = dataclasses.replace(context(folder, work_dir), progress=StopAfter(stop_after))
+def train(folder, work_dir, stage, stop_after=None, *, shard=False):
+    made = dataclasses.replace(context(folder, work_dir), progress=StopAfter(stop_after), shard=shard)
     if stop_after is None:
         run_grpo(made, stage)
         return
@@ -117,6 +118,22 @@ def test_two_ranks_go_on_from_what_one_of_them_wrote(folder, tmp_path):
         on_ranks(killed / "second", train, folder, killed / "work", small())
         assert same_weights(tmp_path / "whole", killed / "work")
         assert rollouts_of(killed / "work", 3) == rollouts_of(tmp_path / "whole", 3)
+
+
+def test_two_sharded_ranks_are_as_one_and_go_on_to_the_bit(folder, tmp_path):
+    sharded = functools.partial(train, shard=True)
+    train(folder, tmp_path / "one", small())
+    on_ranks(tmp_path / "ranks", sharded, folder, tmp_path / "two", small())
+    assert rollouts_of(tmp_path / "two", 1) == rollouts_of(tmp_path / "one", 1)
+    for alone, together in zip(*map(read_metrics, (tmp_path / "one", tmp_path / "two")), strict=True):
+        for name, value in alone.items():
+            if "second" not in name and "sync" not in name:
+                assert together[name] == pytest.approx(value, rel=1e-4, abs=1e-4), name
+        assert together.get("sampler/sync_logratio_max", 0.0) < 1e-4
+    killed = tmp_path / "killed"
+    on_ranks(tmp_path / "first", sharded, folder, killed, small(), 2)
+    on_ranks(tmp_path / "second", sharded, folder, killed, small())
+    assert same_weights(tmp_path / "two", killed)
 
 
 def test_gathered_values_are_in_the_order_of_ranks(tmp_path):

@@ -56,11 +56,12 @@ tokens_per_micro_batch = {tokens}
 
 
 def planned(
-    folder: Path, *, dtype="float32", tokens=1000, length=100, steps=500, more=""
+    folder: Path, *, dtype="float32", tokens=1000, length=100, steps=500, more="", run=""
 ) -> dict[str, StageMemory]:
     (folder / "sft.jsonl").write_text("{}\n")
     path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(dtype=dtype, tokens=tokens, length=length, steps=steps, more=more))
+    text = RECIPE.format(dtype=dtype, tokens=tokens, length=length, steps=steps, more=more)
+    path.write_text(text.replace("[run]\n", f"[run]\n{run}", 1))
     return {row.stage: row for row in plan_memory(open_run(path))}
 
 
@@ -135,6 +136,27 @@ def test_what_lora_bfloat16_and_checkpointing_save_by_hand(tmp_path):
     assert rows["dev"].advice == ""
     never = planned(tmp_path, more="lora = {}", steps=100)  # 200 updates
     assert sizes(never["zero"])["reference"] == 0
+
+
+def test_what_a_rank_of_eight_holds_of_a_sharded_model_by_hand(tmp_path):
+    like_qwen(tmp_path)
+    options = {"dtype": "bf16-mixed", "tokens": 16_000, "length": 768}
+    row = planned(tmp_path, run="processes = 8\nshard = true\n", **options)["zero"]
+    found, eighth = sizes(row), row.num_weights // 8
+    assert row.num_weights % 8 == 0
+    assert (found["weights"], found["gradients"], found["optimizer"], found["reference"]) == (
+        4 * eighth,
+        4 * eighth,
+        8 * eighth,
+        4 * eighth,
+    )
+    assert "masters" not in found  # the shards are the masters
+    # q, o 1536 x 1536; k, v 1536 x 256; biases 1536 + 2 x 256; MLP 3 x 1536 x 8960; two norms
+    layer = 2 * 1536**2 + 2 * 1536 * 256 + 1536 + 2 * 256 + 3 * 1536 * 8960 + 2 * 1536
+    assert found["gathered"] == (row.num_weights - 26 * layer) * 2 * 2
+    assert found["sampler"] == 2 * row.num_weights
+    alone = planned(tmp_path, run="shard = true\n", **options)["zero"]  # one process has all of it
+    assert alone == planned(tmp_path, **options)["zero"]
 
 
 def test_a_model_that_is_not_here_is_said_and_nothing_is_refused(tmp_path):

@@ -36,7 +36,7 @@ TINYWORLD_SOURCES = ("tinyworld", "tinyworld-general")
 _MADE = frozenset({"source", "split", "num_problems", "seed"})
 _TAKES = {
     "tinyworld": _MADE | {"tiers", "families", "languages"},
-    "tinyworld-general": _MADE | {"categories"},
+    "tinyworld-general": _MADE | {"categories", "languages"},
     GYM_PREFIX: _MADE | {"options"},
 }
 
@@ -201,7 +201,7 @@ def _make_tinyworld(source: ProblemSource, seed: int) -> list[Problem]:
         if source.source == "tinyworld-general":
             from r1kit.tinyworld.general import make_general
 
-            return list(make_general(split, num, seed=seed, **_given(source, "categories")))
+            return list(make_general(split, num, seed=seed, **_given(source, "categories", "languages")))
         from r1kit.tinyworld.problems import make_problems
 
         return list(make_problems(split, num, seed=seed, **_given(source, "tiers", "families", "languages")))

@@ -131,6 +131,10 @@ class GrpoConfig(Config):
     # importance sampling, per token or per row (`policy_losses`). The raw difference is logged in any case.
     importance_correction: ImportanceName = "none"  # not in the paper
     importance_cap: float = Field(2.0, gt=0)  # the largest weight; 2 in the method's source
+    # How far the sampler's logprobs of a probe may be from the policy's after each load of its weights, in
+    # nats on average over tokens (`sync`): above it the stage halts. None: 1e-3 in float32, else 0.1. inf: no
+    # check.
+    sync_tolerance: float | None = Field(None, gt=0)
     kl_coef: float = Field(0.001, ge=0)  # [v2 2.1]; 0 loads no reference
     kl_estimator: KlName = "k3"  # [v1 eq. 2]; "k2" and "k1" have the gradient of KL(policy || reference)
     reference_refresh_every: int = Field(400, ge=0)  # updates [v2 2.1], at the next step's start; 0: never

@@ -8,7 +8,7 @@ bit. With several ranks each has all groups; micro-batches are cut as for one ra
 import copy
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,11 @@ from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, fate
 from r1kit.logprobs import CompletionBatch, completion_logprobs
 from r1kit.losses import LossParts, group_advantages
+from r1kit.models import use_fused_norms
 from r1kit.packing import batching_for
 from r1kit.policy_losses import IMPORTANCE_CORRECTIONS, KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.seeds import derive_seed
+from r1kit.sharding import share, without_fillers
 from r1kit.train import Trainer
 from r1kit.types import Rollout
 
@@ -77,9 +79,26 @@ class Learner:
     With LoRA the reference is the policy itself with its adapter switched off, or that of the last refresh.
     """
 
-    def __init__(self, policy: PreTrainedModel, config: GrpoConfig, *, pad_id: int, seed: int) -> None:
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        config: GrpoConfig,
+        *,
+        pad_id: int,
+        seed: int,
+        shard: Callable[[PreTrainedModel], None] | None = None,
+    ) -> None:
+        """`shard` cuts a model up over the ranks; None: each rank has all of it."""
         self.policy = policy
         self.config = config
+        use_fused_norms(policy)  # before the reference is copied, which computes the same then, to the bit
+        self.reference: PreTrainedModel | None = None
+        if config.kl_coef > 0 and config.lora is None:
+            self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
+        if shard is not None:
+            for model in (self.reference, policy):
+                if model is not None:
+                    shard(model)
         self.trainer = Trainer(
             policy,
             config.optimizer,
@@ -88,7 +107,6 @@ class Learner:
             gradient_checkpointing=config.gradient_checkpointing,
             seed=seed,
         )
-        self.reference: PreTrainedModel | None = None
         self.refreshed_at = 0  # the update after which the reference was last replaced by the policy
         self._policy_loss = POLICY_LOSSES[config.loss]
         self._kl = KL_ESTIMATORS[config.kl_estimator]
@@ -97,8 +115,6 @@ class Learner:
         self._pad_id = pad_id
         self._seed = seed
         self._temperature = config.temperature_at(1)  # of the step that is trained on
-        if config.kl_coef > 0 and self.trainer.lora is None:
-            self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
 
     def train_step(
         self, step: int, groups: Sequence[Group], advantages: Sequence[Sequence[float | None]]
@@ -114,20 +130,26 @@ class Learner:
         ]
         mini_batches = split_rows(rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step))
         micro_batches = [
-            distributed.shard([[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)])
+            share(self.policy, [[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)])
             for mini_batch in mini_batches
         ]
         # at the first update the policy still is the old policy: its own logprobs, detached, are the old ones
         old: list[Sequence[Tensor | None]] = [
             [self._old_logprobs(rows) if m > 0 else None for rows in own]
-            for m, own in enumerate(micro_batches)
+            for m, (own, _) in enumerate(micro_batches)
         ]
         updates: list[dict[str, float]] = []
         for _ in range(self.config.inner_epochs):
             for m, mini_batch in enumerate(mini_batches):
-                metrics, old[m] = self._update(mini_batch, micro_batches[m], old[m])
+                metrics, old[m] = self._update(mini_batch, *micro_batches[m], old[m])
                 updates.append(metrics)
         return average_metrics(updates)
+
+    @torch.no_grad()
+    def logprobs_of(self, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
+        """The policy's logprobs of one completion at temperature 1, on the CPU."""
+        tokens = self._batching.collate([prompt], [completion], self._pad_id).to(self.policy.device)
+        return completion_logprobs(self.policy, tokens)[0][0].cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step's updates depend on."""
@@ -174,11 +196,13 @@ class Learner:
         self,
         mini_batch: Sequence[Row],
         micro_batches: Sequence[Sequence[Row]],
+        num_real: int,
         old: Sequence[Tensor | None],
     ) -> tuple[dict[str, float], list[Tensor]]:
         """One update; its metrics, and the micro-batches' old logprobs, for another epoch.
 
-        `micro_batches` are this rank's, the denominators those of the whole `mini_batch`.
+        `micro_batches` are this rank's, `num_real` of them and then fillers; the denominators are those of
+        the whole `mini_batch`.
         """
         num_tokens = sum(len(row.rollout.completion.token_ids) for row in mini_batch)
         totals = Totals(len(mini_batch), num_tokens, max_length=self.config.longest_completion)
@@ -197,7 +221,7 @@ class Learner:
             kept.append(logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT)
             return self._loss(batch, logprobs_BT, entropy_BT, kept[-1], totals)
 
-        return self.trainer.update(batches(), loss), kept
+        return self.trainer.update(batches(), without_fillers(loss, num_real)), kept
 
     def _loss(
         self, batch: MicroBatch, logprobs_BT: Tensor, entropy_BT: Tensor, before_BT: Tensor, totals: Totals

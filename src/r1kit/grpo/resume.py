@@ -2,7 +2,8 @@
 
 What is done again after a kill gives the same bits, so all that is in the log and in the metrics stays. After
 a halt for updates that were not finite it would halt again in the same place: so the steps since the last
-good checkpoint are put aside, and from there on other samples are drawn. Only the first rank writes here.
+good checkpoint are put aside, and from there on other samples are drawn. Every rank calls these functions;
+the first alone writes, but for the parts of sharded tensors.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from r1kit.grpo.step_log import committed_steps, put_aside, put_damaged_aside
 from r1kit.grpo.stream import ProblemStream
 from r1kit.metrics import read_metrics
 from r1kit.seeds import derive_seed
+from r1kit.sharding import mesh_of
 from r1kit.stage import Progress
 
 Row = Mapping[str, float]
@@ -34,7 +36,7 @@ def rollouts_dir(work_dir: Path) -> Path:
 
 
 def save_progress(work_dir: Path, step: int, learner: Learner, stream: ProblemStream) -> None:
-    """A checkpoint after `step`."""
+    """A checkpoint after `step`. Every rank calls this."""
     state: dict[str, Any] = {"step": step, "learner": learner.state_dict(), "positions": stream.positions}
     save_checkpoint(checkpoints_dir(work_dir), state)
 
@@ -50,7 +52,7 @@ def load_progress(
     step = 0
     path = latest_checkpoint(checkpoints_dir(work_dir))
     if path is not None:
-        state = load_checkpoint(path)
+        state = load_checkpoint(path, mesh=mesh_of(learner.policy))
         learner.load_state_dict(state["learner"])
         stream.positions = dict(state["positions"])
         step = int(state["step"])

@@ -10,20 +10,21 @@ others, and trains on its share of the micro-batches. The first alone writes; al
 Not covered: weights that lag behind the sampler.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit import distributed
 from r1kit.checkpoint import Summary, explain_full_disk, finish, read_finished
 from r1kit.engines.base import RolloutEngine, SamplingParams
 from r1kit.engines.local import make_engine
-from r1kit.errors import StageHalted
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Collected, Group, Scorer, collect_groups
 from r1kit.grpo.judges import judge_counts, judge_totals, open_judges
@@ -37,9 +38,11 @@ from r1kit.grpo.resume import (
 )
 from r1kit.grpo.step_log import read_measured, read_step_log, write_step_log
 from r1kit.grpo.stream import ProblemStream, mix
+from r1kit.grpo.sync import SyncProbe, check_logprobs, check_versions, load_policy, sync_probe
 from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter
 from r1kit.models import load_model, load_tokenizer, pick_device
+from r1kit.packing import why_not_shared
 from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
@@ -48,6 +51,7 @@ from r1kit.rewards.classifiers import with_paths
 from r1kit.rewards.judge import JudgeReward
 from r1kit.rollouts import sample_rollouts
 from r1kit.seeds import derive_seed
+from r1kit.sharding import shard_model
 from r1kit.stage import StageContext
 from r1kit.train import NotFinite
 from r1kit.types import Problem, Rollout
@@ -69,6 +73,7 @@ class _Stage:
     judges: Mapping[str, JudgeReward]
     scorer: Scorer
     probe: Sequence[Problem]
+    sync_probe: SyncProbe | None
     sampling_seed: int
 
     @property
@@ -95,9 +100,9 @@ def run_grpo(
         for judge in stage.judges.values():
             judge.close()
     summary = _summary(stage, rows)
+    with explain_full_disk(context.work_dir):
+        stage.learner.trainer.save(stage.tokenizer, context.work_dir, dtype=context.dtype)
     if distributed.is_main():
-        with explain_full_disk(context.work_dir):
-            stage.learner.trainer.save(stage.tokenizer, context.work_dir)
         finish(context.work_dir, summary)
     distributed.barrier()
     return summary
@@ -110,27 +115,43 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
     tokenizer = load_tokenizer(path)
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
-    policy: PreTrainedModel = load_model(path, dtype=context.dtype, device=device)
+    policy: PreTrainedModel = load_model(path, **context.loading)
+    if (reason := why_not_shared(policy)) is not None:
+        context.progress.note(
+            f"{context.name}: completions are trained padded, each with its own copy of the prompt, which is "
+            f"slower: {reason}"
+        )
     judges = open_judges(context, config)
     rewards = _rewards(context, config, judges, device)
-    engine = engine_factory(policy, tokenizer, max_rows=context.max_rows)  # before adapters are in the policy
+    # before the policy is sharded, or has an adapter in it: the sampler copies its weights
+    engine = engine_factory(policy, tokenizer, max_rows=context.max_rows, **_placement(context, device))
+    seed = derive_seed(context.seed, context.name, "learner")
+    shard = partial(shard_model, device=device, dtype=context.dtype) if context.shard else None
+    learner = Learner(policy, config, pad_id=_pad_id(tokenizer), seed=seed, shard=shard)
     probe_stream = ProblemStream({"probe": held_out}, seed=context.seed) if held_out else None
+    stream = ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems"))
     num_probes = min(config.probe_size, len(held_out))
     return _Stage(
         context=context,
         config=config,
         tokenizer=tokenizer,
-        learner=Learner(
-            policy, config, pad_id=_pad_id(tokenizer), seed=derive_seed(context.seed, context.name, "learner")
-        ),
+        learner=learner,
         engine=engine,
-        stream=ProblemStream(sets, seed=derive_seed(context.seed, context.name, "problems")),
+        stream=stream,
         rewards=rewards,
         judges=judges,
         scorer=Scorer(rewards, judges),
+        sync_probe=sync_probe(config, context.dtype, stream, tokenizer),
         probe=probe_stream.take(["probe"] * num_probes) if probe_stream is not None else [],
         sampling_seed=sampling_seed(context.work_dir, context.seed),
     )
+
+
+def _placement(context: StageContext, device: str) -> dict[str, Any]:
+    """Where a sampler goes, and its type, if not those of the policy: that is sharded later."""
+    if not context.shard:
+        return {}
+    return {"dtype": getattr(torch, context.dtype), "device": torch.device(device)}
 
 
 def _rewards(
@@ -200,7 +221,7 @@ def _train(stage: _Stage) -> list[dict[str, float]]:
                 raise go_back(context.work_dir, step, error) from None
             row = keep(step, values, groups)
             is_good = stage.learner.trainer.num_skipped_in_a_row == 0
-            if is_main and is_good and step % config.checkpoint_every == 0 and step < config.steps:
+            if is_good and step % config.checkpoint_every == 0 and step < config.steps:
                 save_progress(context.work_dir, step, stage.learner, stage.stream)
             if step % config.sample_every == 0 or step == 1:
                 progress.sample(_example(groups))
@@ -221,9 +242,10 @@ def _step(
     groups = read_step_log(stage.rollouts_dir, step)
     if groups is None:
         before = _verifier_faults(stage) + judge_counts(stage.judges)
+        synced = load_policy(stage.engine, stage.learner, step - 1, stage.sync_probe)
         collected = _collect(stage, step)
         since = _verifier_faults(stage) + judge_counts(stage.judges) - before
-        groups, times = collected.groups, _sampling_metrics(collected)
+        groups, times = collected.groups, {**synced, **_sampling_metrics(collected)}
         times |= {n: float(count) for n, count in sum(distributed.gather(since), Counter[str]()).items()}
         advantages = advantages_of(groups, stage.config)
         if distributed.is_main():
@@ -249,7 +271,6 @@ def _step(
 
 def _collect(stage: _Stage, step: int) -> Collected:
     config, context = stage.config, stage.context
-    _load_weights(stage, step - 1)
     params = _sampling_params(
         stage, max_tokens=config.max_new_tokens_at(step), temperature=config.temperature_at(step)
     )
@@ -285,7 +306,8 @@ def _collect(stage: _Stage, step: int) -> Collected:
         sample=sample,
         scorer=stage.scorer,
     )
-    _check_completions(collected.groups, step - 1)
+    check_logprobs(collected.groups, step)
+    check_versions(collected.groups, step - 1)
     return collected
 
 
@@ -323,29 +345,9 @@ def _verifier_faults(stage: _Stage) -> Counter[str]:
     )
 
 
-def _load_weights(stage: _Stage, version: int) -> None:
-    """Give the engine the policy as it is after step `version`, if it hasn't got it."""
-    if stage.engine.weights_version != version:
-        stage.engine.load_weights(stage.learner.trainer.weights(), version)
-    if stage.engine.weights_version != version:
-        raise RuntimeError(f"the engine holds version {stage.engine.weights_version} after loading {version}")
-
-
-def _check_completions(groups: Sequence[Group], version: int) -> None:
-    completions = [rollout.completion for group in groups for rollout in group.rollouts]
-    if not all(math.isfinite(value) for c in completions for value in c.sampler_logprobs):
-        raise StageHalted(
-            f"step {version + 1}: the sampler's log-probabilities are not finite. None of its completions is "
-            "trained on. The weights are finite, so its arithmetic overflowed: sample in float32 or bfloat16"
-        )
-    versions = {completion.weights_version for completion in completions}
-    if versions != {version}:
-        raise RuntimeError(f"completions sampled with weights {sorted(versions)}, the policy is at {version}")
-
-
 def _probe(stage: _Stage, step: int) -> dict[str, float]:
     """Accuracy on the held-out probe: one sample each at temperature 1, from the same seeds every time."""
-    _load_weights(stage, step)
+    load_policy(stage.engine, stage.learner, step, stage.sync_probe)
     config = stage.config
     groups = sample_rollouts(
         stage.engine,

@@ -106,6 +106,11 @@ class RunContext:
             settings=self._settings(),
         )
 
+    @property
+    def shards(self) -> bool:
+        """Whether stages that train keep a part only of the model on each rank."""
+        return self.recipe.run.shard and distributed.world_size() > 1
+
     def stage_context(self, stage: str, work_dir: Path, progress: Progress) -> StageContext:
         """What a stage is given to run with."""
         return StageContext(
@@ -121,6 +126,7 @@ class RunContext:
             progress=progress,
             recipe_dir=self.recipe_path.parent,
             replies_dir=replies_folder(self.folder.path),
+            shard=self.shards,
         )
 
     def _settings(self) -> Mapping[str, Any]:

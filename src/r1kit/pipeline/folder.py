@@ -89,7 +89,7 @@ class RunFolder:
             changed.append(f"{', '.join(lost)} is missing from {self.finished(stage)}")
         return Verdict("stale" if changed else "done", sentence(changed), manifest)
 
-    def begin(self, stage: str, kind: str, key: Key) -> tuple[Manifest, str]:
+    def begin(self, stage: str, kind: str, key: Key, *, sharded: bool = False) -> tuple[Manifest, str]:
         """Take up the unfinished folder, or start a new one; its manifest, and why it was not taken up."""
         work = self.work(stage)
         begun = read_manifest(work) if work.exists() else None
@@ -107,7 +107,7 @@ class RunFolder:
             kind=kind,
             key=key,
             code=code_version(),
-            environment=environment(),
+            environment=environment(sharded=sharded),
             started=timestamp(),
         )
         write_manifest(work, manifest)

@@ -160,13 +160,14 @@ def code_version() -> dict[str, str]:
     return {"version": r1kit.__version__, "sources": digest.hexdigest()}
 
 
-def environment() -> dict[str, Any]:
+def environment(*, sharded: bool = False) -> dict[str, Any]:
     """What else the last bits of a result hang on."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "world_size": distributed.world_size(),
+        "sharded": sharded,
         "machine": platform.machine(),
         "cpu": f"{_cpu_name()}, {os.cpu_count()} cores",
     }

@@ -3,7 +3,8 @@
 Nothing is loaded but the shapes of the model's layers, so a plan for a model far larger than this machine
 takes a moment. It is an estimate of the peak on one device, of what grows with the recipe's numbers; left out
 are the libraries' own few hundred MB, fragmentation, prompts, and the weights of reward models that score.
-The sampler's cache may be twice as large while it grows. An update's measured peak on tiny models is within a
+The sampler's cache may be twice as large while it grows. With `run.shard` it is a rank's part, and what is
+gathered beside it: arithmetic, which was not measured. An update's measured peak on tiny models is within a
 factor of 1.5 (tests/pipeline/test_memory.py).
 
 Legend: P weights, A trained weights, h hidden, f inner width of the MLP, q and kv widths of all query and of
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from r1kit import distributed
 from r1kit.errors import UserError
 from r1kit.grpo import GrpoConfig
 from r1kit.logprobs import CHUNK_ELEMENTS
@@ -26,6 +28,7 @@ from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.plan import plan_jobs
 from r1kit.reward_model import RewardModelConfig
 from r1kit.sft import SftConfig
+from r1kit.sharding import layers_of
 
 TrainingConfig = GrpoConfig | SftConfig | RewardModelConfig
 
@@ -97,12 +100,16 @@ def _stage(context: RunContext, name: str, config: TrainingConfig, model: PreTra
     shape, size = shape_of(model), _FLOAT32 if context.dtype == "float32" else 2
     num_weights = sum(p.numel() for p in model.parameters())
     num_trained = num_weights if config.lora is None else adapter_size(model, config.lora)
+    ranks = max(context.recipe.run.processes, distributed.world_size()) if context.recipe.run.shard else 1
+    held = _training_parts(num_weights, num_trained, size)
     parts = [
-        *_training_parts(num_weights, num_trained, size),
+        *(held if ranks == 1 else _sharded_parts(model, num_weights, size, ranks)),
         _activations(config, shape, size),
     ]
     if isinstance(config, GrpoConfig):
-        parts += _grpo_parts(config, shape, size, num_weights, num_trained, context.recipe.engine.max_rows)
+        parts += _grpo_parts(
+            config, shape, size, num_weights, num_trained, context.recipe.engine.max_rows, ranks
+        )
     return StageMemory(name, config.kind, num_weights, num_trained, tuple(parts), _advice(config))
 
 
@@ -116,11 +123,32 @@ def _training_parts(num_weights: int, num_trained: int, size: int) -> Iterator[P
     yield Part("optimizer", num_trained * 8, f"{_count(num_trained)} x 8 bytes: AdamW's two moments")
 
 
+def _sharded_parts(model: PreTrainedModel, num_weights: int, size: int, ranks: int) -> Iterator[Part]:
+    """A rank's part; whole are the ends of the model and two layers, one of which is fetched ahead."""
+    num_own, own = -(-num_weights // ranks), f"{_count(num_weights)} / {ranks} ranks"
+    yield Part("weights", num_own * 4, f"{own} x 4 bytes, float32")
+    yield Part("gradients", num_own * 4, f"{own} x 4 bytes, float32")
+    yield Part("optimizer", num_own * 8, f"{own} x 8 bytes: AdamW's two moments")
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in layers_of(model)]
+    num_whole = num_weights - sum(layers) + 2 * max(layers, default=0)
+    formula = f"{_count(num_whole)} x 2 x {size} bytes: ends and two layers, and their gradients"
+    yield Part("gathered", num_whole * 2 * size, formula)
+
+
 def _grpo_parts(
-    config: GrpoConfig, shape: Shape, size: int, num_weights: int, num_trained: int, max_rows: int
+    config: GrpoConfig,
+    shape: Shape,
+    size: int,
+    num_weights: int,
+    num_trained: int,
+    max_rows: int,
+    ranks: int,
 ) -> Iterator[Part]:
     refreshes = 0 < config.reference_refresh_every < config.num_updates
-    if config.kl_coef > 0 and config.lora is None:
+    if config.kl_coef > 0 and ranks > 1:
+        formula = f"{_count(num_weights)} / {ranks} ranks x 4 bytes: a second model"
+        yield Part("reference", -(-num_weights // ranks) * 4, formula)
+    elif config.kl_coef > 0 and config.lora is None:
         yield Part("reference", num_weights * size, f"{_count(num_weights)} x {size} bytes: a second model")
     elif config.kl_coef > 0:
         formula = f"{_count(num_trained)} x {size} bytes: a second adapter"

@@ -1,6 +1,6 @@
 """A recipe: the tables of one TOML file, checked as a whole before anything runs.
 
-    [run]              name, output_dir, seed, processes
+    [run]              name, output_dir, seed, processes, shard
     [model]            base, dtype, device
     [engine]           how to sample
     [problems.<name>]  named sets of problems
@@ -46,6 +46,7 @@ class RunConfig(Config):
     output_dir: str | None = None  # None: runs/<name>
     seed: int = 0
     processes: int = Field(default=1, ge=1)  # ranks on this machine; `r1 run` starts them, torchrun its own
+    shard: bool = False  # each rank keeps a part only of what is trained (FSDP2); no effect with one process
 
     @property
     def folder(self) -> Path:
@@ -149,6 +150,13 @@ def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
         if judge.is_local and (fault := _target_fault(recipe, source, "model", judge.model)):
             keys = ["judges", name, "model"]
             yield f"{source.place(keys)}: `{dotted(keys)}` = {judge.model!r}: {fault}"
+    if recipe.run.shard:
+        for name, stage in recipe.stages.items():
+            if getattr(stage, "lora", None) is not None:
+                place = source.place(["stages", name, "lora"])
+                yield (
+                    f"{place}: `stages.{name}.lora` can't be used together with run.shard yet; leave one out."
+                )
     if recipe.eval is not None:
         yield from _eval_faults(recipe, recipe.eval, source)
 

@@ -166,7 +166,8 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
     distributed.barrier()  # no rank looks any more when the first one moves folders
     seconds = 0.0
     if distributed.is_main():
-        manifest, why = folder.begin(job.name, job.kind, key)
+        sharded = context.shards and GIVES.get(job.kind) in ("model", "reward model")
+        manifest, why = folder.begin(job.name, job.kind, key, sharded=sharded)
         if why:
             progress.note(f"{job.name}: the unfinished attempt is put aside: {why}.")
         if changed := rounding_differs(manifest.environment):
