@@ -221,6 +221,7 @@ def test_weights_that_are_not_finite_are_reported_and_leave_nothing_behind(
         ((5,), SamplingParams(0), "max_tokens = 0"),
         ((5,), SamplingParams(4, temperature=-1.0), "temperature = -1.0"),
         ((5,), SamplingParams(4, top_p=0.0), "top_p = 0.0"),
+        ((5,), SamplingParams(4, stop_strings=("a", "")), r"stop_strings = \('a', ''\) must be strings that"),
     ],
 )
 @pytest.mark.parametrize("engine_class", [LocalEngine, FallbackEngine])

@@ -15,6 +15,7 @@ from r1kit.engines.base import SampleRequest
 from r1kit.engines.local.arena import Arena, padded_count, padded_length
 from r1kit.engines.local.decoder import MASKED, DecodeBatch, Decoder, PrefixSlice, SuffixSlice
 from r1kit.engines.local.sampling import RowParams, Uniforms
+from r1kit.engines.local.stops import Stop, StopFinder
 
 # Matrix products round a row differently in batches of up to 11 rows (MKL, two threads); at multiples of 16
 # no difference was found for 1 to 4 threads and for widths from 32 to 5,000.
@@ -39,11 +40,10 @@ class Row:
 
     request: SampleRequest
     uniforms: Uniforms
-    stops: frozenset[int]
     prefix: Prefix
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    stopped: bool = False
+    stop: Stop | None = None
     finished: bool = False
 
 
@@ -68,8 +68,8 @@ class _SuffixView:
 class Rows:
     """Rows in flight. `admit` some, then in turn: `next_input`, decode and sample, `advance`."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder, self._spec = decoder, decoder.spec
+    def __init__(self, decoder: Decoder, stop_finder: StopFinder) -> None:
+        self._decoder, self._spec, self._stop_finder = decoder, decoder.spec, stop_finder
         self._device, self._dtype = decoder.weights.device, decoder.weights.dtype
         self._suffix_arenas: dict[int, Arena[Row]] = {}
         self._prefix_arenas: dict[int, Arena[Prefix]] = {}
@@ -87,8 +87,7 @@ class Rows:
             if prefix is None:
                 prefix = self._prefixes[token_ids] = new[token_ids] = Prefix(token_ids)
             prefix.num_rows += 1
-            stops = frozenset(request.params.stop_token_ids)
-            rows.append(Row(request, Uniforms(request.seed), stops, prefix))
+            rows.append(Row(request, Uniforms(request.seed), prefix))
         self._prefill(new)
         arena = self._suffix_arena(padded_length(1))
         uniforms = [row.uniforms.take(arena.length) for row in rows]
@@ -156,12 +155,12 @@ class Rows:
         ended, grown = [], []
         start, length = view.part.start, view.arena.length
         for slot, row in enumerate(view.arena.owners):
-            token_id = token_ids[start + slot]
-            row.token_ids.append(token_id)
+            row.token_ids.append(token_ids[start + slot])
             row.logprobs.append(logprobs[start + slot])
             num = len(row.token_ids)
-            if token_id in row.stops or num == row.request.params.max_tokens:
-                row.stopped, row.finished = token_id in row.stops, True
+            row.stop = self._stop_finder.find(row.token_ids, row.request.params)
+            if row.stop is not None or num == row.request.params.max_tokens:
+                row.finished = True
                 ended.append(slot)
             elif num == length:
                 grown.append(slot)
