@@ -9,6 +9,8 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -38,6 +40,7 @@ _ARCHITECTURES = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 8}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": None}),
 }
 
 
@@ -73,8 +76,12 @@ def tiny_model(
     layers: int = 2,
     vocab_size: int = 384,
     tied: bool = True,
+    **settings: object,
 ) -> Path:
-    """A random model and its tokenizer in `folder`, which is returned. Its logits are spread, not flat."""
+    """A random model and its tokenizer in `folder`, which is returned. Its logits are spread, not flat.
+
+    `settings` are more fields of its configuration (`sliding_window`).
+    """
     tokenizer = tiny_tokenizer(folder, vocab_size=vocab_size)
     config_class, model_class, extra = _ARCHITECTURES[architecture]
     config = config_class(
@@ -89,7 +96,7 @@ def tiny_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
-        **extra,
+        **(extra | settings),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from r1kit.engines.local.masks import attend_within
 from r1kit.engines.local.rotary import Rotary, rotate_
 from r1kit.engines.local.spec import DecoderSpec
 from r1kit.engines.local.weights import DecoderWeights, LayerWeights, Projection
 
-MASKED = -1e30  # not -inf: a prompt may have no keys, and a softmax over nothing has to stay finite
 _TILE_QUERIES = 8  # queries per tile: fewer are slow and round differently, more are wasted when rows finish
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
@@ -36,6 +36,7 @@ class SuffixSlice:
     num: int
     write_index: Tensor  # [num * K]: where the new key goes in kv[layer, 0].view(-1, D)
     mask: Tensor  # [num * K, 1, L]
+    window_mask: Tensor | None = None  # the same for windowed layers, where it differs
 
 
 @dataclass(slots=True)
@@ -46,6 +47,7 @@ class PrefixSlice:
     start: int
     num: int
     mask: Tensor  # [num * K, 1, L]
+    window_mask: Tensor | None = None  # [num * K, M, L]: a row's window begins where the row is
 
 
 @dataclass(slots=True)
@@ -103,10 +105,12 @@ class Decoder:
             if layer == spec.num_layers - 1:
                 return None  # nothing reads what the last layer gives for a prompt
             queries = q.view(num_rows, length, -1, spec.head_dim).transpose(1, 2)
-            # the queries are scaled already
-            out = F.scaled_dot_product_attention(
-                queries, keys, values, is_causal=True, scale=1.0, enable_gqa=True
-            )
+            if spec.window is not None and layer in spec.windowed and length > spec.window:
+                out = attend_within(queries, keys, values, spec.window)
+            else:  # the queries are scaled already
+                out = F.scaled_dot_product_attention(
+                    queries, keys, values, is_causal=True, scale=1.0, enable_gqa=True
+                )
             return out.transpose(1, 2).reshape(num_rows * length, -1)
 
         positions = torch.arange(length, device=tokens_RL.device).repeat(num_rows)
@@ -171,9 +175,8 @@ class Decoder:
             keys.view(-1, dim).index_copy_(0, part.write_index, k[rows])
             values.view(-1, dim).index_copy_(0, part.write_index, v[rows])
             queries = q.view(pairs, rep, dim)[rows]
-            self._softmax_product(
-                queries, keys[: part.num], values[: part.num], part.mask, out[rows], lse[rows]
-            )
+            mask = self._mask_of(part, layer)
+            self._softmax_product(queries, keys[: part.num], values[: part.num], mask, out[rows], lse[rows])
 
         shared_out, shared_lse = self._attend_prefixes(batch, layer, q)
         # the share of the prompt's keys in the whole softmax; an empty prompt's is exactly 0
@@ -197,7 +200,7 @@ class Decoder:
                 queries.view(shape)[tiles],
                 part.kv[layer, 0, : part.num],
                 part.kv[layer, 1, : part.num],
-                part.mask,
+                self._mask_of(part, layer),
                 out.view(shape)[tiles],
                 lse.view(-1, tile_rows * rep)[tiles],
             )
@@ -207,6 +210,11 @@ class Decoder:
         torch.index_select(out, 0, batch.places, out=picked)
         torch.index_select(lse, 0, batch.places, out=picked_lse)
         return picked.view(rows, rep, dim), picked_lse
+
+    def _mask_of(self, part: SuffixSlice | PrefixSlice, layer: int) -> Tensor:
+        if part.window_mask is None or layer not in self.spec.windowed:
+            return part.mask
+        return part.window_mask
 
     def _softmax_product(
         self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, out: Tensor, lse: Tensor

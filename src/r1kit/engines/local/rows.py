@@ -13,7 +13,8 @@ from torch import Tensor
 
 from r1kit.engines.base import SampleRequest
 from r1kit.engines.local.arena import Arena, padded_count, padded_length
-from r1kit.engines.local.decoder import MASKED, DecodeBatch, Decoder, PrefixSlice, SuffixSlice
+from r1kit.engines.local.decoder import DecodeBatch, Decoder, PrefixSlice, SuffixSlice
+from r1kit.engines.local.masks import mask_before, mask_between
 from r1kit.engines.local.sampling import RowParams, Uniforms
 from r1kit.engines.local.stops import Stop, StopFinder
 
@@ -76,6 +77,7 @@ class Rows:
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._views: list[_SuffixView] | None = None
         self._input: StepInput | None = None
+        self._last_position = 0  # of any row in the next batch
         self.num_rows = 0
 
     def admit(self, requests: Sequence[SampleRequest]) -> list[Row]:
@@ -104,7 +106,9 @@ class Rows:
             rows = slice(view.part.start, view.part.start + view.part.num)
             extra = view.arena.extra[: view.part.num]
             self._input.uniforms[rows] = extra.gather(1, view.columns[:, None]).squeeze(1)
-            view.part.mask = self._mask(view.columns, view.arena.length, inclusive=True)
+            view.part.mask = self._suffix_mask(view, None)
+        if self._spec.window is not None and self._last_position >= self._spec.window:
+            self._mask_windows(self._input.batch, self._views, self._spec.window)
         return self._input
 
     def advance(self, tokens: Tensor, token_ids: Sequence[int], logprobs: Sequence[float]) -> list[Row]:
@@ -172,6 +176,7 @@ class Rows:
         assert self._input is not None
         self._input.batch.tokens = tokens
         self._input.batch.positions += 1
+        self._last_position += 1
         for view in self._views:
             view.columns += 1
             view.part.write_index += 1
@@ -189,7 +194,7 @@ class Rows:
         lengths = torch.tensor([len(prefix.token_ids) for prefix in prefixes], device=self._device)
         padded = [(*prefix.token_ids, *([0] * (length - len(prefix.token_ids)))) for prefix in prefixes]
         kv = self._decoder.prefill(torch.tensor(padded, device=self._device))
-        mask = self._mask(lengths, length, inclusive=False, per_head=False)
+        mask = mask_between(None, lengths, length, self._dtype)
         tiles = [index for index, prefix in enumerate(prefixes) for _ in range(self._num_tiles(prefix))]
         index = torch.tensor(tiles, device=self._device)
         arena = self._prefix_arenas.get(length)
@@ -237,6 +242,7 @@ class Rows:
         last_tokens = [0 if row is None else _last_token(row) for row in order]
         views = [self._suffix_view(arena, start, columns) for arena, start in slices]
         positions = starts + columns
+        self._last_position = int(positions.max())
         batch = DecodeBatch(
             tokens=self._indices(last_tokens),
             positions=positions,
@@ -311,14 +317,22 @@ class Rows:
         write_index = pairs + own.repeat_interleave(heads)
         return _SuffixView(arena, SuffixSlice(arena.kv, start, num, write_index, torch.empty(0)), own)
 
-    def _mask(self, counts: Tensor, length: int, *, inclusive: bool, per_head: bool = True) -> Tensor:
-        """0 at the first `counts` positions (and the next one, if inclusive), MASKED after them."""
-        if per_head:
-            counts = counts.repeat_interleave(self._spec.num_kv_heads)
-        positions = torch.arange(length, device=self._device)
-        visible = positions <= counts[:, None] if inclusive else positions < counts[:, None]
-        mask = torch.where(visible, 0.0, MASKED).to(self._dtype)
-        return mask.unsqueeze(1) if per_head else mask
+    def _suffix_mask(self, view: _SuffixView, window: int | None) -> Tensor:
+        ends = (view.columns + 1).repeat_interleave(self._spec.num_kv_heads)
+        starts = None if window is None else ends - window
+        return mask_between(starts, ends, view.arena.length, self._dtype).unsqueeze(1)
+
+    def _mask_windows(self, batch: DecodeBatch, views: Sequence[_SuffixView], window: int) -> None:
+        """The masks of windowed layers; while every row is within its window, those of all layers serve."""
+        for view in views:
+            view.part.window_mask = self._suffix_mask(view, window)
+        heads, tile_rows = self._spec.num_kv_heads, self._decoder.tile_rows
+        starts = batch.positions.new_zeros((batch.num_tiles + 1) * heads * tile_rows)
+        starts.index_copy_(0, batch.places, (batch.positions + 1 - window).repeat_interleave(heads))
+        starts = starts.view(-1, tile_rows).repeat_interleave(self._spec.num_queries_per_kv, dim=1)
+        for part in batch.prefixes:
+            tiles = slice(part.start * heads, (part.start + part.num) * heads)
+            part.window_mask = mask_before(part.mask, starts[tiles])
 
     def _release_memory(self) -> None:
         arenas: list[Arena[Row] | Arena[Prefix]] = [
