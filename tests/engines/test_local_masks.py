@@ -35,6 +35,6 @@ def test_attention_within_a_window_is_the_softmax_over_it(
     for position in range(20):
         seen = slice(max(0, position - window + 1), position + 1)
         for head in range(4):
-            scores = (k[:, head // 2, seen] @ q[:, head, position, :, None]).squeeze(-1)
+            scores = (k[:, head // 2, seen] @ q[:, head, position, :, None]).squeeze(-1) * 8**-0.5
             expected = (scores.softmax(-1)[:, None] @ v[:, head // 2, seen]).squeeze(1)
             assert torch.allclose(out[:, head, position], expected, atol=1e-6)

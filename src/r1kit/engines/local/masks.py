@@ -28,7 +28,7 @@ def mask_before(mask: Tensor, starts: Tensor) -> Tensor:
 
 
 def attend_within(queries: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
-    """Causal attention of [R, H, L, D] to [R, K, L, D] within a window; the queries are scaled already."""
+    """Causal attention of [R, H, L, D] to [R, K, L, D] within a window."""
     length, device = queries.shape[2], queries.device
     outs = []
     for start in range(0, length, _CHUNK):
@@ -41,7 +41,6 @@ def attend_within(queries: Tensor, keys: Tensor, values: Tensor, window: int) ->
                 keys[:, :, first:stop],
                 values[:, :, first:stop],
                 attn_mask=(others <= own) & (others > own - window),
-                scale=1.0,
                 enable_gqa=True,
             )
         )
