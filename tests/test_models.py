@@ -23,7 +23,7 @@ from r1kit.models import (
 from tests.tiny_models import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "qwen2", "llama"])
+@pytest.mark.parametrize("architecture", ["qwen3", "qwen2", "llama", "mistral"])
 def test_a_saved_model_is_loaded_by_transformers_with_the_same_weights(tmp_path, architecture):
     source = tiny_model(tmp_path / "source", architecture)
     model, tokenizer = load_model(str(source)), load_tokenizer(str(source))

@@ -77,8 +77,12 @@ def tiny_model(
     layers: int = 2,
     vocab_size: int = 384,
     tied: bool = True,
+    **settings: object,
 ) -> Path:
-    """A random model and its tokenizer in `folder`, which is returned. Its logits are spread, not flat."""
+    """A random model and its tokenizer in `folder`, which is returned. Its logits are spread, not flat.
+
+    `settings` are more fields of its configuration (`sliding_window`).
+    """
     tokenizer = tiny_tokenizer(folder, vocab_size=vocab_size)
     config_class, model_class, extra = _ARCHITECTURES[architecture]
     config = config_class(
@@ -93,7 +97,7 @@ def tiny_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
-        **extra,
+        **(extra | settings),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

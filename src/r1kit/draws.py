@@ -65,7 +65,14 @@ class Sampler:
     """One model to draw from, and the log of what was drawn. Close it after use, or use it in a `with`."""
 
     def __init__(
-        self, context: StageContext, model: str, log: Path, *, max_new_tokens: int, temperature: float
+        self,
+        context: StageContext,
+        model: str,
+        log: Path,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        stop_strings: tuple[str, ...] = (),
     ) -> None:
         self._context = context
         self._path = context.model_path(model)
@@ -76,6 +83,7 @@ class Sampler:
             max_tokens=max_new_tokens,
             temperature=temperature,
             stop_token_ids=(int(self.tokenizer.eos_token_id),),
+            stop_strings=stop_strings,
         )
         self._done = _read_log(log)
 

@@ -23,6 +23,8 @@ ZERO_TEMPLATE = (
 )
 
 _TURN = "User: "
+# What a model writes when, after few-shot examples, it asks itself a next question.
+NEXT_TURN = "\nUser:"
 
 # Direct prompting for reflection and verification (DeepSeek-R1 v1, 2.3.1): stands behind the question.
 REFLECTION_REQUEST: Mapping[str, str] = {
@@ -51,11 +53,6 @@ def render_zero_turn(question: str) -> str:
     """A further question of the same conversation: the template's end, without its introduction."""
     rendered = render_zero(question)
     return rendered[rendered.index(_TURN) :]
-
-
-def first_turn(text: str) -> str:
-    """A completion up to where the model asks itself a next question, as it does after few-shot examples."""
-    return text.split(f"\n{_TURN}", 1)[0]
 
 
 def format_zero(reasoning: str, answer: str) -> str:

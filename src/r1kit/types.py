@@ -53,10 +53,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine sampled. When it stopped, the stop token is the last of `token_ids`.
+    """What an engine sampled. When it stopped, the stop token is the last of `token_ids`, or the token that
+    completed a stop string.
 
-    `sampler_logprobs` are the sampler's own, under the temperature it sampled at. `text` is decoded
-    with tags kept and without the stop token.
+    `sampler_logprobs` are the sampler's own, one per token, under the temperature it sampled at. `text` is
+    decoded with tags kept, without the stop token and what belongs to a stop string.
     """
 
     token_ids: tuple[int, ...]

@@ -1,17 +1,29 @@
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
 from r1kit.engines.local import FallbackEngine, LocalEngine, make_engine, why_unsupported
+from r1kit.engines.local.spec import read_spec
 from r1kit.errors import ModelError, UserError
 from r1kit.types import Completion
 from tests.tiny_models import load_tiny, tiny_model
 
-ARCHITECTURES = [("qwen3", True), ("qwen2", True), ("llama", True), ("llama", False), ("qwen3", False)]
+ARCHITECTURES = [(name, tied) for name in ("llama", "qwen2", "qwen3", "mistral") for tied in (True, False)]
+SLIDING, FULL = "sliding_attention", "full_attention"
+WINDOWED = [
+    ("mistral", {"sliding_window": 16}),  # shorter than most prompts
+    ("mistral", {"sliding_window": 48}),  # crossed in the completion by some, passed in the prompt by others
+    ("mistral", {"sliding_window": 1}),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}),
+    ("qwen3", {"use_sliding_window": True, "sliding_window": 20, "layer_types": [SLIDING, FULL]}),
+    ("qwen3", {"use_sliding_window": True, "sliding_window": 50, "layer_types": [FULL, SLIDING]}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +51,26 @@ def largest_difference(model: PreTrainedModel, request: SampleRequest, completio
     return float((expected - torch.tensor(completion.sampler_logprobs)).abs().max())
 
 
-@pytest.mark.parametrize(("architecture", "tied"), ARCHITECTURES)
-def test_logprobs_equal_those_of_transformers(tmp_path: Path, architecture: str, tied: bool) -> None:
-    model, tokenizer = load_tiny(tiny_model(tmp_path, architecture, tied=tied))
+def spread_vectors(model: PreTrainedModel) -> None:
+    """Make biases and the weights of norms matter: they are zeros and ones in a new model."""
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"), [*((name, {"tied": tied}) for name, tied in ARCHITECTURES), *WINDOWED]
+)
+def test_logprobs_equal_those_of_transformers(
+    tmp_path: Path, architecture: str, settings: dict[str, Any]
+) -> None:
+    model, tokenizer = load_tiny(tiny_model(tmp_path, architecture, **settings))
+    spread_vectors(model)
+    assert {name.rsplit(".", 1)[1] for name, _ in model.named_parameters()} >= (
+        {"weight", "bias"} if architecture == "qwen2" else {"weight"}
+    )
     engine = make_engine(model, tokenizer, max_rows=9)
     assert isinstance(engine, LocalEngine)
     # 1: no prefix at all; 33, 65: one past a padded length; several rows per prompt, and refilling (9 rows)
@@ -91,9 +120,15 @@ def test_long_completions_cross_every_padded_length(
         assert largest_difference(tiny[0], request, completion) < 1e-5
 
 
-@pytest.mark.parametrize("architecture", ["qwen3", "qwen2", "llama"])
-def test_greedy_equals_generate(tmp_path: Path, architecture: str) -> None:
-    model, tokenizer = load_tiny(tiny_model(tmp_path, architecture))
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        *((name, {}) for name in ("llama", "qwen2", "qwen3", "mistral")),
+        *(w for w in WINDOWED if w[1] != {"sliding_window": 1}),
+    ],
+)
+def test_greedy_equals_generate(tmp_path: Path, architecture: str, settings: dict[str, Any]) -> None:
+    model, tokenizer = load_tiny(tiny_model(tmp_path, architecture, **settings))
     prompts = make_prompts(7, 40)
     requests = [
         SampleRequest(k, prompt, SamplingParams(50, temperature=0.0), seed=k)
@@ -221,6 +256,7 @@ def test_weights_that_are_not_finite_are_reported_and_leave_nothing_behind(
         ((5,), SamplingParams(0), "max_tokens = 0"),
         ((5,), SamplingParams(4, temperature=-1.0), "temperature = -1.0"),
         ((5,), SamplingParams(4, top_p=0.0), "top_p = 0.0"),
+        ((5,), SamplingParams(4, stop_strings=("a", "")), r"stop_strings = \('a', ''\) must be strings that"),
     ],
 )
 @pytest.mark.parametrize("engine_class", [LocalEngine, FallbackEngine])
@@ -275,25 +311,29 @@ def test_bfloat16_stays_near_float32(tiny: tuple[PreTrainedModel, PreTrainedToke
     assert 0 < largest_difference(tiny[0], request, sample_all(engine, [request])[0]) < 0.1
 
 
-def test_a_sliding_window_is_left_to_transformers(
-    tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+@pytest.mark.parametrize(
+    ("settings", "windowed"),
+    [
+        ({"sliding_window": 1024}, set()),  # as long as the context: it never closes
+        ({"sliding_window": None}, set()),
+        ({"sliding_window": 1023}, {0, 1}),
+    ],
+)
+def test_a_window_counts_where_it_is_shorter_than_the_context(
+    tmp_path: Path, settings: dict[str, Any], windowed: set[int]
 ) -> None:
-    sizes = {
-        "vocab_size": 384,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-    }
-    windowed = MistralForCausalLM(MistralConfig(**sizes, sliding_window=16)).eval()
-    assert why_unsupported(windowed) == "it attends within a sliding window of 16 tokens"
-    assert isinstance(make_engine(windowed, tiny[1]), FallbackEngine)
-    with pytest.raises(ModelError, match="sliding window of 16"):
-        LocalEngine(windowed, tiny[1])
-    whole = MistralForCausalLM(MistralConfig(**sizes, sliding_window=None)).eval()
-    engine = make_engine(whole, tiny[1])
-    assert isinstance(engine, LocalEngine)
-    request = SampleRequest(0, make_prompts(40)[0], SamplingParams(40), seed=0)
-    assert largest_difference(whole, request, sample_all(engine, [request])[0]) < 1e-5
+    model, _ = load_tiny(tiny_model(tmp_path, "mistral", **settings))
+    spec = read_spec(model)
+    assert (spec.windowed, spec.window) == (windowed, 1023 if windowed else None)
+
+
+def test_layers_of_an_unknown_type_are_left_to_transformers(tmp_path: Path) -> None:
+    model, tokenizer = load_tiny(tiny_model(tmp_path))
+    model.config.layer_types = [FULL, "chunked_attention"]
+    reason = "layers of the types ['chunked_attention', 'full_attention']"
+    assert reason in (why_unsupported(model) or "")
+    assert isinstance(make_engine(model, tokenizer), FallbackEngine)
+    with pytest.raises(ModelError, match=re.escape(reason)):
+        LocalEngine(model, tokenizer)
+    model.config.layer_types = [FULL, SLIDING]
+    assert why_unsupported(model) == "it has layers of the type 'sliding_attention' and no `sliding_window`"

@@ -18,15 +18,30 @@ PROMPT_LENGTHS = (1, 2, 33, 34, 60, 65, 66, 97)
 NUM_REQUESTS = 120
 
 
-@pytest.fixture(params=[("qwen3", 32, 1), ("llama", 128, 1), ("llama", 128, 2)], ids=str)
+MIXED = {
+    "use_sliding_window": True,
+    "sliding_window": 40,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+MODELS = [
+    ("qwen3", 32, 1, {}),
+    ("qwen2", 32, 1, {}),
+    ("llama", 128, 1, {}),
+    ("llama", 128, 2, {}),
+    ("mistral", 64, 1, {"sliding_window": 40}),
+    ("qwen3", 64, 2, MIXED),
+]
+
+
+@pytest.fixture(params=MODELS, ids=str)
 def model(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
-    """Models of several widths, under one thread and under two."""
-    architecture, hidden, num_threads = request.param
+    """Models of all families and several widths, under one thread and under two."""
+    architecture, hidden, num_threads, settings = request.param
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
-    yield load_tiny(tiny_model(tmp_path, architecture, hidden=hidden))
+    yield load_tiny(tiny_model(tmp_path, architecture, hidden=hidden, **settings))
     torch.set_num_threads(before)
 
 

@@ -62,6 +62,8 @@ class ScriptedEngine:
             return []
         request = self._queue.pop()
         text = self._write(self._tokenizer.decode(request.prompt_token_ids), request.seed, self._weights)
+        for stop in request.params.stop_strings:
+            text = text.split(stop, 1)[0]
         token_ids = (*self._tokenizer.encode(text), self._tokenizer.eos_token_id)
         is_cut = len(token_ids) > request.params.max_tokens
         token_ids = token_ids[: request.params.max_tokens]

@@ -22,14 +22,14 @@ from r1kit.rewards.language import problem_language
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.template import (
+    NEXT_TURN,
     REFLECTION_REQUEST,
-    first_turn,
     format_zero,
     parse_response,
     render_zero,
     render_zero_turn,
 )
-from r1kit.types import Message, Problem, Response, Rollout
+from r1kit.types import Message, Problem, Response
 
 SAMPLES_LOG = "samples.jsonl"
 TEACHER_LOG = "teacher.jsonl"
@@ -113,6 +113,7 @@ def _sample(
         context.work_dir / SAMPLES_LOG,
         max_new_tokens=source.max_new_tokens,
         temperature=source.temperature,
+        stop_strings=(NEXT_TURN,) if examples is not None else (),
     )
 
     def encode(problem: Problem) -> tuple[int, ...]:
@@ -125,16 +126,10 @@ def _sample(
     draws = plan_draws(problems, encode, range(source.samples_per_problem), label=label, seed=context.seed)
     with sampler:
         rollouts = sampler.draw(draws)
-    read = _first_response if examples is not None else lambda rollout: read_rollout(rollout, "zero")
     return [
-        Candidate(draw.name, draw.problem, label, read(rollout))
+        Candidate(draw.name, draw.problem, label, read_rollout(rollout, "zero"))
         for draw, rollout in zip(draws, rollouts, strict=True)
     ]
-
-
-def _first_response(rollout: Rollout) -> Response:
-    """The response to a few-shot prompt: what the model adds as further turns does not count against it."""
-    return parse_response(first_turn(rollout.completion.text), "zero")
 
 
 def _ask_teacher(

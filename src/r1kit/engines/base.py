@@ -16,7 +16,14 @@ from r1kit.types import Completion
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample. `temperature` 0 is greedy; `top_p` 1, `top_k` 0, `min_p` 0 leave all tokens in."""
+    """How to sample. `temperature` 0 is greedy; `top_p` 1, `top_k` 0, `min_p` 0 leave all tokens in.
+
+    A completion stops with a token of `stop_token_ids`, or as soon as its text (the prompt's does not count)
+    has one of `stop_strings` in it. Its tokens then go up to the one that completed the string, which may
+    reach beyond it; its text ends before the string, or behind it with `include_stop_str_in_output`, as in
+    vLLM. Such tokens are the policy's own samples and can be trained on as they are, but there is no stop
+    token among them: what only ever stops by a string does not learn to stop by itself.
+    """
 
     max_tokens: int
     temperature: float = 1.0
@@ -24,6 +31,8 @@ class SamplingParams:
     top_k: int = 0
     min_p: float = 0.0
     stop_token_ids: tuple[int, ...] = ()
+    stop_strings: tuple[str, ...] = ()
+    include_stop_str_in_output: bool = False
 
     @property
     def truncates(self) -> bool:

@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from r1kit.engines.local.masks import attend_within
 from r1kit.engines.local.rotary import Rotary, rotate_
 from r1kit.engines.local.spec import DecoderSpec
 from r1kit.engines.local.weights import DecoderWeights, LayerWeights, Projection
 
-MASKED = -1e30  # not -inf: a prompt may have no keys, and a softmax over nothing has to stay finite
 _TILE_QUERIES = 8  # queries per tile: fewer are slow and round differently, more are wasted when rows finish
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
+Attend = Callable[[int, Tensor], Tensor | None]
+"""From a layer and its queries, keys and values [N, K, rep + 2, D] to what is attended to [N, H * D]."""
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class SuffixSlice:
     num: int
     write_index: Tensor  # [num * K]: where the new key goes in kv[layer, 0].view(-1, D)
     mask: Tensor  # [num * K, 1, L]
+    window_mask: Tensor | None = None  # the same for windowed layers, where it differs
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class PrefixSlice:
     start: int
     num: int
     mask: Tensor  # [num * K, 1, L]
+    window_mask: Tensor | None = None  # [num * K, M, L]: a row's window begins where the row is
 
 
 @dataclass(slots=True)
@@ -96,17 +99,17 @@ class Decoder:
         shape = (spec.num_layers, 2, num_rows, spec.num_kv_heads, length, spec.head_dim)
         kv = torch.empty(shape, dtype=self.weights.dtype, device=self.weights.device)
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
-            keys, values = (t.view(num_rows, length, -1, spec.head_dim).transpose(1, 2) for t in (k, v))
-            kv[layer, 0].copy_(keys)
-            kv[layer, 1].copy_(values)
+        def attend(layer: int, qkv: Tensor) -> Tensor | None:
+            qkv = torch.unflatten(qkv, 0, (num_rows, length))
+            kv[layer].copy_(qkv[..., -2:, :].permute(3, 0, 2, 1, 4))
             if layer == spec.num_layers - 1:
                 return None  # nothing reads what the last layer gives for a prompt
-            queries = q.view(num_rows, length, -1, spec.head_dim).transpose(1, 2)
-            # the queries are scaled already
-            out = F.scaled_dot_product_attention(
-                queries, keys, values, is_causal=True, scale=1.0, enable_gqa=True
-            )
+            queries = qkv[..., :-2, :].flatten(2, 3).transpose(1, 2)
+            keys, values = kv[layer]
+            if spec.window is not None and layer in spec.windowed and length > spec.window:
+                out = attend_within(queries, keys, values, spec.window)
+            else:
+                out = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
             return out.transpose(1, 2).reshape(num_rows * length, -1)
 
         positions = torch.arange(length, device=tokens_RL.device).repeat(num_rows)
@@ -116,8 +119,8 @@ class Decoder:
     def decode(self, batch: DecodeBatch) -> Tensor:
         """Logits [N, vocabulary], float32, after each row's token, whose key is stored; in a buffer."""
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return self._attend_row(batch, layer, q, k, v)
+        def attend(layer: int, qkv: Tensor) -> Tensor:
+            return self._attend_row(batch, layer, qkv)
 
         x = self._layers(batch.tokens, batch.positions, attend)
         assert x is not None
@@ -131,10 +134,9 @@ class Decoder:
         x = self._take("x", (num, spec.hidden_size))
         torch.index_select(self.weights.embed, 0, tokens, out=x)
         cis = self._rotary.at(positions)
-        scaled_cis = cis * self._scale
         for index, layer in enumerate(self.weights.layers):
             h = self._norm(x, layer.attention_norm, "hidden")
-            attended = attend(index, *self._queries_keys_values(h, layer, cis, scaled_cis))
+            attended = attend(index, self._queries_keys_values(h, layer, cis))
             if attended is None:
                 return None
             _add_projection(x, attended, layer.out)
@@ -143,51 +145,44 @@ class Decoder:
             _add_projection(x, _silu_(gate).mul_(up), layer.down)
         return x
 
-    def _queries_keys_values(
-        self, h: Tensor, layer: LayerWeights, cis: Tensor, scaled_cis: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Contiguous [N, H, D], [N, K, D], [N, K, D]: rotated, and the queries scaled by 1 / sqrt(D)."""
-        spec, num = self.spec, h.shape[0]
-        qkv = self._project(h, layer.qkv, "qkv").view(num, -1, spec.head_dim)
-        qk, v = qkv[:, : spec.num_heads + spec.num_kv_heads], qkv[:, spec.num_heads + spec.num_kv_heads :]
+    def _queries_keys_values(self, h: Tensor, layer: LayerWeights, cis: Tensor) -> Tensor:
+        """[N, K, rep + 2, D]: for each key head its queries, the key and the value; all but that rotated."""
+        spec = self.spec
+        qkv = self._project(h, layer.qkv, "qkv").view(h.shape[0], spec.num_kv_heads, -1, spec.head_dim)
+        qk = qkv[:, :, :-1]
         if layer.qk_norm is not None:
-            qk = self._norm(qk, layer.qk_norm, "qk")
-        q, k = qk[:, : spec.num_heads], qk[:, spec.num_heads :]
-        q_out, k_out, v_out = self._take("q", q.shape), self._take("k", k.shape), self._take("v", v.shape)
-        rotate_(q, scaled_cis, out=q_out)
-        rotate_(k, cis, out=k_out)
-        return q_out, k_out, v_out.copy_(v)
+            qk.copy_(self._norm(qk, layer.qk_norm, "qk"))
+        rotate_(qk, cis)
+        return qkv
 
-    def _attend_row(self, batch: DecodeBatch, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        spec, num = self.spec, q.shape[0]
+    def _attend_row(self, batch: DecodeBatch, layer: int, qkv: Tensor) -> Tensor:
+        spec, num = self.spec, qkv.shape[0]
         rep, dim = spec.num_queries_per_kv, spec.head_dim
         pairs = num * spec.num_kv_heads
-        k, v = k.view(-1, dim), v.view(-1, dim)
+        qkv = qkv.view(pairs, rep + 2, dim)
+        q, new_kv = qkv[:, :rep], qkv[:, rep:].transpose(0, 1)
         out = self._take("suffix out", (pairs, rep, dim))
         lse = self._take("suffix lse", (pairs, rep), torch.float32)
         for part in batch.suffixes:
             rows = slice(part.start * spec.num_kv_heads, (part.start + part.num) * spec.num_kv_heads)
-            keys, values = part.kv[layer, 0], part.kv[layer, 1]
-            keys.view(-1, dim).index_copy_(0, part.write_index, k[rows])
-            values.view(-1, dim).index_copy_(0, part.write_index, v[rows])
-            queries = q.view(pairs, rep, dim)[rows]
-            self._softmax_product(
-                queries, keys[: part.num], values[: part.num], part.mask, out[rows], lse[rows]
-            )
+            part.kv[layer].view(2, -1, dim).index_copy_(1, part.write_index, new_kv[:, rows])
+            keys, values = part.kv[layer]
+            mask = self._mask_of(part, layer)
+            self._softmax_product(q[rows], keys[: part.num], values[: part.num], mask, out[rows], lse[rows])
 
-        shared_out, shared_lse = self._attend_prefixes(batch, layer, q)
+        shared_out, shared_lse = self._attend_prefixes(batch, layer, qkv.view(pairs, -1)[:, : rep * dim])
         # the share of the prompt's keys in the whole softmax; an empty prompt's is exactly 0
         share = torch.sub(lse, shared_lse).exp_().add_(1).reciprocal_().unsqueeze(-1)
         shared_out.mul_(share)
         return out.mul_(1 - share).add_(shared_out).view(num, spec.num_heads * dim)
 
     def _attend_prefixes(self, batch: DecodeBatch, layer: int, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Each row's attention to its prompt alone: outputs [N * K, rep, D] and log-sum-exps [N * K, rep]."""
+        """The attention of q [N * K, rep * D] to prompts: [N * K, rep, D] and log-sum-exps [N * K, rep]."""
         spec, rep, dim = self.spec, self.spec.num_queries_per_kv, self.spec.head_dim
         heads, tile_rows = spec.num_kv_heads, self.tile_rows
         places = (batch.num_tiles + 1) * heads * tile_rows  # the last tile takes the rows of padding
         queries = self._take("tile q", (places, rep * dim))
-        queries.index_copy_(0, batch.places, q.view(-1, rep * dim))
+        queries.index_copy_(0, batch.places, q)
         out = self._take("tile out", (places, rep * dim))
         lse = self._take("tile lse", (places, rep), torch.float32)
         shape = (-1, tile_rows * rep, dim)
@@ -197,7 +192,7 @@ class Decoder:
                 queries.view(shape)[tiles],
                 part.kv[layer, 0, : part.num],
                 part.kv[layer, 1, : part.num],
-                part.mask,
+                self._mask_of(part, layer),
                 out.view(shape)[tiles],
                 lse.view(-1, tile_rows * rep)[tiles],
             )
@@ -208,6 +203,11 @@ class Decoder:
         torch.index_select(lse, 0, batch.places, out=picked_lse)
         return picked.view(rows, rep, dim), picked_lse
 
+    def _mask_of(self, part: SuffixSlice | PrefixSlice, layer: int) -> Tensor:
+        if part.window_mask is None or layer not in self.spec.windowed:
+            return part.mask
+        return part.window_mask
+
     def _softmax_product(
         self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, out: Tensor, lse: Tensor
     ) -> None:
@@ -217,7 +217,7 @@ class Decoder:
         shape = (q.shape[0], q.shape[1], length)
         scores = self._take("scores", shape)
         probs = self._take("probs", shape, torch.float32)
-        torch.baddbmm(mask.expand(shape), q, keys.transpose(1, 2), out=scores)
+        torch.baddbmm(mask.expand(shape), q, keys.transpose(1, 2), alpha=self._scale, out=scores)
         torch.softmax(scores, dim=-1, dtype=torch.float32, out=probs)
         # the largest probability is exp(largest score - log-sum-exp)
         torch.sub(scores.amax(-1), probs.amax(-1).log_(), out=lse)

@@ -21,6 +21,7 @@ from r1kit.engines.local.rotary import Rotary
 from r1kit.engines.local.rows import Row, Rows
 from r1kit.engines.local.sampling import sample_tokens
 from r1kit.engines.local.spec import read_spec, why_unsupported
+from r1kit.engines.local.stops import StopFinder
 from r1kit.engines.local.text import TextStream, decode_completion
 from r1kit.engines.local.weights import DecoderWeights
 from r1kit.errors import ModelError
@@ -56,7 +57,7 @@ class LocalEngine:
             model.model.rotary_emb, max_positions=self._spec.max_positions, device=self._weights.device
         )
         self._decoder = Decoder(self._spec, self._weights, self._rotary)
-        self._rows = Rows(self._decoder)
+        self._rows = Rows(self._decoder, StopFinder(tokenizer))
         self._queue: dict[tuple[int, ...], deque[SampleRequest]] = {}  # by prompt: its rows go together
         self._num_queued = 0
         self._done: list[SampleResult] = []
@@ -85,11 +86,11 @@ class LocalEngine:
         self._check(request)
         (row,) = self._admit([request])
         self._streamed.add(row)
-        text, shown = TextStream(self._tokenizer), 0
+        text, shown = TextStream(self._tokenizer, params), 0
         try:
             while not row.finished:
                 self._step()
-                stop = len(row.token_ids) - int(row.stopped)
+                stop = len(row.token_ids) - int(row.stop == "token")
                 for token_id in row.token_ids[shown:stop]:
                     yield text.push(token_id)
                 shown = stop
@@ -170,8 +171,8 @@ class LocalEngine:
         completion = Completion(
             token_ids=tuple(row.token_ids),
             sampler_logprobs=tuple(row.logprobs),
-            text=decode_completion(self._tokenizer, row.token_ids, stopped=row.stopped),
-            finish_reason="stop" if row.stopped else "length",
+            text=decode_completion(self._tokenizer, row.token_ids, row.stop, row.request.params),
+            finish_reason="length" if row.stop is None else "stop",
             weights_version=self._version,
         )
         return SampleResult(row.request.key, completion)

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from r1kit.engines.base import SampleRequest, SampleResult, SamplingParams
 from r1kit.engines.local.requests import check_request
 from r1kit.engines.local.sampling import RowParams, Uniforms, sample_tokens
+from r1kit.engines.local.stops import Stop, StopFinder
 from r1kit.engines.local.text import TextStream, decode_completion
 from r1kit.errors import ModelError
 from r1kit.types import Completion
@@ -31,11 +32,11 @@ class _Row:
     uniforms: Uniforms
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    stopped: bool = False
+    stop: Stop | None = None
 
     @property
     def finished(self) -> bool:
-        return self.stopped or len(self.token_ids) == self.request.params.max_tokens
+        return self.stop is not None or len(self.token_ids) == self.request.params.max_tokens
 
 
 class FallbackEngine:
@@ -58,6 +59,7 @@ class FallbackEngine:
         self._model = copy.deepcopy(model).to(device=device or model.device, dtype=dtype or model.dtype)
         self._model.requires_grad_(False).eval()
         self._tokenizer = tokenizer
+        self._stop_finder = StopFinder(tokenizer)
         self._max_rows = max_rows
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self._queue: deque[SampleRequest] = deque()
@@ -86,9 +88,9 @@ class FallbackEngine:
         request = SampleRequest(-1, prompt_token_ids, params, seed)
         limit = getattr(self._model.config, "max_position_embeddings", None)
         check_request(request, vocab_size=self._model.config.vocab_size, max_positions=limit)
-        row, text = _Row(request, Uniforms(seed)), TextStream(self._tokenizer)
+        row, text = _Row(request, Uniforms(seed)), TextStream(self._tokenizer, params)
         for _ in self._steps([row]):
-            if not row.stopped:
+            if row.stop != "token":
                 yield text.push(row.token_ids[-1])
         yield text.finish()
 
@@ -134,7 +136,7 @@ class FallbackEngine:
             chosen, logprobs = sample_tokens(logits, params, uniforms)
             if bool(logprobs.isnan().any()):
                 raise ModelError(f"the model's logits are not finite (weights version {self._version})")
-            _give_tokens(rows, chosen.tolist(), logprobs.tolist())
+            self._give_tokens(rows, chosen.tolist(), logprobs.tolist())
             yield
             going = [index for index, row in enumerate(rows) if not row.finished]
             if not going:
@@ -165,21 +167,20 @@ class FallbackEngine:
         )
         return output.logits[:, -1].float().clone(), output.past_key_values
 
+    def _give_tokens(self, rows: Sequence[_Row], token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
+        for row, token_id, logprob in zip(rows, token_ids, logprobs, strict=True):
+            if row.finished:  # it could not leave the batch; what is drawn for it is of no use
+                continue
+            row.token_ids.append(token_id)
+            row.logprobs.append(logprob)
+            row.stop = self._stop_finder.find(row.token_ids, row.request.params)
+
     def _result(self, row: _Row) -> SampleResult:
         completion = Completion(
             token_ids=tuple(row.token_ids),
             sampler_logprobs=tuple(row.logprobs),
-            text=decode_completion(self._tokenizer, row.token_ids, stopped=row.stopped),
-            finish_reason="stop" if row.stopped else "length",
+            text=decode_completion(self._tokenizer, row.token_ids, row.stop, row.request.params),
+            finish_reason="length" if row.stop is None else "stop",
             weights_version=self._version,
         )
         return SampleResult(row.request.key, completion)
-
-
-def _give_tokens(rows: Sequence[_Row], token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
-    for row, token_id, logprob in zip(rows, token_ids, logprobs, strict=True):
-        if row.finished:  # it could not leave the batch; what is drawn for it is of no use
-            continue
-        row.token_ids.append(token_id)
-        row.logprobs.append(logprob)
-        row.stopped = token_id in row.request.params.stop_token_ids

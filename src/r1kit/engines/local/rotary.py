@@ -31,24 +31,24 @@ class Rotary:
         self._table = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())
 
     def at(self, positions: Tensor) -> Tensor:
-        """[N, 1, D / 2], complex64, for positions [N] below what was reserved."""
-        return self._table.index_select(0, positions).unsqueeze(1)
+        """[N, 1, 1, D / 2], complex64, for positions [N] below what was reserved."""
+        return self._table.index_select(0, positions)[:, None, None]
 
 
-def rotate_(x: Tensor, cis: Tensor, *, out: Tensor) -> None:
-    """Write x [N, heads, D], whose pairs lie side by side, rotated by cis [N, 1, D / 2], into `out`.
+def rotate_(x: Tensor, cis: Tensor) -> None:
+    """Rotate x [N, K, heads, D], whose pairs lie side by side, by cis [N, 1, 1, D / 2], in place.
 
     As `silu` in the decoder: the complex product's vector and scalar code round differently, which from
     three threads on shows at the seams; so there it is taken apart.
     """
-    shape = (*x.shape[:-1], -1, 2)
-    pairs = x.view(shape)
+    pairs = torch.unflatten(x, -1, (-1, 2))
     if x.dtype != torch.float32:
         rotated = torch.view_as_complex(pairs.float().contiguous()) * cis
-        out.copy_(torch.view_as_real(rotated).flatten(-2))
+        pairs.copy_(torch.view_as_real(rotated))
     elif x.device.type != "cpu" or torch.get_num_threads() <= 2:
-        torch.mul(torch.view_as_complex(pairs), cis, out=torch.view_as_complex(out.view(shape)))
+        torch.view_as_complex(pairs).mul_(cis)
     else:
-        real, imag, into = pairs[..., 0], pairs[..., 1], out.view(shape)
-        torch.sub(real * cis.real, imag * cis.imag, out=into[..., 0])
-        torch.add(real * cis.imag, imag * cis.real, out=into[..., 1])
+        real, imag = pairs.unbind(-1)
+        rotated_imag = real * cis.imag + imag * cis.real
+        torch.sub(real * cis.real, imag * cis.imag, out=real)
+        imag.copy_(rotated_imag)

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from r1kit.engines.base import SampleRequest
 from r1kit.engines.local.arena import Arena, padded_count, padded_length
-from r1kit.engines.local.decoder import MASKED, DecodeBatch, Decoder, PrefixSlice, SuffixSlice
+from r1kit.engines.local.decoder import DecodeBatch, Decoder, PrefixSlice, SuffixSlice
+from r1kit.engines.local.masks import mask_before, mask_between
 from r1kit.engines.local.sampling import RowParams, Uniforms
+from r1kit.engines.local.stops import Stop, StopFinder
 
 # Matrix products round a row differently in batches of up to 11 rows (MKL, two threads); at multiples of 16
 # no difference was found for 1 to 4 threads and for widths from 32 to 5,000.
@@ -39,11 +41,10 @@ class Row:
 
     request: SampleRequest
     uniforms: Uniforms
-    stops: frozenset[int]
     prefix: Prefix
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    stopped: bool = False
+    stop: Stop | None = None
     finished: bool = False
 
 
@@ -68,14 +69,15 @@ class _SuffixView:
 class Rows:
     """Rows in flight. `admit` some, then in turn: `next_input`, decode and sample, `advance`."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder, self._spec = decoder, decoder.spec
+    def __init__(self, decoder: Decoder, stop_finder: StopFinder) -> None:
+        self._decoder, self._spec, self._stop_finder = decoder, decoder.spec, stop_finder
         self._device, self._dtype = decoder.weights.device, decoder.weights.dtype
         self._suffix_arenas: dict[int, Arena[Row]] = {}
         self._prefix_arenas: dict[int, Arena[Prefix]] = {}
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._views: list[_SuffixView] | None = None
         self._input: StepInput | None = None
+        self._last_position = 0  # of any row in the next batch
         self.num_rows = 0
 
     def admit(self, requests: Sequence[SampleRequest]) -> list[Row]:
@@ -87,8 +89,7 @@ class Rows:
             if prefix is None:
                 prefix = self._prefixes[token_ids] = new[token_ids] = Prefix(token_ids)
             prefix.num_rows += 1
-            stops = frozenset(request.params.stop_token_ids)
-            rows.append(Row(request, Uniforms(request.seed), stops, prefix))
+            rows.append(Row(request, Uniforms(request.seed), prefix))
         self._prefill(new)
         arena = self._suffix_arena(padded_length(1))
         uniforms = [row.uniforms.take(arena.length) for row in rows]
@@ -105,7 +106,9 @@ class Rows:
             rows = slice(view.part.start, view.part.start + view.part.num)
             extra = view.arena.extra[: view.part.num]
             self._input.uniforms[rows] = extra.gather(1, view.columns[:, None]).squeeze(1)
-            view.part.mask = self._mask(view.columns, view.arena.length, inclusive=True)
+            view.part.mask = self._suffix_mask(view, None)
+        if self._spec.window is not None and self._last_position >= self._spec.window:
+            self._mask_windows(self._input.batch, self._views, self._spec.window)
         return self._input
 
     def advance(self, tokens: Tensor, token_ids: Sequence[int], logprobs: Sequence[float]) -> list[Row]:
@@ -156,12 +159,12 @@ class Rows:
         ended, grown = [], []
         start, length = view.part.start, view.arena.length
         for slot, row in enumerate(view.arena.owners):
-            token_id = token_ids[start + slot]
-            row.token_ids.append(token_id)
+            row.token_ids.append(token_ids[start + slot])
             row.logprobs.append(logprobs[start + slot])
             num = len(row.token_ids)
-            if token_id in row.stops or num == row.request.params.max_tokens:
-                row.stopped, row.finished = token_id in row.stops, True
+            row.stop = self._stop_finder.find(row.token_ids, row.request.params)
+            if row.stop is not None or num == row.request.params.max_tokens:
+                row.finished = True
                 ended.append(slot)
             elif num == length:
                 grown.append(slot)
@@ -173,6 +176,7 @@ class Rows:
         assert self._input is not None
         self._input.batch.tokens = tokens
         self._input.batch.positions += 1
+        self._last_position += 1
         for view in self._views:
             view.columns += 1
             view.part.write_index += 1
@@ -190,7 +194,7 @@ class Rows:
         lengths = torch.tensor([len(prefix.token_ids) for prefix in prefixes], device=self._device)
         padded = [(*prefix.token_ids, *([0] * (length - len(prefix.token_ids)))) for prefix in prefixes]
         kv = self._decoder.prefill(torch.tensor(padded, device=self._device))
-        mask = self._mask(lengths, length, inclusive=False, per_head=False)
+        mask = mask_between(None, lengths, length, self._dtype)
         tiles = [index for index, prefix in enumerate(prefixes) for _ in range(self._num_tiles(prefix))]
         index = torch.tensor(tiles, device=self._device)
         arena = self._prefix_arenas.get(length)
@@ -238,6 +242,7 @@ class Rows:
         last_tokens = [0 if row is None else _last_token(row) for row in order]
         views = [self._suffix_view(arena, start, columns) for arena, start in slices]
         positions = starts + columns
+        self._last_position = int(positions.max())
         batch = DecodeBatch(
             tokens=self._indices(last_tokens),
             positions=positions,
@@ -312,14 +317,22 @@ class Rows:
         write_index = pairs + own.repeat_interleave(heads)
         return _SuffixView(arena, SuffixSlice(arena.kv, start, num, write_index, torch.empty(0)), own)
 
-    def _mask(self, counts: Tensor, length: int, *, inclusive: bool, per_head: bool = True) -> Tensor:
-        """0 at the first `counts` positions (and the next one, if inclusive), MASKED after them."""
-        if per_head:
-            counts = counts.repeat_interleave(self._spec.num_kv_heads)
-        positions = torch.arange(length, device=self._device)
-        visible = positions <= counts[:, None] if inclusive else positions < counts[:, None]
-        mask = torch.where(visible, 0.0, MASKED).to(self._dtype)
-        return mask.unsqueeze(1) if per_head else mask
+    def _suffix_mask(self, view: _SuffixView, window: int | None) -> Tensor:
+        ends = (view.columns + 1).repeat_interleave(self._spec.num_kv_heads)
+        starts = None if window is None else ends - window
+        return mask_between(starts, ends, view.arena.length, self._dtype).unsqueeze(1)
+
+    def _mask_windows(self, batch: DecodeBatch, views: Sequence[_SuffixView], window: int) -> None:
+        """The masks of windowed layers; while every row is within its window, those of all layers serve."""
+        for view in views:
+            view.part.window_mask = self._suffix_mask(view, window)
+        heads, tile_rows = self._spec.num_kv_heads, self._decoder.tile_rows
+        starts = batch.positions.new_zeros((batch.num_tiles + 1) * heads * tile_rows)
+        starts.index_copy_(0, batch.places, (batch.positions + 1 - window).repeat_interleave(heads))
+        starts = starts.view(-1, tile_rows).repeat_interleave(self._spec.num_queries_per_kv, dim=1)
+        for part in batch.prefixes:
+            tiles = slice(part.start * heads, (part.start + part.num) * heads)
+            part.window_mask = mask_before(part.mask, starts[tiles])
 
     def _release_memory(self) -> None:
         arenas: list[Arena[Row] | Arena[Prefix]] = [

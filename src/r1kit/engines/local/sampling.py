@@ -29,6 +29,7 @@ def check_params(params: SamplingParams) -> None:
         (0 < params.top_p <= 1, "top_p", params.top_p, "in (0, 1]"),
         (params.top_k >= 0, "top_k", params.top_k, "0 (off) or more"),
         (0 <= params.min_p <= 1, "min_p", params.min_p, "in [0, 1]"),
+        (all(params.stop_strings), "stop_strings", params.stop_strings, "strings that are not empty"),
     )
     for fine, name, value, wanted in checks:
         if not fine:

@@ -1,9 +1,10 @@
 """What the local decoder needs to know of a model, and whether it can compute that model exactly.
 
-Covered: Llama, Mistral, Qwen2 and Qwen3 causal language models with full attention, grouped or not, with or
-without biases, tied or untied heads, and rotary embeddings that do not depend on the length at hand.
-Not covered (another engine has to sample them): sliding windows, quantised weights, length-dependent rotary
-embeddings, every other architecture.
+Covered: Llama, Mistral, Qwen2 and Qwen3 causal language models, with attention to everything before or
+within a sliding window (in all layers or in some), grouped or not, with or without biases, tied or untied
+heads, and rotary embeddings that do not depend on the length at hand.
+Not covered (another engine has to sample them): quantised weights, length-dependent rotary embeddings, every
+other architecture. Keys that a window has passed are masked, and keep their memory.
 """
 
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from transformers import PreTrainedModel
 _ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 # Their frequencies are fixed when the model is made; "dynamic" and "longrope" change them with the length.
 _FIXED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+_SLIDING = "sliding_attention"
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderSpec:
-    """The shape of a decoder. `biased` names its projections that add a bias ("q_proj", "gate_proj", ...)."""
+    """The shape of a decoder. `biased` names its projections that add a bias ("q_proj", "gate_proj", ...).
+
+    In the layers `windowed` a token attends to the last `window` tokens, itself among them.
+    """
 
     num_layers: int
     hidden_size: int
@@ -32,6 +37,8 @@ class DecoderSpec:
     qk_norm: bool
     tied: bool
     biased: frozenset[str]
+    window: int | None
+    windowed: frozenset[int]
 
     @property
     def num_queries_per_kv(self) -> int:
@@ -47,11 +54,10 @@ def why_unsupported(model: PreTrainedModel) -> str | None:
     if config.hidden_act != "silu":
         return f"its activation is {config.hidden_act!r}, not 'silu'"
     layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if layer_types != {"full_attention"}:
+    if not layer_types <= {"full_attention", _SLIDING}:
         return f"it has layers of the types {sorted(layer_types)}"
-    window = getattr(config, "sliding_window", None)
-    if window is not None and window < config.max_position_embeddings:
-        return f"it attends within a sliding window of {window} tokens"
+    if _SLIDING in layer_types and config.sliding_window is None:
+        return f"it has layers of the type {_SLIDING!r} and no `sliding_window`"
     rope_type = model.model.rotary_emb.rope_type
     if rope_type not in _FIXED_ROPE_TYPES:
         return f"its rotary embedding is of the type {rope_type!r}"
@@ -67,6 +73,7 @@ def read_spec(model: PreTrainedModel) -> DecoderSpec:
     """The spec of a model for which `why_unsupported` gives None."""
     config = model.config
     projections = (name.split(".")[-2:] for name, _ in model.named_parameters())
+    windowed = _windowed_layers(model)
     return DecoderSpec(
         num_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,
@@ -80,7 +87,20 @@ def read_spec(model: PreTrainedModel) -> DecoderSpec:
         qk_norm=hasattr(model.model.layers[0].self_attn, "q_norm"),
         tied=bool(config.tie_word_embeddings),
         biased=frozenset(parent for parent, leaf in projections if leaf == "bias"),
+        window=config.sliding_window if windowed else None,
+        windowed=windowed,
     )
+
+
+def _windowed_layers(model: PreTrainedModel) -> frozenset[int]:
+    """The layers whose window is shorter than the model's context. Mistral has one for all, Qwen by layer."""
+    name, config = type(model).__name__, model.config
+    window = None if name == "LlamaForCausalLM" else config.sliding_window
+    if window is None or window >= config.max_position_embeddings:
+        return frozenset()
+    if name == "MistralForCausalLM":
+        return frozenset(range(config.num_hidden_layers))
+    return frozenset(index for index, kind in enumerate(config.layer_types) if kind == _SLIDING)
 
 
 def _head_dim(model: PreTrainedModel) -> int:

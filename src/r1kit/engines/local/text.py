@@ -4,43 +4,66 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-_INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not (yet) a character
+from r1kit.engines.base import SamplingParams
+from r1kit.engines.local.stops import (
+    INCOMPLETE,
+    Stop,
+    cut_at_stop,
+    decode,
+    num_undecided,
+    stop_bounds,
+)
 
 
-def decode_completion(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], *, stopped: bool) -> str:
-    """The completion's text: added tokens kept, without the stop token."""
-    shown = token_ids[:-1] if stopped else token_ids
-    return str(tokenizer.decode(list(shown), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+def decode_completion(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], stop: Stop | None, params: SamplingParams
+) -> str:
+    """The completion's text: added tokens kept, without the stop token, cut at the stop string."""
+    text = decode(tokenizer, token_ids[:-1] if stop == "token" else token_ids)
+    return cut_at_stop(text, params) if stop == "string" else text
 
 
 class TextStream:
     """Turns tokens into pieces of text that, joined, are the text of all of them.
 
-    A character whose bytes are spread over several tokens comes out when it is complete.
+    A character whose bytes are spread over several tokens comes out when it is complete; what may be the
+    beginning of a stop string when it has turned out not to be one. Nothing comes out after a stop string.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, params: SamplingParams) -> None:
+        self._tokenizer, self._params = tokenizer, params
         self._token_ids: list[int] = []
-        self._context, self._shown = 0, 0  # tokens decoded for context only; tokens whose text is out
+        self._context, self._decoded = 0, 0  # tokens decoded for context only; tokens whose text is known
+        self._held = ""  # text that is known and not out yet
+        self._ended = False
 
     def push(self, token_id: int) -> str:
-        """The text that this token completes; "" where it ends inside of a character."""
+        """The text that this token brings out; "" where it ends inside of a character."""
         self._token_ids.append(token_id)
-        return self._next(final=False)
+        return self._release(self._next(final=False), final=False)
 
     def finish(self) -> str:
         """What is left: an unfinished character, shown as the decoder shows it."""
-        return self._next(final=True)
+        return self._release(self._next(final=True), final=True)
+
+    def _release(self, text: str, *, final: bool) -> str:
+        """What of the text held back, followed by `text`, can be shown."""
+        if self._ended:
+            return ""
+        self._held += text
+        strings = self._params.stop_strings
+        if stop_bounds(self._held, strings) is not None:
+            self._ended = True
+            return cut_at_stop(self._held, self._params)
+        num_shown = len(self._held) - (0 if final else num_undecided(self._held, strings))
+        shown, self._held = self._held[:num_shown], self._held[num_shown:]
+        return shown
 
     def _next(self, *, final: bool) -> str:
-        before = self._decode(self._token_ids[self._context : self._shown])
-        whole = self._decode(self._token_ids[self._context :])
-        if whole.endswith(_INCOMPLETE) and not final:
+        before = decode(self._tokenizer, self._token_ids[self._context : self._decoded])
+        whole = decode(self._tokenizer, self._token_ids[self._context :])
+        if whole.endswith(INCOMPLETE) and not final:
             return ""
-        # The last tokens shown stay as context: how some decoders space a token depends on the one before.
-        self._context, self._shown = self._shown, len(self._token_ids)
+        # The last tokens known stay as context: how some decoders space a token depends on the one before.
+        self._context, self._decoded = self._decoded, len(self._token_ids)
         return whole[len(before) :]
-
-    def _decode(self, token_ids: Sequence[int]) -> str:
-        return decode_completion(self._tokenizer, token_ids, stopped=False)

@@ -1,8 +1,9 @@
 """The decoder's own copy of a model's weights, in the layout its matrix products want.
 
-Queries, keys and values are one matrix. The rows of each query and key head are reordered so that the two
-halves which a rotation mixes lie side by side (a rotation is then one complex product); attention scores
-are sums over the head and don't notice.
+Queries, keys and values are one matrix: for each key head its query heads, the key head and the value head,
+so that all that is rotated lies together, and is never copied out. The rows of each query and key head are
+reordered so that the two halves which a rotation mixes lie side by side (a rotation is then one complex
+product); attention scores are sums over the head and don't notice.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ class Projection:
 
 @dataclass(slots=True)
 class LayerWeights:
-    """One decoder layer. `qk_norm` [query and key heads, head dim] is None where there is none."""
+    """One decoder layer. `qk_norm` [K, rep + 1, head dim] is None where there is none."""
 
     attention_norm: Tensor
     qkv: Projection
@@ -96,29 +97,26 @@ class DecoderWeights:
 
     def _qkv(self, prefix: str) -> Projection:
         spec = self.spec
-        heads = {"q_proj": spec.num_heads, "k_proj": spec.num_kv_heads, "v_proj": spec.num_kv_heads}
-        width = sum(heads.values()) * spec.head_dim
+        rep = spec.num_queries_per_kv
+        parts = {"q_proj": slice(0, rep), "k_proj": slice(rep, rep + 1), "v_proj": slice(rep + 1, rep + 2)}
+        width = spec.num_kv_heads * (rep + 2) * spec.head_dim
         weight = self._empty(width, spec.hidden_size)
-        bias = self._empty(width) if spec.biased & heads.keys() else None
-        start = 0
-        for name, num_heads in heads.items():
-            rows = slice(start, start + num_heads * spec.head_dim)
+        bias = self._empty(width) if spec.biased & parts.keys() else None
+        for name, heads in parts.items():
             rotated = name != "v_proj"
-            self._put(f"{prefix}{name}.weight", weight[rows], num_heads=num_heads, rotated=rotated)
+            self._put(f"{prefix}{name}.weight", weight, heads, rotated=rotated)
             if bias is not None and name in spec.biased:
-                self._put(f"{prefix}{name}.bias", bias[rows], num_heads=num_heads, rotated=rotated)
-            start = rows.stop
+                self._put(f"{prefix}{name}.bias", bias, heads, rotated=rotated)
         return Projection(weight, bias)
 
     def _qk_norm(self, prefix: str) -> Tensor:
-        """The norm of queries, once for each of their heads, and then that of keys."""
+        """For each key head the norm of queries, once for each of its queries, and then that of keys."""
         spec = self.spec
-        weight = self._empty(spec.num_heads + spec.num_kv_heads, spec.head_dim)
-        halves = weight.view(-1, spec.head_dim // 2, 2).transpose(1, 2)
-        queries, keys = halves[: spec.num_heads], halves[spec.num_heads :]
-        shape = (1, 2, spec.head_dim // 2)
-        self._targets[f"{prefix}q_norm.weight"] = _Target((spec.head_dim,), queries, shape)
-        self._targets[f"{prefix}k_norm.weight"] = _Target((spec.head_dim,), keys, shape)
+        weight = self._empty(spec.num_kv_heads, spec.num_queries_per_kv + 1, spec.head_dim)
+        halves = torch.unflatten(weight, 2, (-1, 2)).transpose(2, 3)
+        shape = (1, 1, 2, spec.head_dim // 2)
+        self._targets[f"{prefix}q_norm.weight"] = _Target((spec.head_dim,), halves[:, :-1], shape)
+        self._targets[f"{prefix}k_norm.weight"] = _Target((spec.head_dim,), halves[:, -1:], shape)
         return weight
 
     def _projection(self, name: str, num_out: int, num_in: int) -> Projection:
@@ -131,11 +129,13 @@ class DecoderWeights:
         self._targets[name] = _Target(tuple(shape), tensor, tuple(shape))
         return tensor
 
-    def _put(self, name: str, tensor: Tensor, *, num_heads: int, rotated: bool) -> None:
-        view = tensor
-        if rotated:  # [heads, D/2, 2, ...] here is [heads, 2, D/2, ...] there
-            view = tensor.view(num_heads, self.spec.head_dim // 2, 2, *tensor.shape[1:]).transpose(1, 2)
-        self._targets[name] = _Target(tuple(tensor.shape), view, tuple(view.shape))
+    def _put(self, name: str, tensor: Tensor, heads: slice, *, rotated: bool) -> None:
+        """Where in each key head's group of `tensor` the heads of a named tensor go."""
+        view = torch.unflatten(tensor, 0, (self.spec.num_kv_heads, -1, self.spec.head_dim))[:, heads]
+        shape = (view.shape[:3].numel(), *tensor.shape[1:])
+        if rotated:  # [K, heads, D/2, 2, ...] here is [K, heads, 2, D/2, ...] there
+            view = torch.unflatten(view, 2, (-1, 2)).transpose(2, 3)
+        self._targets[name] = _Target(shape, view, tuple(view.shape))
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
