@@ -152,7 +152,7 @@ def test_another_language_hidden_in_code_or_formulas_is_seen() -> None:
 
 
 def test_of_unclosed_nested_and_unequal_fences_the_last_whole_block_is_the_program() -> None:
-    assert program_in("```\nbad\n") == "```\nbad\n"  # all of it, which is no program
+    assert program_in("```\nbad\n") == "```\nbad"  # all of it, which is no program
     assert program_in("```\nbad\n", needs_fence=True) is None
     assert program_in("````md\n```python\nx = 1\n```\n") == "x = 1\n"  # the outer one is never closed
     assert program_in("```python\nx = 1\n```\n```cpp\nint x;\n```\n~~~\ny = 2\n~~~") == "y = 2\n"
