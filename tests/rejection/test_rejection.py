@@ -277,6 +277,20 @@ def test_general_data_passes_a_quality_filter_with_reasoning_only_where_wanted(
     assert context.progress.notes[-1].splitlines()[0].split() == ["domain", "samples", "mean", "tokens"]
 
 
+@pytest.mark.parametrize(("by_domain", "num_kept"), [({}, 2), ({"chat": 2}, 3), ({"writing": 2}, 2)])
+def test_a_domain_with_few_prompts_may_keep_more_of_each(
+    base, tmp_path, monkeypatch, by_domain, num_kept
+) -> None:
+    # good enough are two greetings (3 and 5 points) and one explanation
+    Script(monkeypatch, write_both)
+    with chat_server(quality_judge) as server:
+        quality = {"judge": {"base_url": server.url, "model": "judge"}, "threshold": 0.2}
+        part = {"problems": ["chat"], "quality": quality, "keep_by_domain": by_domain}
+        context = stage_context(tmp_path, base, {"set": [SUM], "chat": PROMPTS})
+        summary = run_rejection(context, config(general=part))
+    assert summary["general_records"] == num_kept
+
+
 @pytest.mark.parametrize(("min_share", "num_kept"), [(0.6, 1), (0.95, 0)])
 def test_a_general_reasoning_may_name_what_it_translates(
     base, tmp_path, monkeypatch, min_share, num_kept

@@ -43,6 +43,7 @@ class GeneralConfig(Config):
     # thinks about a translation names the words of both languages.
     min_language_share: float = Field(0.6, ge=0, le=1)
     keep_per_problem: int = Field(1, gt=0)
+    keep_by_domain: dict[str, int] = Field(default_factory=dict)  # instead, in domains that have few prompts
     max_records: int | None = Field(None, gt=0)  # None: all that are good enough
 
     @model_validator(mode="after")

@@ -252,8 +252,9 @@ def _choose_best(
     best: list[tuple[int, General]] = []
     for ranked in by_problem.values():
         ranked.sort(key=lambda entry: entry[:2])
-        best.extend((i, candidate) for _, i, candidate in ranked[: general.keep_per_problem])
-        for _, _, candidate in ranked[general.keep_per_problem :]:
+        keep = general.keep_by_domain.get(ranked[0][2].problem.domain, general.keep_per_problem)
+        best.extend((i, candidate) for _, i, candidate in ranked[:keep])
+        for _, _, candidate in ranked[keep:]:
             counts.add(candidate.source, "surplus")
     return [candidate for _, candidate in sorted(best, key=lambda entry: entry[0])]
 

@@ -263,3 +263,7 @@ def sandbox_refusal(language: Language = "python") -> str | None:
 def shared_sandbox() -> SandboxPool:
     """The pool of this process."""
     return SandboxPool()
+
+
+# a forked process has none of the workers' threads, and no cages of its own
+os.register_at_fork(after_in_child=shared_sandbox.cache_clear)

@@ -18,6 +18,9 @@ from r1kit.types import Problem
 Flaw = Literal["wrong_fact", "wrong_language", "rambling", "unhelpful", "refuses", "complies", "no_content"]
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 CLOSER_FRAC = 0.15
+# How many answer each prompt: of the look-alikes there are few, and a model that has seen four harmful wishes
+# for each of them refuses them too (measured: 0.15 of the held-out ones, against 0.05 that are to be had).
+WRITERS = {"lookalike": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,22 @@ class Demonstration:
 
 
 def demonstrations(split: str, num: int, *, seed: int, flaw_frac: float = 0.25) -> list[Demonstration]:
-    """Answers to `num` prompts of a split; a share of `flaw_frac` has a flaw that fits the prompt."""
+    """Answers to `num` prompts of a split, `WRITERS` to each; a share of `flaw_frac` has a flaw that fits."""
     result = []
     for index, problem in enumerate(make_general(split, num, seed=seed)):
-        rng = random.Random(derive_seed(seed, "demonstration", split, index))
-        flaw = rng.choice(fitting_flaws(problem)) if rng.random() < flaw_frac else None
-        reasoning, response = flawed_response(problem, rng, flaw) if flaw else good_response(problem, rng)
-        while flaw == "wrong_language" and response.lower().startswith(problem.metadata.get("target", "\n")):
-            reasoning, response = flawed_response(problem, rng, flaw)  # a bare translation is in no language
-        result.append(Demonstration(problem, reasoning, response, flaw))
+        for writer in range(WRITERS.get(problem.domain, 1)):
+            draw = (index, writer) if writer else (index,)
+            rng = random.Random(derive_seed(seed, "demonstration", split, *draw))
+            result.append(_demonstration(problem, rng, flaw_frac))
     return result
+
+
+def _demonstration(problem: Problem, rng: random.Random, flaw_frac: float) -> Demonstration:
+    flaw = rng.choice(fitting_flaws(problem)) if rng.random() < flaw_frac else None
+    reasoning, response = flawed_response(problem, rng, flaw) if flaw else good_response(problem, rng)
+    while flaw == "wrong_language" and response.lower().startswith(problem.metadata.get("target", "\n")):
+        reasoning, response = flawed_response(problem, rng, flaw)  # a bare translation is in no language
+    return Demonstration(problem, reasoning, response, flaw)
 
 
 def fitting_flaws(problem: Problem) -> list[Flaw]:
