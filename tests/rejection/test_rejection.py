@@ -413,7 +413,9 @@ def test_tinyworlds_demonstrations_are_filtered_by_the_quality_model(base, tmp_p
     }
     run_rejection(stage_context(tmp_path, base, {"set": [SUM]}), config(general=part))
     found = counts(tmp_path)["general"]["stage: demonstrations"]
-    assert (found["sampled"], found["kept"]) == (40, 10)
+    assert found["kept"] == 10
+    assert found["sampled"] > 40  # look-alikes have four writers each
+    assert (found["sampled"] - 40) % 3 == 0
     assert found["low_quality"] > 0
     for record in rows(tmp_path)[1:]:
         assert record["response"].startswith("<think>") == (
