@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -71,6 +72,12 @@ def test_a_version_that_is_there_is_not_loaded_again(tiny):
     assert load_policy(engine, made, 0, PROBE) == {}
     assert load_policy(engine, made, 1, None) == {}  # loaded, and not checked
     assert engine.weights_version == 1
+    probe = replace(PROBE, measured={})
+    measured = load_policy(engine, made, 2, probe)
+    assert set(measured) == {"sampler/sync_logratio_mean", "sampler/sync_logratio_max"}
+    assert (
+        load_policy(engine, made, 2, probe) == measured
+    )  # of a step whose weights a probe had loaded before
 
 
 class Forgetful:

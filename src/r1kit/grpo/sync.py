@@ -8,7 +8,7 @@ checks its own sampler.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -32,11 +32,16 @@ _HALF_TOLERANCE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SyncProbe:
-    """What a sampler is asked after every load, and how far off its logprobs may be, on average."""
+    """What a sampler is asked after every load, and how far off its logprobs may be, on average.
+
+    `measured` is what was found of the version that the sampler holds: a step's row is the same whether the
+    step loaded its weights or the held-out probe before it did.
+    """
 
     prompt_token_ids: tuple[int, ...]
     max_tokens: int
     tolerance: float
+    measured: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
 def sync_probe(
@@ -58,14 +63,19 @@ def load_policy(
 ) -> dict[str, float]:
     """Give the engine the policy as it is after step `version`, if it hasn't got it; what the probe measured.
 
-    Raises `StageHalted` where the engine's logprobs are not the policy's.
+    Nothing was measured of the weights that the engine was made with. Raises `StageHalted` where the engine's
+    logprobs are not the policy's.
     """
     if engine.weights_version == version:
-        return {}
+        return {} if probe is None else probe.measured.get(version, {})
     engine.load_weights(learner.trainer.weights(), version)
     if engine.weights_version != version:
         raise RuntimeError(f"the engine holds version {engine.weights_version} after loading {version}")
-    return {} if probe is None else _check(engine, learner, version, probe)
+    if probe is None:
+        return {}
+    probe.measured.clear()
+    probe.measured[version] = _check(engine, learner, version, probe)
+    return probe.measured[version]
 
 
 def check_logprobs(groups: Sequence[Group], step: int) -> None:
