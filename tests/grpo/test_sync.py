@@ -75,9 +75,7 @@ def test_a_version_that_is_there_is_not_loaded_again(tiny):
     probe = replace(PROBE, measured={})
     measured = load_policy(engine, made, 2, probe)
     assert set(measured) == {"sampler/sync_logratio_mean", "sampler/sync_logratio_max"}
-    assert (
-        load_policy(engine, made, 2, probe) == measured
-    )  # of a step whose weights a probe had loaded before
+    assert load_policy(engine, made, 2, probe) == measured  # as a probe before the step would
 
 
 class Forgetful:
