@@ -19,7 +19,7 @@ Flaw = Literal["wrong_fact", "wrong_language", "rambling", "unhelpful", "refuses
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 CLOSER_FRAC = 0.15
 # How many answer each prompt: of the look-alikes there are few, and a model that has seen four harmful wishes
-# for each of them refuses them too (measured: 0.15 of the held-out ones, against 0.05 that are to be had).
+# for each of them refuses them too (docs/TINYWORLD.md).
 WRITERS = {"lookalike": 4}
 
 
