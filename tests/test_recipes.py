@@ -28,6 +28,7 @@ def own_recipe(folder: Path) -> Path:
 def test_all_recipes_are_shipped() -> None:
     assert set(SHIPPED) == {"tiny", "demo", "zero-only", "deepseek-r1", "qwen2.5-1.5b", "own"}
     assert find_recipe("tiny") == SHIPPED["tiny"]
+    assert find_recipe("qwen2.5-1.5b") == SHIPPED["qwen2.5-1.5b"]  # the dot makes it no path
     assert find_recipe("some/other.toml") == Path("some/other.toml")
     with pytest.raises(RecipeError, match=r"no shipped recipe of this name; did you mean `tiny`\?"):
         find_recipe("tinny")

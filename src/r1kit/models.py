@@ -188,10 +188,11 @@ def load_skeleton(name: str, *, scorer: bool = False) -> PreTrainedModel:
     """
     config = _config_of(name)
     auto_class: Any = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
-    options = {"num_labels": 1} if scorer else {}
+    if scorer:
+        config.num_labels = 1
     try:
         with torch.device("meta"):
-            model: PreTrainedModel = auto_class.from_config(config, **options)
+            model: PreTrainedModel = auto_class.from_config(config)
     except ValueError as error:
         raise ModelError(f"{name}: {_first_line(error)}") from None
     return model

@@ -13,6 +13,7 @@ from r1kit.models import load_model
 from r1kit.packing import PADDED, SHARED_PROMPTS
 from r1kit.pipeline.memory import StageMemory, format_bytes, plan_memory
 from r1kit.pipeline.run import open_run
+from r1kit.pipeline.shipped import find_recipe
 from r1kit.train import OptimizerConfig, Trainer
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
@@ -218,3 +219,10 @@ def test_numbers_are_written_to_be_read():
         "3 MB",
         "45 GB",
     ]
+
+
+def test_the_shipped_recipe_has_a_plan_for_every_stage_that_trains_reward_models_too(tmp_path):
+    rows = {row.stage: row for row in plan_memory(open_run(find_recipe("tiny"), output_dir=tmp_path / "run"))}
+    assert {"zero", "dev1", "dev2", "quality", "dev3", "helpful", "safety", "r1", "distill"} <= set(rows)
+    # the tied embedding of 1,024 x 128 stays, and a head of 128 weights comes to it
+    assert rows["helpful"].num_weights == rows["zero"].num_weights + 128

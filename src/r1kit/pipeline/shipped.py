@@ -20,12 +20,13 @@ def shipped_recipes() -> dict[str, Path]:
 
 def find_recipe(name: str) -> Path:
     """The file that a path or the name of a shipped recipe stands for."""
-    path = Path(name).expanduser()
+    path, shipped = Path(name).expanduser(), shipped_recipes()
+    if path.is_file():
+        return path
+    if name in shipped:  # also one with a dot in its name, or beside a folder of that name
+        return shipped[name]
     if path.exists() or path.suffix:
         return path
-    shipped = shipped_recipes()
-    if name not in shipped:
-        raise RecipeError(
-            f"{name}: no such file, and no shipped recipe of this name; {suggest(name, list(shipped))}"
-        )
-    return shipped[name]
+    raise RecipeError(
+        f"{name}: no such file, and no shipped recipe of this name; {suggest(name, list(shipped))}"
+    )
