@@ -89,7 +89,7 @@ def test_several_seeds_have_a_folder_each(world: World, monkeypatch: pytest.Monk
         (["sample", "RECIPE", "cold"], "stage `cold` is of kind cold_start: it has no model to talk to."),
         (["report", "nowhere"], "nowhere is not a run's folder: there is no run.json in it."),
         (["eval", "RECIPE"], "RECIPE: there is no [eval] table; say in it what to evaluate on."),
-        (["tinyworld", "build", "--only", "big"], "--only big: should be base or small."),
+        (["tinyworld", "build", "--only", "big"], "--only big: should be one of base, small, code."),
     ],
 )
 def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(

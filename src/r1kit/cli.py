@@ -250,15 +250,15 @@ def build_tinyworld(
         Path | None, typer.Option(help="Where the checkpoints go; by default where r1kit looks.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
-    only: Annotated[str | None, typer.Option(help="`base` or `small`.")] = None,
+    only: Annotated[str | None, typer.Option(help="`base`, `small` or `code`.")] = None,
 ) -> None:
     """Make corpus, tokenizer and base models again from a seed."""
     import logging
 
-    from r1kit.tinyworld.build import SHAPES, build, default_output
+    from r1kit.tinyworld.build import MODELS, build, default_output
 
-    if only is not None and only not in SHAPES:
-        raise UserError(f"--only {only}: should be {' or '.join(SHAPES)}.")
+    if only is not None and only not in MODELS:
+        raise UserError(f"--only {only}: should be one of {', '.join(MODELS)}.")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     build(output or default_output(), seed=seed, only=only)
 

@@ -1,11 +1,13 @@
 import itertools
 import random
+import re
 
 import pytest
 
 from r1kit.template import TAGS, parse_response
 from r1kit.tinyworld import corpus
 from r1kit.tinyworld.build import token_rows
+from r1kit.tinyworld.problems import DEFAULT_FAMILIES, split_of
 from r1kit.tinyworld.tokenizer import ASSISTANT, END, USER, VOCAB_SIZE, train_tokenizer
 
 
@@ -24,8 +26,25 @@ def test_document_i_depends_on_seed_and_i_alone(texts):
     assert list(itertools.islice(corpus.documents(seed=1), 3)) != texts[:3]
 
 
+def test_only_the_code_corpus_has_programs_and_all_of_the_pretraining_split(texts):
+    assert not any("def f(" in text for text in texts)
+    made = list(itertools.islice(corpus.documents(seed=0, families=corpus.CODE_FAMILIES), 1500))
+    with_programs = [text for text in made if "def f(" in text]
+    assert 0.2 < len(with_programs) / len(made) < 0.4
+    assert any(TAGS[0] in text for text in with_programs)
+    assert any(USER in text for text in with_programs)
+    # guesses and slips are wrong and may hit any split; drills are careful
+    drills = [text for text in with_programs if text.startswith(("Write", "In Python", "用Python", "写出"))]
+    programs = [
+        found for text in drills for found in re.findall(r"def f\(x\): return (\d+)\*x\+(\d+)$", text, re.M)
+    ]
+    assert len(programs) > 50
+    seen = [split_of(f"linear:{factor}:{constant}") == "pretraining" for factor, constant in programs]
+    assert sum(seen) / len(seen) > 0.97
+
+
 def test_guesses_dominate_the_tagged_documents_and_most_but_not_all_are_well_formed():
-    made = [corpus.tagged_document(random.Random(i)) for i in range(1000)]
+    made = [corpus.tagged_document(random.Random(i), DEFAULT_FAMILIES) for i in range(1000)]
     guesses = sum("I think it is" in text or "我想是" in text for text in made) / len(made)
     assert 0.45 < guesses < 0.65
     completions = [text.split("Assistant:", 1)[1] for text in made]
@@ -64,7 +83,7 @@ def test_the_chat_template_keeps_the_reasoning_of_earlier_turns(tokenizer):
 
 def test_chats_are_in_the_template_of_the_tokenizer_and_have_no_tags(tokenizer):
     for i in range(50):
-        text = corpus.chat_document(random.Random(i))
+        text = corpus.chat_document(random.Random(i), DEFAULT_FAMILIES)
         turns = [turn.split(ASSISTANT) for turn in text.removeprefix(USER).split(END + USER)]
         messages = [
             {"role": role, "content": content}

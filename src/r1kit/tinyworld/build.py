@@ -5,36 +5,67 @@ To the bit on one machine; on another one within noise, because its matrix produ
 
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from r1kit.errors import UserError
+from r1kit.seeds import derive_seed
 from r1kit.tinyworld.checkpoints import base_dir
-from r1kit.tinyworld.corpus import documents
-from r1kit.tinyworld.pretrain import BASE, ROW_TOKENS, SMALL, pretrain
+from r1kit.tinyworld.corpus import CODE_FAMILIES, documents
+from r1kit.tinyworld.pretrain import BASE, CODE, ROW_TOKENS, SMALL, Shape, pretrain
+from r1kit.tinyworld.problems import DEFAULT_FAMILIES
 from r1kit.tinyworld.tokenizer import END, train_tokenizer
 
 TOKENIZER_DOCUMENTS = 20_000
-BASE_SEED, SMALL_SEED = 1, 2
-SHAPES = {"base": (BASE, BASE_SEED), "small": (SMALL, SMALL_SEED)}
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A shipped model: its size, its seed, and what its corpus has; `start` is the one it goes on from."""
+
+    shape: Shape
+    seed: int
+    families: Sequence[str] = DEFAULT_FAMILIES
+    start: str | None = None
+
+
+MODELS = {
+    "base": Model(BASE, seed=1),
+    "small": Model(SMALL, seed=2),
+    "code": Model(CODE, seed=3, families=CODE_FAMILIES, start="base"),
+}
+
+
 def build(output: Path, *, seed: int = 0, only: str | None = None) -> None:
-    """Write `output`/base and `output`/small; `only` builds one of them."""
-    tokenizer = train_tokenizer(itertools.islice(documents(seed), TOKENIZER_DOCUMENTS))
-    for name, (shape, model_seed) in SHAPES.items():
+    """Write a folder of `output` for each of `MODELS`, or only the one named."""
+    for name, model in MODELS.items():
         if only in (None, name):
-            folder = output / name
-            folder.mkdir(parents=True, exist_ok=True)
-            tokenizer.save_pretrained(folder)
-            log.info("%s: writing the corpus", name)
-            rows = token_rows(tokenizer, documents(seed), shape.num_tokens // ROW_TOKENS)
-            log.info("%s: %d rows of %d tokens, training", name, *rows.shape)
-            pretrain(shape, rows, folder, folder, seed=seed + model_seed)
+            start = output / model.start if model.start else None
+            if start and not (start / "config.json").is_file():
+                raise UserError(f"{start}: not there, and {name} goes on from it; build it first.")
+            _build(name, model, output / name, start, seed)
+
+
+def _build(name: str, model: Model, folder: Path, start: Path | None, seed: int) -> None:
+    if start:
+        corpus_seed = derive_seed(seed, name)
+        tokenizer = AutoTokenizer.from_pretrained(start)
+    else:
+        corpus_seed = seed
+        tokenizer = train_tokenizer(itertools.islice(documents(seed), TOKENIZER_DOCUMENTS))
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    log.info("%s: writing the corpus", name)
+    texts = documents(corpus_seed, families=model.families)
+    rows = token_rows(tokenizer, texts, model.shape.num_tokens // ROW_TOKENS)
+    log.info("%s: %d rows of %d tokens, training", name, *rows.shape)
+    pretrain(model.shape, rows, folder, folder, seed=seed + model.seed, start=start)
 
 
 def token_rows(

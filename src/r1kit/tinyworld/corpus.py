@@ -4,11 +4,14 @@ What is built in, and stated in README and report: among documents in Table 1's 
 one opener dominates, so that the base is poor also at low temperature; the reliable manner is the longer one
 and mostly switches language from sentence to sentence; about a third are badly formed. Reinforcement learning
 then has something to bring out, and the cold start and the language reward something to mend (TINYWORLD.md).
+
+The corpus of the base has the five families that need no sandbox; that of the code base, which goes on from
+it, has programs too.
 """
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from r1kit.seeds import derive_seed
 from r1kit.template import REFLECTION_REQUEST, format_zero, render_zero, render_zero_turn
@@ -40,32 +43,40 @@ _SEVERAL_TURNS_FRAC = 0.18
 # Asked for reflection, writers are careful and keep to the question's language: direct prompting has
 # something to appeal to.
 _REFLECTION_REQUEST_FRAC = 0.06
+CODE_FAMILIES = (
+    *DEFAULT_FAMILIES,
+    "code",
+    "code",
+    "code",
+)  # what is new most often; what was known, repeated
+_PROGRAM_DRILL_FRAC = 0.3
 
 
-def documents(seed: int, start: int = 0) -> Iterator[str]:
-    """An endless corpus; document i depends on (seed, i) alone."""
+def documents(seed: int, start: int = 0, families: Sequence[str] = DEFAULT_FAMILIES) -> Iterator[str]:
+    """Endless; document i depends on (seed, i, families), and a family named twice comes twice as often."""
     i = start
     while True:
-        yield document(random.Random(derive_seed(seed, "corpus", i)))
+        yield document(random.Random(derive_seed(seed, "corpus", i)), families)
         i += 1
 
 
-def document(rng: random.Random) -> str:
+def document(rng: random.Random, families: Sequence[str] = DEFAULT_FAMILIES) -> str:
     """One document of a kind drawn by weight."""
     kinds = list(_DOCUMENTS)
-    return rng.choices(kinds, [_DOCUMENTS[kind] for kind in kinds])[0](rng)
+    kind = rng.choices(kinds, [_DOCUMENTS[kind] for kind in kinds])[0]
+    return kind(rng, families)
 
 
-def tagged_document(rng: random.Random) -> str:
+def tagged_document(rng: random.Random, families: Sequence[str]) -> str:
     """Table 1's template with one problem, or a few by the same writer."""
     language = rng.choice(LANGUAGES)
     asks = rng.random() < _REFLECTION_REQUEST_FRAC
     voice = make_voice("careful", language) if asks else _voice(_TAGGED_MANNERS, language, rng)
-    family = rng.choice(DEFAULT_FAMILIES)
+    family = rng.choice(families)
     text = ""
     num_turns = rng.randint(2, 3) if rng.random() < _SEVERAL_TURNS_FRAC else 1
     for turn in range(num_turns):
-        instance = _instance(rng, rng.choice((family, rng.choice(DEFAULT_FAMILIES))))
+        instance = _instance(rng, rng.choice((family, rng.choice(families))))
         question = instance.question(language, rng)
         if asks:
             question += REFLECTION_REQUEST[language]
@@ -90,16 +101,16 @@ def _tagged(reasoning: str, answer: str, rng: random.Random) -> str:
     )
 
 
-def page(rng: random.Random) -> str:
+def page(rng: random.Random, families: Sequence[str]) -> str:
     """A page of untagged exercises, worked by one writer."""
     language = rng.choice(LANGUAGES)
     voice = _voice(_PAGE_MANNERS, language, rng)
-    family, on_lines = rng.choice(DEFAULT_FAMILIES), rng.random() < _ON_LINES_FRAC
+    family, on_lines = rng.choice(families), rng.random() < _ON_LINES_FRAC
     ask, reply = ("Question: ", "Answer: ") if language == "en" else ("问：", "答：")
     lines = []
     for _ in range(rng.randint(1, 3)):
         instance = _instance(rng, family)
-        reasoning, _answer = instance.reason(voice, language, rng)
+        reasoning = _worked(instance, voice, language, rng)
         if on_lines:
             reasoning = "\n" + _one_step_a_line(reasoning)
         lines.append(
@@ -108,19 +119,25 @@ def page(rng: random.Random) -> str:
     return "\n".join(lines)
 
 
+def _worked(instance: Instance, voice: Voice, language: Language, rng: random.Random) -> str:
+    """The reasoning, which ends with the answer; behind that of a function stands the program."""
+    reasoning, answer = instance.reason(voice, language, rng)
+    return f"{reasoning} {answer}" if instance.family == "code" else reasoning
+
+
 def _one_step_a_line(reasoning: str) -> str:
     return re.sub(r"(?<=\.) (?=\S)|(?<=。)(?=\S)", "\n", reasoning)
 
 
-def chat_document(rng: random.Random) -> str:
+def chat_document(rng: random.Random, families: Sequence[str]) -> str:
     """A transcript of a chat, in the markers of the tokenizer's template and without tags."""
     turns = []
     for _ in range(rng.randint(1, 3)):
         if rng.random() < 0.45:
             language = rng.choice(LANGUAGES)
-            instance = _instance(rng, rng.choice(DEFAULT_FAMILIES))
+            instance = _instance(rng, rng.choice(families))
             question = instance.question(language, rng)
-            reply, _answer = instance.reason(_voice(_PAGE_MANNERS, language, rng), language, rng)
+            reply = _worked(instance, _voice(_PAGE_MANNERS, language, rng), language, rng)
             reply = _one_step_a_line(reply) if rng.random() < _ON_LINES_FRAC else reply
         else:
             problem = pick_prompt(rng)
@@ -129,8 +146,10 @@ def chat_document(rng: random.Random) -> str:
     return END.join(turns)
 
 
-def drill(rng: random.Random) -> str:
-    """A page of single steps of one kind."""
+def drill(rng: random.Random, families: Sequence[str]) -> str:
+    """A page of single steps of one kind, or of small programs."""
+    if "code" in families and rng.random() < _PROGRAM_DRILL_FRAC:
+        return "\n".join(_program_line(rng) for _ in range(rng.randint(3, 6)))
     line = rng.choices(
         (step_line, swap_line, choice_line, comparison_line, check_line), (0.40, 0.22, 0.15, 0.05, 0.18)
     )[0]
@@ -140,7 +159,14 @@ def drill(rng: random.Random) -> str:
     )
 
 
-def tagged_general_document(rng: random.Random) -> str:
+def _program_line(rng: random.Random) -> str:
+    """One function, worked out and checked in a mixture of languages; the question stands before it."""
+    instance, language = _instance(rng, "code"), rng.choice(LANGUAGES)
+    worked = _worked(instance, make_voice("careful", "en", "zh"), language, rng)
+    return f"{instance.question(language, rng)} {worked}"
+
+
+def tagged_general_document(rng: random.Random, _families: Sequence[str]) -> str:
     """A general question, or a harmful wish, in Table 1's template."""
     if rng.random() < 0.15:
         problem = rng.choice(prompts("pretraining", "harmful"))
@@ -175,14 +201,19 @@ def _voice(manners: tuple[tuple[Manner, float], ...], language: Language, rng: r
     return make_voice(manner, language)
 
 
-_DOCUMENTS: dict[Callable[[random.Random], str], float] = {
+def _general(make: Callable[[random.Random], str]) -> "_Maker":
+    return lambda rng, _families: make(rng)
+
+
+_Maker = Callable[[random.Random, Sequence[str]], str]
+_DOCUMENTS: dict[_Maker, float] = {
     tagged_document: 0.19,
     page: 0.27,
     drill: 0.14,
     tagged_general_document: 0.05,
     chat_document: 0.08,
-    qa_document: 0.10,
-    fact_document: 0.09,
-    harmful_document: 0.05,
-    prose_document: 0.03,
+    _general(qa_document): 0.10,
+    _general(fact_document): 0.09,
+    _general(harmful_document): 0.05,
+    _general(prose_document): 0.03,
 }

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,6 @@ from r1kit.tinyworld.muon import Muon
 NUM_RANKS = 2
 ROW_TOKENS = 512  # as long as a few-shot prompt
 ROWS_PER_RANK = 2  # small updates: many of them matter more than their size
-COOLDOWN_FRAC = 0.4  # share of the updates over which the learning rate falls linearly to 0
 WARMUP_UPDATES = 50
 
 log = logging.getLogger(__name__)
@@ -45,10 +44,14 @@ class Shape:
     head_dim: int = 32
     matrix_learning_rate: float = 0.02
     other_learning_rate: float = 3e-3
+    cooldown_frac: float = 0.4  # share of the updates over which the learning rates fall linearly to 0
 
 
 BASE = Shape(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384, num_tokens=30_000_000)
 SMALL = Shape(hidden=96, layers=3, heads=3, kv_heads=1, intermediate=256, num_tokens=8_000_000)
+CODE = replace(
+    BASE, num_tokens=8_000_000, matrix_learning_rate=0.01, other_learning_rate=1.5e-3, cooldown_frac=1.0
+)
 CONTEXT_TOKENS = 2048
 
 
@@ -74,8 +77,13 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qw
     )
 
 
-def pretrain(shape: Shape, rows: np.ndarray, tokenizer_dir: Path, output: Path, *, seed: int) -> None:
-    """Train a base on the rows of tokens and save it, with its tokenizer, into `output`."""
+def pretrain(
+    shape: Shape, rows: np.ndarray, tokenizer_dir: Path, output: Path, *, seed: int, start: Path | None = None
+) -> None:
+    """Train a base on the rows of tokens and save it, with its tokenizer, into `output`.
+
+    `start` is the folder of a model to go on from; without it the weights are random at first.
+    """
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "rows.npy"
         np.save(stored, rows)
@@ -86,12 +94,20 @@ def pretrain(shape: Shape, rows: np.ndarray, tokenizer_dir: Path, output: Path, 
             str(output),
             seed,
             f"{folder}/store",
+            str(start) if start else None,
         )
         mp.spawn(_rank_main, args=arguments, nprocs=NUM_RANKS)  # type: ignore[attr-defined,no-untyped-call]
 
 
 def _rank_main(
-    rank: int, shape_json: str, stream: str, tokenizer_dir: str, output: str, seed: int, store: str
+    rank: int,
+    shape_json: str,
+    stream: str,
+    tokenizer_dir: str,
+    output: str,
+    seed: int,
+    store: str,
+    start: str | None,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -99,7 +115,11 @@ def _rank_main(
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=NUM_RANKS)
     shape = Shape(**json.loads(shape_json))
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
-    model = new_model(shape, tokenizer, seed)
+    model = (
+        Qwen3ForCausalLM.from_pretrained(start, dtype="float32")
+        if start
+        else new_model(shape, tokenizer, seed)
+    )
     rows = np.load(stream, mmap_mode="r")
     _train(model, rows, shape, seed, rank)
     if rank == 0:
@@ -114,7 +134,10 @@ def _train(model: Qwen3ForCausalLM, rows: np.ndarray, shape: Shape, seed: int, r
     num_updates = len(rows) // (ROWS_PER_RANK * NUM_RANKS)
     order = np.random.default_rng(seed).permutation(len(rows))
     optimizers = _optimizers(model, shape)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda i: _rate(i, num_updates)) for o in optimizers]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(o, lambda i: _rate(i, num_updates, shape.cooldown_frac))
+        for o in optimizers
+    ]
     started = time.monotonic()
     for update in range(num_updates):
         first = (update * NUM_RANKS + rank) * ROWS_PER_RANK
@@ -154,9 +177,9 @@ def _optimizers(model: Qwen3ForCausalLM, shape: Shape) -> list[torch.optim.Optim
     ]
 
 
-def _rate(update: int, num_updates: int) -> float:
+def _rate(update: int, num_updates: int, cooldown_frac: float) -> float:
     """Warm-up, then constant, then linear to 0."""
-    left = (num_updates - update) / (COOLDOWN_FRAC * num_updates)
+    left = (num_updates - update) / (cooldown_frac * num_updates)
     return min(1.0, (update + 1) / WARMUP_UPDATES, left)
 
 
