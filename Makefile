@@ -2,11 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
+# --no-compile: Python compiles what is imported when it is; all of it would take a minute
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: demo test check slow peers vllm bench clean
 
-demo: $(READY)  ## the whole recipe on the embedded model, to runs/demo/report.html
+demo: $(INSTALLED)  ## the whole recipe on the embedded model, to runs/demo/report.html
 	$(BIN)/r1 run demo
 
 test: $(READY)  ## the tests, minutes
@@ -16,7 +19,7 @@ slow: $(READY)  ## the tests that take longer
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 peers: $(READY)  ## TRL, for the slow test that compares losses with it; --no-deps: torch stays as it is
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps trl accelerate psutil
+	$(PIP) --no-deps trl accelerate psutil
 
 vllm: $(READY)  ## a judge behind vLLM's CPU build, which wants an environment of its own (two gigabytes)
 	test -d .venv-vllm || $(PYTHON) -m venv .venv-vllm
@@ -33,11 +36,16 @@ check: $(READY)  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(READY): pyproject.toml constraints.txt
+# the package alone, which is what the demo needs
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "r1kit needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $(INSTALLED)
+
+$(READY): $(INSTALLED)  # with what tests and checks need
+	$(PIP) --editable '.[dev]'
 	touch $(READY)
 
 clean:

@@ -66,10 +66,15 @@ def test_tiny_and_demo_take_the_papers_route() -> None:
     distill, zero_small = tiny.stages["distill"], tiny.stages["zero_small"]
     assert (distill.model, distill.data) == ("tinyworld-small", "rejection")
     assert zero_small == tiny.stages["zero"].model_copy(update={"model": "tinyworld-small", "probe": None})
-    # demo is tiny with less at the end: stages that both have are the same
+    # demo is tiny with fewer steps and less at the end: the rest of the stages that both have is the same
     assert set(demo.stages) == set(tiny.stages) - {"zero_random", "zero_format", "distill", "zero_small"}
     for name, stage in demo.stages.items():
-        assert stage == tiny.stages[name]
+        same = tiny.stages[name]
+        if isinstance(stage, GrpoConfig) and isinstance(same, GrpoConfig):
+            assert 0.6 * same.steps < stage.steps < same.steps
+            by_step = ("steps", "mixture", "reward_schedule")
+            same = same.model_copy(update={field: getattr(stage, field) for field in by_step})
+        assert stage == same
 
 
 def test_the_controls_differ_from_zero_in_their_reward_alone() -> None:
