@@ -28,7 +28,7 @@ vllm: $(READY)  ## a judge behind vLLM's CPU build, which wants an environment o
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	R1KIT_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/pytest -m slow tests/rewards/test_real_servers.py
 
-bench: peers  ## every benchmark of speed, about 20 minutes on two idle cores, to benchmarks/results.md
+bench: peers  ## every benchmark of speed, an hour or more on two idle cores, to benchmarks/results.md
 	$(BIN)/python benchmarks/all.py
 
 check: $(READY)  ## lint, format, types

@@ -3,7 +3,7 @@
     python benchmarks/all.py [--output benchmarks/results.md] [--only rollout ranks] [--quick]
                              [--vllm-python ENVIRONMENT/bin/python]
 
-On two idle cores about 20 minutes. Each part is a program of its own with the options in `PARTS`, and its
+On two idle cores an hour or more. Each part is a program of its own with the options in `PARTS`, and its
 output goes into the file as it is, with its command and its seconds. TRL has to be installed (`make
 peers`). A part that fails is reported, the others run all the same; the exit status is 1 then.
 """
