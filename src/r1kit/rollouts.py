@@ -51,14 +51,13 @@ def sample_rollouts(
 
     def rollout(row: int, completion: Completion) -> Rollout:
         index = row // group_size
-        request = requests[row]
         return Rollout(
             problem=problems[index],
             step=step,
             group=first_group + index,
             sample=samples[row],
-            seed=request.seed,
-            prompt_token_ids=request.prompt_token_ids,
+            seed=requests[row].seed,
+            prompt_token_ids=requests[row].prompt_token_ids,
             completion=completion,
         )
 

@@ -3,6 +3,7 @@
 To the bit on one machine; on another one within noise, because its matrix products round differently.
 """
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
@@ -58,7 +59,7 @@ def _build(name: str, model: Model, folder: Path, start: Path | None, seed: int)
         tokenizer = AutoTokenizer.from_pretrained(start)
     else:
         corpus_seed = seed
-        tokenizer = train_tokenizer(itertools.islice(documents(seed), TOKENIZER_DOCUMENTS))
+        tokenizer = _new_tokenizer(seed)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     log.info("%s: writing the corpus", name)
@@ -66,6 +67,11 @@ def _build(name: str, model: Model, folder: Path, start: Path | None, seed: int)
     rows = token_rows(tokenizer, texts, model.shape.num_tokens // ROW_TOKENS)
     log.info("%s: %d rows of %d tokens, training", name, *rows.shape)
     pretrain(model.shape, rows, folder, folder, seed=seed + model.seed, start=start)
+
+
+@functools.cache  # the models without a start share it
+def _new_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    return train_tokenizer(itertools.islice(documents(seed), TOKENIZER_DOCUMENTS))
 
 
 def token_rows(

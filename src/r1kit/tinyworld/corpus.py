@@ -43,12 +43,8 @@ _SEVERAL_TURNS_FRAC = 0.18
 # Asked for reflection, writers are careful and keep to the question's language: direct prompting has
 # something to appeal to.
 _REFLECTION_REQUEST_FRAC = 0.06
-CODE_FAMILIES = (
-    *DEFAULT_FAMILIES,
-    "code",
-    "code",
-    "code",
-)  # what is new most often; what was known, repeated
+# what is new comes most often, what is known is repeated
+CODE_FAMILIES = (*DEFAULT_FAMILIES, *["code"] * 3)
 _PROGRAM_DRILL_FRAC = 0.3
 
 
@@ -201,11 +197,13 @@ def _voice(manners: tuple[tuple[Manner, float], ...], language: Language, rng: r
     return make_voice(manner, language)
 
 
-def _general(make: Callable[[random.Random], str]) -> "_Maker":
+_Maker = Callable[[random.Random, Sequence[str]], str]
+
+
+def _general(make: Callable[[random.Random], str]) -> _Maker:
     return lambda rng, _families: make(rng)
 
 
-_Maker = Callable[[random.Random, Sequence[str]], str]
 _DOCUMENTS: dict[_Maker, float] = {
     tagged_document: 0.19,
     page: 0.27,
