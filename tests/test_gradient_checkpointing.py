@@ -75,8 +75,8 @@ def test_less_is_kept_for_the_backward_pass(tmp_path):
     plain, again = (
         kept_bytes(trained(tmp_path, again=again, lora=False), SHARED_PROMPTS) for again in (False, True)
     )
-    # 4 layers keep 24 numbers or so per token and hidden unit each; run again, 1 each
-    assert plain > 5 * again
+    # 4 layers keep 23 numbers or so per token and hidden unit each; run again, 1 each
+    assert plain > 4.5 * again
 
 
 def test_shared_prompts_stay_shared(tmp_path):

@@ -19,7 +19,7 @@ ROWS = [
     # 2
     "engines.base distributed losses sandbox",
     "sharding sharded_state",
-    "models prompts logprobs lora optim policy_losses precision",
+    "attention models prompts logprobs lora optim policy_losses precision",
     "packing",
     # 3
     "engines.local checkpoint metrics rewards",

@@ -7,7 +7,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForC
 from r1kit import packing
 from r1kit.logprobs import completion_logprobs
 from r1kit.models import checkpoint_layers
-from r1kit.packing import PADDED, SHARED_PROMPTS, batching_for, why_not_shared
+from r1kit.packing import PACKED_ROWS, PADDED, SHARED_PROMPTS, batching_for, why_not_shared
 from tests.tiny_models import load_tiny, tiny_model
 
 ONE, TWO = list(range(20, 31)), [5, 6, 7]
@@ -41,11 +41,13 @@ def qwen3(tmp_path_factory):
 def test_logprobs_and_gradients_are_those_of_padded_rows(tmp_path, architecture):
     model = load_tiny(tiny_model(tmp_path, architecture, tied=architecture != "llama"))[0].train()
     assert batching_for(model) is SHARED_PROMPTS
-    logprobs, gradient = results(model, SHARED_PROMPTS, PROMPTS, COMPLETIONS)
+    assert batching_for(model, shared=False) is PACKED_ROWS
     expected, expected_gradient = results(model, PADDED, PROMPTS, COMPLETIONS)
-    torch.testing.assert_close(logprobs, expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
-    assert gradient.abs().max() > 0.01
+    for batching in (SHARED_PROMPTS, PACKED_ROWS):
+        logprobs, gradient = results(model, batching, PROMPTS, COMPLETIONS)
+        torch.testing.assert_close(logprobs, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
+        assert gradient.abs().max() > 0.01
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -138,6 +140,19 @@ def test_the_sequence_by_hand():
     assert batch.target_ids_BT.tolist() == [[9, 2, 0], [6, 2, 0], [9, 4, 5]]
     assert batch.source_BT.tolist() == [[1, 5, 0], [2, 6, 0], [1, 3, 4]]
     assert batch.loss_mask_BT.tolist() == [[True, True, False], [True, True, False], [True] * 3]
+
+
+def test_rows_that_share_nothing_by_hand():
+    batch = PACKED_ROWS.collate([(7, 8), (7,)], [(9, 2), (6, 5, 4, 2)], 1)
+    # the longest first, each without its last token
+    assert batch.input_ids_S.tolist() == [7, 6, 5, 4, 7, 8, 9]
+    assert batch.position_ids_S.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert batch.target_ids_BT.tolist() == [[9, 2, 0, 0], [6, 5, 4, 2]]
+    assert batch.source_BT.tolist() == [[5, 6, 0, 0], [0, 1, 2, 3]]
+    assert batch.loss_mask_BT.tolist() == [[True, True, False, False], [True] * 4]
+    # 4 + 3 fit into 7, padding is not counted; 9 does not fit and is alone
+    lengths = [2, 3, 1, 8]
+    assert PACKED_ROWS.pack([(1,)] * 4, [[0] * n for n in lengths], 7) == [[3], [1, 0], [2]]
 
 
 def test_packs_count_a_prompt_once_and_keep_a_group_together_where_it_fits():

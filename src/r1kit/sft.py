@@ -3,7 +3,7 @@
 A batch is a random set of examples of about `tokens_per_batch` tokens, domains mixed as they come; inside
 it, micro-batches are sorted by length. The order is a pure function of (seed, epoch), so a killed run goes
 on from its last checkpoint to the same weights, to the bit.
-Not covered: packing, several turns with a loss (the last response is trained).
+Not covered: several turns with a loss (the last response is trained).
 """
 
 import itertools
@@ -24,9 +24,10 @@ from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
-from r1kit.logprobs import TokenBatch, collate, completion_logprobs, pack_by_tokens
+from r1kit.logprobs import CompletionBatch, completion_logprobs
 from r1kit.losses import LossParts, next_token_loss
 from r1kit.models import context_length, load_model, load_tokenizer
+from r1kit.packing import batching_for
 from r1kit.prompts import check_chat_template, encode_prompt, encode_response
 from r1kit.seeds import derive_seed
 from r1kit.sharding import shard_model, share, without_fillers
@@ -223,14 +224,16 @@ def _update(trainer: Trainer, batch: Sequence[Example], config: SftConfig, pad_i
     num_tokens = sum(example.num_tokens for example in batch)
     num_trained = sum(len(example.response_token_ids) for example in batch)
     budget = distributed.even_budget(num_tokens, config.tokens_per_micro_batch)
-    packs = pack_by_tokens([example.num_tokens for example in batch], budget)
+    batching = batching_for(trainer.model, shared=False)
+    prompts = [example.prompt_token_ids for example in batch]
+    responses = [example.response_token_ids for example in batch]
+    packs = batching.pack(prompts, responses, budget)
 
-    def collated(pack: list[int]) -> TokenBatch:
-        prompts = [batch[i].prompt_token_ids for i in pack]
-        responses = [batch[i].response_token_ids for i in pack]
-        return collate(prompts, responses, pad_id).to(trainer.device)
+    def collated(pack: list[int]) -> CompletionBatch:
+        rows = [prompts[i] for i in pack], [responses[i] for i in pack]
+        return batching.collate(*rows, pad_id).to(trainer.device)
 
-    def loss_fn(micro_batch: TokenBatch) -> LossParts:
+    def loss_fn(micro_batch: CompletionBatch) -> LossParts:
         logprobs_BT, _ = completion_logprobs(trainer.model, micro_batch)
         return next_token_loss(logprobs_BT, micro_batch.loss_mask_BT, denominator=num_trained)
 

@@ -1,0 +1,360 @@
+"""Causal attention of rows that lie one after another in one sequence, several of which may share a prompt.
+
+A row's tokens see the prompt that it continues, whole, and its own tokens up to themselves. Rows of similar
+length attend at once, as a block: on a GPU by torch's `scaled_dot_product_attention`, in float32 on a CPU by
+plain matrix products over tiles of a block, which leave out most of what the mask would hide and neither copy
+keys for the heads that share them nor keep the scores. The same to the bit each time.
+Not covered: sliding windows, dropout, biases of the scores; `packing.why_not_shared` says for which models.
+
+Legend: S positions of the sequence, K rows of a block, L positions of its longest row, P of the prompt,
+W = P + L, N tokens of a block, H heads, J heads of keys and values, G = H / J, D width of a head.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+NAME = "r1kit_rows"  # among transformers' attention functions; it takes a `layout`
+
+# A block's rows are at least this long, as a share of its longest, or shorter than it by so many tokens at
+# most: less is padding, more is small blocks.
+_MIN_LENGTH_FRAC, _MAX_PADDING = 0.8, 64
+# Tiles of a CPU: so many rows of scores (positions x heads of a group) of one head of keys, and as many of
+# these as give so many scores: 2 MB. Measured with heads of 32 and 64 wide, 1 and 2 threads.
+_TILE_ROWS, _TILE_SCORES = 128, 2**19
+_TILED_DTYPES = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows that attend at once: positions `start` to `start + N` of the sequence, one row after another.
+
+    All see the positions from `prompt[0]` to before `prompt[1]`. `position_KL` has each row's positions;
+    padding, where `padding_KL` is True, stands behind a row's own tokens, so that none of them sees it, and
+    repeats the last. `slot_N` is where each token is in K x L.
+    """
+
+    start: int
+    prompt: tuple[int, int]
+    position_KL: Tensor
+    slot_N: Tensor
+    padding_KL: Tensor | None
+
+    @property
+    def num_prompt(self) -> int:
+        """Positions of the prompt."""
+        return self.prompt[1] - self.prompt[0]
+
+    def key_positions(self) -> Tensor:
+        """Each row's keys [K, W]: the prompt's, then its own."""
+        prompt = torch.arange(*self.prompt, device=self.position_KL.device)
+        return torch.cat([prompt.expand(len(self.position_KL), -1), self.position_KL], 1)
+
+    def to(self, device: str | torch.device) -> "Block":
+        """The same block on a device."""
+        padding = None if self.padding_KL is None else self.padding_KL.to(device)
+        return Block(self.start, self.prompt, self.position_KL.to(device), self.slot_N.to(device), padding)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The blocks of a sequence, in its order; together they have all its positions, each once."""
+
+    blocks: list[Block]
+    _places: dict[int, list["_Places"]] = field(default_factory=dict)
+
+    def to(self, device: str | torch.device) -> "Layout":
+        """The same layout on a device."""
+        return Layout([block.to(device) for block in self.blocks])
+
+    def places(self, num_key_heads: int) -> list["_Places"]:
+        """Where heads of keys lie in each block; worked out once for all layers."""
+        if num_key_heads not in self._places:
+            self._places[num_key_heads] = [_places(block, num_key_heads) for block in self.blocks]
+        return self._places[num_key_heads]
+
+
+def lay_out(rows: Sequence[tuple[tuple[int, int], Sequence[int]]]) -> Layout:
+    """The layout of rows with descending lengths, by the prompt that they continue: (0, 0) for none.
+
+    A prompt's own row has to come before those that continue it.
+    """
+    blocks: list[Block] = []
+    start = 0
+    for prompt, lengths in rows:
+        lengths = [length for length in lengths if length > 0]
+        for first, last in _spans(lengths):
+            block = _block(start, prompt, lengths[first:last])
+            blocks.append(block)
+            start += len(block.slot_N)
+    return Layout(blocks)
+
+
+def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and past-last index of each block of descending lengths."""
+    starts = [0] if lengths else []
+    for i, length in enumerate(lengths):
+        longest = lengths[starts[-1]]
+        if length < min(_MIN_LENGTH_FRAC * longest, longest - _MAX_PADDING):
+            starts.append(i)
+    return pairwise([*starts, len(lengths)])
+
+
+def _block(start: int, prompt: tuple[int, int], lengths: Sequence[int]) -> Block:
+    lengths_K1 = torch.tensor(lengths)[:, None]
+    places_L = torch.arange(lengths[0])
+    starts_K1 = start + lengths_K1.cumsum(0) - lengths_K1
+    is_token_KL = places_L < lengths_K1
+    return Block(
+        start,
+        prompt,
+        position_KL=starts_K1 + torch.minimum(places_L, lengths_K1 - 1),
+        slot_N=is_token_KL.flatten().nonzero().squeeze(1),
+        padding_KL=None if bool(is_token_KL.all()) else ~is_token_KL,
+    )
+
+
+def attend(
+    module: torch.nn.Module,
+    query_1HSD: Tensor,
+    key_1JSD: Tensor,
+    value_1JSD: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function for a sequence of a layout: [1, S, H, D]."""
+    assert attention_mask is None
+    width = query_1HSD.shape[-1]
+    if query_1HSD.is_cpu and query_1HSD.dtype in _TILED_DTYPES and dropout == 0.0:
+        scale = width**-0.5 if scaling is None else scaling
+        return _TiledAttention.apply(query_1HSD, key_1JSD, value_1JSD, layout, scale), None  # type: ignore[no-untyped-call]
+    parts = [x[0].transpose(0, 1) for x in (query_1HSD, key_1JSD, value_1JSD)]
+    outputs = []
+    for block in layout.blocks:
+        query, key, value = (
+            _take(x, positions).transpose(1, 2)
+            for x, positions in zip(parts, (block.position_KL, *[block.key_positions()] * 2), strict=True)
+        )
+        mask = _mask(block, query.dtype) if block.num_prompt else None
+        output_KLHD, _ = sdpa_attention_forward(
+            module, query, key, value, mask, scaling=scaling, dropout=dropout, **options
+        )
+        outputs.append(_take(output_KLHD.flatten(0, 1), block.slot_N))
+    return torch.cat(outputs)[None], None
+
+
+def _mask(block: Block, dtype: torch.dtype) -> Tensor:
+    """[1, 1, L, W]: 0 where a token sees a key, else -inf."""
+    _, longest = block.position_KL.shape
+    shape = longest, block.num_prompt + longest
+    hidden = torch.full(shape, -torch.inf, dtype=dtype, device=block.position_KL.device)
+    return hidden.triu(block.num_prompt + 1)[None, None]
+
+
+def _take(values_SHD: Tensor, index: Tensor) -> Tensor:
+    """Entries by index, as an embedding: its backward adds up repeated ones in a fixed order on any number
+    of threads, that of `values_SHD[index]` does not.
+    """
+    taken = F.embedding(index, values_SHD.flatten(1))
+    return taken.view(*index.shape, *values_SHD.shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a block's positions lie, as rows by head of keys.
+
+    `queries` and `keys` take rows of [S x J, ..] into [K x J x L, ..] and [K x J x W, ..]; `query_slots` and
+    `key_slots` take these back to the rows of `tokens`, the block's part of [S x J, ..].
+    """
+
+    queries: Tensor
+    keys: Tensor
+    query_slots: Tensor
+    key_slots: Tensor
+    tokens: slice
+    num_heads: int  # K x J
+
+    def of_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [K x J, L x G, D], keys and values [K x J, W, D]."""
+        width = key.shape[1]
+        queries = self.rows_of(query, self.queries).view(self.num_heads, -1, width)
+        keys, values = (self.rows_of(x, self.keys).view(self.num_heads, -1, width) for x in (key, value))
+        return queries, keys, values
+
+    def rows_of(self, parts: Tensor, index: Tensor) -> Tensor:
+        """The block's rows, padding included."""
+        return parts.index_select(0, index)
+
+    def put_back(self, values: Tensor, slots: Tensor, parts: Tensor) -> None:
+        """Write the rows of the block's tokens into `parts` [S x J, ..]."""
+        torch.index_select(values.view(-1, parts.shape[1]), 0, slots, out=parts[self.tokens])
+
+
+def _places(block: Block, num_key_heads: int) -> _Places:
+    heads_J = torch.arange(num_key_heads)
+
+    def by_head(position: Tensor) -> Tensor:
+        return (position[:, None, :] * num_key_heads + heads_J[:, None]).flatten()
+
+    num_rows, longest = block.position_KL.shape
+    row_N1, place_N1 = block.slot_N[:, None] // longest, block.slot_N[:, None] % longest
+    head_NJ = row_N1 * num_key_heads + heads_J
+    return _Places(
+        queries=by_head(block.position_KL),
+        keys=by_head(block.key_positions()),
+        query_slots=(head_NJ * longest + place_N1).flatten(),
+        key_slots=(head_NJ * (block.num_prompt + longest) + block.num_prompt + place_N1).flatten(),
+        tokens=slice(block.start * num_key_heads, (block.start + len(block.slot_N)) * num_key_heads),
+        num_heads=num_rows * num_key_heads,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """Scores of some rows of queries [K x J, L x G, D] over the keys up to the last that one of them sees.
+
+    `scores` and `spare` [heads, rows, end] are memory for them. `future` [rows, positions] is -inf where a
+    row does not see one of the last keys, else 0.
+    """
+
+    heads: slice
+    rows: slice
+    end: int
+    scores: Tensor
+    spare: Tensor
+    future: Tensor
+
+    def probabilities(self, queries: Tensor, keys: Tensor, scale: float) -> Tensor:
+        """softmax(scale q k), in the memory of the scores."""
+        keys = keys[self.heads, : self.end].transpose(1, 2)
+        rows = queries[self.heads, self.rows]
+        torch.baddbmm(self.scores, rows, keys, beta=0, alpha=scale, out=self.scores)
+        self.scores[:, :, self.end - self.future.shape[1] :] += self.future
+        return torch.softmax(self.scores, -1, out=self.scores)
+
+
+def _tiles(block: Block, queries: Tensor, group_size: int) -> Iterator[_Tile]:
+    """The tiles of a block's queries [K x J, L x G, D]."""
+    num_heads, (_, longest) = len(queries), block.position_KL.shape
+    at_once = min(longest, max(1, _TILE_ROWS // group_size))
+    largest = max(_TILE_SCORES, at_once * group_size * (block.num_prompt + longest))
+    memory = torch.empty(2, largest, dtype=queries.dtype)
+    hidden = torch.full((at_once, at_once), -torch.inf, dtype=queries.dtype).triu(1)
+    hidden = hidden.repeat_interleave(group_size, 0)
+    for first in range(0, longest, at_once):
+        last = min(longest, first + at_once)
+        num_rows, end = (last - first) * group_size, block.num_prompt + last
+        step = max(1, _TILE_SCORES // (num_rows * end))
+        for head in range(0, num_heads, step):
+            heads = slice(head, min(num_heads, head + step))
+            shape = heads.stop - head, num_rows, end
+            scores, spare = (part[: math.prod(shape)].view(shape) for part in memory)
+            rows = slice(first * group_size, last * group_size)
+            yield _Tile(heads, rows, end, scores, spare, hidden[:num_rows, : last - first])
+
+
+class _TiledAttention(torch.autograd.Function):
+    """Attention over tiles. The backward pass makes the probabilities again, a tile at a time.
+
+    Heads that share keys follow one another, so that the rows of a group are rows of one product.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query_1HSD: Tensor, key_1JSD: Tensor, value_1JSD: Tensor, layout: Layout, scale: float
+    ) -> Tensor:
+        ctx.save_for_backward(query_1HSD, key_1JSD, value_1JSD)
+        ctx.layout, ctx.scale = layout, scale
+        _, num_heads, num_positions, width = query_1HSD.shape
+        num_key_heads = key_1JSD.shape[1]
+        parts = [_by_key_head(x, num_key_heads) for x in (query_1HSD, key_1JSD, value_1JSD)]
+        output = torch.empty_like(parts[0])
+        for block, places in zip(layout.blocks, layout.places(num_key_heads), strict=True):
+            queries, keys, values = places.of_block(*parts)
+            outputs = torch.empty_like(queries)
+            for tile in _tiles(block, queries, num_heads // num_key_heads):
+                probabilities = tile.probabilities(queries, keys, scale)
+                # not into its place, which is not contiguous: MKL takes such a product apart
+                outputs[tile.heads, tile.rows] = torch.bmm(probabilities, values[tile.heads, : tile.end])
+            places.put_back(outputs, places.query_slots, output)
+        return output.view(1, num_positions, num_heads, width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_1SHD: Tensor) -> tuple[Tensor | None, ...]:
+        query_1HSD, key_1JSD, value_1JSD = ctx.saved_tensors
+        _, num_heads, num_positions, width = query_1HSD.shape
+        num_key_heads = key_1JSD.shape[1]
+        parts = [_by_key_head(x, num_key_heads) for x in (query_1HSD, key_1JSD, value_1JSD)]
+        grad = _by_key_head(grad_1SHD.transpose(1, 2), num_key_heads)
+        query_grad, key_grad, value_grad = (torch.empty_like(x) for x in parts)
+        for block, places in zip(ctx.layout.blocks, ctx.layout.places(num_key_heads), strict=True):
+            queries, keys, values = places.of_block(*parts)
+            grad_outputs = places.rows_of(grad, places.queries).view_as(queries)
+            if block.padding_KL is not None:
+                by_row = grad_outputs.view(len(block.padding_KL), num_key_heads, -1, grad.shape[1])
+                by_row.masked_fill_(block.padding_KL[:, None, :, None], 0.0)
+            grads = _gradients(
+                _tiles(block, queries, num_heads // num_key_heads),
+                queries, keys, values, grad_outputs, ctx.scale,
+            )  # fmt: skip
+            places.put_back(grads[0], places.query_slots, query_grad)
+            for total, own in ((key_grad, grads[1]), (value_grad, grads[2])):
+                places.put_back(own, places.key_slots, total)
+                if block.num_prompt:  # whose own row stands in an earlier block
+                    prompt = total.view(num_positions, num_key_heads, width)[slice(*block.prompt)]
+                    shared = own.view(-1, num_key_heads, *own.shape[1:])[:, :, : block.num_prompt]
+                    prompt += shared.sum(0).transpose(0, 1)
+        grads_1XSD = [
+            x.view(num_positions, -1, width).transpose(0, 1)[None] for x in (query_grad, key_grad, value_grad)
+        ]
+        return *grads_1XSD, None, None
+
+
+def _gradients(
+    tiles: Iterator[_Tile],
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    grad_outputs: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a block's queries, keys and values."""
+    grad_queries = torch.empty_like(queries)
+    grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
+    for tile in tiles:
+        heads, rows, end = tile.heads, tile.rows, tile.end
+        probabilities = tile.probabilities(queries, keys, scale)
+        grad_rows = grad_outputs[heads, rows]
+        grad_values[heads, :end].baddbmm_(probabilities.transpose(1, 2), grad_rows)
+        torch.bmm(grad_rows, values[heads, :end].transpose(1, 2), out=tile.spare)
+        grad_scores: Tensor = torch._softmax_backward_data(
+            tile.spare, probabilities, -1, tile.spare.dtype, grad_input=tile.spare
+        )
+        own = grad_queries[heads, rows]
+        torch.baddbmm(own, grad_scores, keys[heads, :end], beta=0, alpha=scale, out=own)
+        grad_keys[heads, :end].baddbmm_(grad_scores.transpose(1, 2), queries[heads, rows], alpha=scale)
+    return grad_queries, grad_keys, grad_values
+
+
+def _by_key_head(heads_1XSD: Tensor, num_key_heads: int) -> Tensor:
+    """[S x J, heads of a key head x D]."""
+    _, num_heads, num_positions, width = heads_1XSD.shape
+    rows = heads_1XSD[0].transpose(0, 1)
+    return rows.reshape(num_positions * num_key_heads, num_heads // num_key_heads * width)
+
+
+AttentionInterface.register(NAME, attend)
