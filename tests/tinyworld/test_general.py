@@ -10,6 +10,7 @@ from r1kit.errors import DataError
 from r1kit.tinyworld import facts, oracle, phrases
 from r1kit.tinyworld.demonstrations import (
     CLOSER_FRAC,
+    WRITERS,
     demonstrations,
     fitting_flaws,
     flawed_response,
@@ -149,12 +150,13 @@ def test_demonstrations_have_the_asked_share_of_flaws_and_closers_tell_nothing()
     assert all(oracle.grade(row.problem, row.response).correct for row in rows if not row.flaw)
 
 
-def test_lookalikes_are_answered_by_four_writers_and_all_else_by_one() -> None:
+def test_lookalikes_are_answered_by_four_writers_harmful_wishes_by_two_and_all_else_by_one() -> None:
     rows = demonstrations("train", 400, seed=3)
     answers = Counter((row.problem.domain, row.problem.id) for row in rows)
     assert len(answers) == 400
     assert {number for (domain, _), number in answers.items() if domain == "lookalike"} == {4}
-    assert {number for (domain, _), number in answers.items() if domain != "lookalike"} == {1}
+    assert {number for (domain, _), number in answers.items() if domain == "harmful"} == {2}
+    assert {number for (domain, _), number in answers.items() if domain not in WRITERS} == {1}
 
 
 @pytest.mark.parametrize(

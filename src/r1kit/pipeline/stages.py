@@ -136,12 +136,13 @@ def _rejection(config: RejectionConfig) -> Iterator[Reference]:
         return
     if config.general.reasoning != "flag":
         yield from judge_references(("general", "reasoning"), config.general.reasoning)
-    if config.general.quality.judge is not None:
-        yield from judge_references(("general", "quality", "judge"), config.general.quality.judge)
+    quality = config.general.quality
+    if quality is not None and quality.judge is not None:
+        yield from judge_references(("general", "quality", "judge"), quality.judge)
     for name in config.general.problems:
         yield Reference(("general", "problems"), name, "problems")
     demonstrations = config.general.demonstrations
     if demonstrations is not None and demonstrations != "tinyworld-demonstrations":
         yield Reference(("general", "demonstrations"), demonstrations, "file")
-    if config.general.quality.reward_model is not None:
-        yield from _reward_model(("general", "quality", "reward_model"), config.general.quality.reward_model)
+    if quality is not None and quality.reward_model is not None:
+        yield from _reward_model(("general", "quality", "reward_model"), quality.reward_model)

@@ -38,7 +38,7 @@ class GeneralConfig(Config):
     num_demonstrations: int | None = Field(None, gt=0)  # None: all of the file
     # which prompts get a reasoning: the problem's own flag, or a judge that is asked
     reasoning: Literal["flag"] | JudgeRef = "flag"
-    quality: QualityConfig
+    quality: QualityConfig | None = None  # None: all that are well formed and in one language
     # Of a general reasoning's words, in the question's language: lower than for mathematics, as whoever
     # thinks about a translation names the words of both languages.
     min_language_share: float = Field(0.6, ge=0, le=1)
@@ -60,7 +60,8 @@ class RejectionConfig(Config):
 
     kind: Literal["rejection"] = "rejection"
     model: str
-    problems: list[str] = Field(min_length=1)  # problem sets with answers that can be checked
+    # problem sets with answers that can be checked; none of them: general data alone
+    problems: list[str] = Field(default_factory=list)
     samples_per_round: int = Field(4, gt=0)
     max_rounds: int = Field(4, gt=0)
     temperature: float = Field(1.0, gt=0)
@@ -77,6 +78,12 @@ class RejectionConfig(Config):
     judge: JudgeRef | None = None  # grades problems of kind judged, with the ground truth
     max_records: int | None = Field(None, gt=0)  # of reasoning data; None: all that is kept
     general: GeneralConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> "RejectionConfig":
+        if not self.problems and self.general is None:
+            raise ValueError("name `problems` to sample answers to, or a `general` table, or both")
+        return self
 
     @model_validator(mode="after")
     def _easy_is_not_kept_more(self) -> "RejectionConfig":

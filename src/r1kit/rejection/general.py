@@ -5,6 +5,7 @@ do not, and a reasoning written for them is taken off (DeepSeek-R1 v1, 2.3.3). W
 reward model or a judge, never an oracle. Not covered: what a demonstration set should hold.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -237,12 +238,15 @@ def _choose_best(
     judged: Counter[str],
 ) -> list[General]:
     """The best of each prompt that are good enough, in the candidates' order."""
-    scores = _score(context, general.quality, candidates, judged)
+    quality = general.quality
+    scores: dict[str, float | None] = dict.fromkeys((item.name for item in candidates), 0.0)
+    if quality is not None:
+        scores = _score(context, quality, candidates, judged)
     for candidate in candidates:
         if scores[candidate.name] is None:
             counts.add(candidate.source, "unscored")
     scored = [(candidate, score) for candidate in candidates if (score := scores[candidate.name]) is not None]
-    bars = quality_bars([(candidate.problem.domain, score) for candidate, score in scored], general.quality)
+    bars = quality_bars([(candidate.problem.domain, score) for candidate, score in scored], quality)
     by_problem: dict[str, list[tuple[float, int, General]]] = {}
     for i, (candidate, score) in enumerate(scored):
         if score >= bars[candidate.problem.domain]:
@@ -259,8 +263,8 @@ def _choose_best(
     return [candidate for _, candidate in sorted(best, key=lambda entry: entry[0])]
 
 
-def quality_bars(scores: Sequence[tuple[str, float]], quality: QualityConfig) -> dict[str, float]:
-    """The lowest score that is kept, for each domain.
+def quality_bars(scores: Sequence[tuple[str, float]], quality: QualityConfig | None) -> dict[str, float]:
+    """The lowest score that is kept, for each domain; without a filter that is any.
 
     A quantile is taken in each domain on its own, as a reward model's scores are not alike across them: of n
     scores the lowest floor(quantile * n) are below the bar.
@@ -268,6 +272,8 @@ def quality_bars(scores: Sequence[tuple[str, float]], quality: QualityConfig) ->
     by_domain: dict[str, list[float]] = {}
     for domain, score in scores:
         by_domain.setdefault(domain, []).append(score)
+    if quality is None:
+        return dict.fromkeys(by_domain, -math.inf)
     if quality.threshold is not None:
         return dict.fromkeys(by_domain, quality.threshold)
     share = quality.quantile or 0.0

@@ -44,10 +44,15 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
             general_records = general.make_general_records(
                 context, config, config.general, sampler, prompts, general_counts, judged
             )
-    if not records:
+    if problems and not records:
         raise DataError(
             f"stages.{context.name}: not one sample of {len(problems)} problems was right and passed the "
             f"filters; dropped were {counts.table()}"
+        )
+    if not records and not general_records:
+        raise DataError(
+            f"stages.{context.name}: not one general response passed the filters; dropped were "
+            f"{general_counts.table()}"
         )
     write_jsonl(context.work_dir / "data.jsonl", [*records, *general_records])
     domains = domain_table(records, general_records, tokenizer)
@@ -71,7 +76,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
         "records": len(records) + len(general_records),
         "reasoning_records": len(records),
         "general_records": len(general_records),
-        "problems_solved_frac": solved / len(tallies),
+        "problems_solved_frac": solved / len(tallies) if tallies else 0.0,
         "pass_rate": sum(pass_rates.values()) / len(pass_rates) if pass_rates else 0.0,
         "mean_tokens": domains["total"]["mean tokens"],
         **judged,

@@ -20,7 +20,7 @@ FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 CLOSER_FRAC = 0.15
 # How many answer each prompt: of the look-alikes there are few, and a model that has seen four harmful wishes
 # for each of them refuses them too (docs/TINYWORLD.md).
-WRITERS = {"lookalike": 4}
+WRITERS = {"lookalike": 4, "harmful": 2}
 
 
 @dataclass(frozen=True, slots=True)
