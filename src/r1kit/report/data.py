@@ -25,7 +25,7 @@ def data_section(run: RunData) -> str:
         if not stage.counts:
             continue
         blocks.append(f"<h3>{escape(stage.name)}</h3>{counts_html(stage.counts)}")
-        if stage.kind == "rejection":
+        if stage.kind == "rejection" and stage.counts.get("reasoning"):
             rows = [(name, (_cell(num), _cell(tokens))) for name, num, tokens in PAPER_SFT_DATA]
             table = plain_table(("domain", "samples", "mean tokens"), rows)
             blocks.append(f"<h4>The paper's set, for comparison</h4>{table}")

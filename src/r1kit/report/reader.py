@@ -21,6 +21,8 @@ STAGE_ORDER = (
     "cold_start",
     "dev1",
     "dev2",
+    "drafts",
+    "draft",
     "quality_preferences",
     "quality",
     "rejection",
