@@ -414,8 +414,7 @@ def test_tinyworlds_demonstrations_are_filtered_by_the_quality_model(base, tmp_p
     run_rejection(stage_context(tmp_path, base, {"set": [SUM]}), config(general=part))
     found = counts(tmp_path)["general"]["stage: demonstrations"]
     assert found["kept"] == 10
-    assert found["sampled"] > 40  # look-alikes have four writers each
-    assert (found["sampled"] - 40) % 3 == 0
+    assert found["sampled"] > 40  # look-alikes have four writers each, harmful wishes two
     assert found["low_quality"] > 0
     for record in rows(tmp_path)[1:]:
         assert record["response"].startswith("<think>") == (
@@ -423,7 +422,25 @@ def test_tinyworlds_demonstrations_are_filtered_by_the_quality_model(base, tmp_p
         )
 
 
+def test_demonstrations_alone_and_unfiltered_are_what_a_draft_is_trained_on(base, tmp_path) -> None:
+    """No problems, no filter: every demonstration that is well formed and in one language, flaws included."""
+    part = {
+        "demonstrations": "tinyworld-demonstrations",
+        "num_demonstrations": 60,
+        "keep_by_domain": {"lookalike": 4},
+    }
+    summary = run_rejection(stage_context(tmp_path, base, {}), config(problems=[], general=part))
+    found = counts(tmp_path)
+    row = found["general"]["stage: demonstrations"]
+    assert row["sampled"] >= 60 and row["low_quality"] == row["unscored"] == 0
+    assert summary["general_records"] == summary["records"] == row["kept"] == len(rows(tmp_path)) > 40
+    assert row["sampled"] == sum(count for name, count in row.items() if name != "sampled")
+    assert found["reasoning"] == {} and summary["problems_solved_frac"] == 0.0
+
+
 def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValidationError, match="name `problems` to sample answers to, or a `general` table"):
+        config(problems=[])
     for table, message in [
         ({"keep_easy": 5}, "`keep_easy` is above `keep_hard`"),
         ({"general": {"quality": {"threshold": 0.5, "reward_model": "x"}}}, "name `problems` to answer"),
