@@ -30,7 +30,7 @@ CAREFUL = {
     "logic": {"en": "At first", "zh": "开始"},
     "choice": {"en": "Option A is", "zh": "选项A是"},
     "search": {"en": "Let me try", "zh": "我来试"},
-    "code": {"en": "Given", "zh": "由"},
+    "code": {"en": "Given", "zh": "由f("},
 }
 GUESS = {"en": "I think it is", "zh": "我想是"}
 

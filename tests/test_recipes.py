@@ -26,7 +26,7 @@ def own_recipe(folder: Path) -> Path:
 
 
 def test_all_recipes_are_shipped() -> None:
-    assert set(SHIPPED) == {"tiny", "demo", "zero-only", "deepseek-r1", "qwen2.5-1.5b", "own"}
+    assert set(SHIPPED) == {"tiny", "demo", "code", "zero-only", "deepseek-r1", "qwen2.5-1.5b", "own"}
     assert find_recipe("tiny") == SHIPPED["tiny"]
     assert find_recipe("qwen2.5-1.5b") == SHIPPED["qwen2.5-1.5b"]  # the dot makes it no path
     assert find_recipe("some/other.toml") == Path("some/other.toml")
@@ -90,7 +90,7 @@ def test_the_controls_differ_from_zero_in_their_reward_alone() -> None:
 
 
 def test_the_evaluation_never_asks_what_was_trained_on() -> None:
-    for name in ("tiny", "demo", "zero-only"):
+    for name in ("tiny", "demo", "code", "zero-only"):
         recipe = load_recipe(SHIPPED[name])
         assert recipe.eval is not None
         splits = {name: table.split for name, table in recipe.problems.items()}

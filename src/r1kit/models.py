@@ -43,12 +43,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken"
 
 
 def resolve_model(name: str) -> str:
-    """The folders of the embedded checkpoints `tinyworld` and `tinyworld-small`; other names unchanged."""
-    if name == "tinyworld":
-        return str(checkpoints.base_dir())
-    if name == "tinyworld-small":
-        return str(checkpoints.small_dir())
-    return name
+    """The folder of an embedded checkpoint, `tinyworld`, `-small` or `-code`; other names unchanged."""
+    embedded = {
+        "tinyworld": checkpoints.base_dir,
+        "tinyworld-small": checkpoints.small_dir,
+        "tinyworld-code": checkpoints.code_dir,
+    }
+    return str(embedded[name]()) if name in embedded else name
 
 
 def pick_device(device: str) -> str:

@@ -32,7 +32,7 @@ from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.types import PromptStyle
 
 BASE = "base"
-EMBEDDED_MODELS = ("tinyworld", "tinyworld-small")
+EMBEDDED_MODELS = ("tinyworld", "tinyworld-small", "tinyworld-code")
 # Names that mean something else in a recipe or in the run's folder.
 _RESERVED = (BASE, "eval", *EMBEDDED_MODELS)
 _NO_JUDGES = ("tinyworld", "flag")  # where a judge may be named, these are something else

@@ -13,3 +13,8 @@ def base_dir() -> Path:
 def small_dir() -> Path:
     """The smaller base that is distilled into."""
     return _FOLDER / "small"
+
+
+def code_dir() -> Path:
+    """The base after more documents, which have programs too."""
+    return _FOLDER / "code"
