@@ -4,7 +4,8 @@ A row's tokens see the prompt that it continues, whole, and its own tokens up to
 length attend at once, as a block: on a GPU by torch's `scaled_dot_product_attention`, in float32 on a CPU by
 plain matrix products over tiles of a block, which leave out most of what the mask would hide and neither copy
 keys for the heads that share them nor keep the scores. The same to the bit each time.
-Not covered: sliding windows, dropout, biases of the scores; `packing.why_not_shared` says for which models.
+Dropout goes the way of torch's kernel. Not covered: sliding windows, biases of the scores;
+`packing.why_not_shared` says for which models.
 
 Legend: S positions of the sequence, K rows of a block, L positions of its longest row, P of the prompt,
 W = P + L, N tokens of a block, H heads, J heads of keys and values, G = H / J, D width of a head.
@@ -92,6 +93,8 @@ def lay_out(rows: Sequence[tuple[tuple[int, int], Sequence[int]]]) -> Layout:
     start = 0
     for prompt, lengths in rows:
         lengths = [length for length in lengths if length > 0]
+        assert lengths == sorted(lengths, reverse=True), "a block is as wide as its first row"
+        assert prompt[1] <= start or not lengths, "a prompt's own row comes before those that continue it"
         for first, last in _spans(lengths):
             block = _block(start, prompt, lengths[first:last])
             blocks.append(block)

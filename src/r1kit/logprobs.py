@@ -4,7 +4,7 @@ Legend: B rows, S positions of prompt and completion, T target positions (comple
 in each row), N trained positions of all rows, V vocabulary. The shift between a position and the token it
 predicts happens once, in `collate`. The backbone runs once per micro-batch; the head runs over chunks of
 the trained positions, so that no [B, T, V] tensor is ever held.
-Not covered: rows that share their prompt (`packing`).
+Not covered: rows without padding, and rows that share their prompt (`packing`).
 """
 
 from collections.abc import Callable, Sequence

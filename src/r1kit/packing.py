@@ -201,6 +201,7 @@ def collate_rows(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad_i
     for i in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]) - len(completions[i]), i)):
         prompt, completion = prompts[i], completions[i]
         assert prompt, "a completion's first token is predicted at the prompt's last: it can't be empty"
+        assert completion, "an empty completion has no last token to leave out"
         source[i, : len(completion)] = torch.arange(len(completion)) + len(input_ids) + len(prompt) - 1
         input_ids += [*prompt, *completion[:-1]]
         lengths.append(len(prompt) + len(completion) - 1)

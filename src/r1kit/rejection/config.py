@@ -38,7 +38,8 @@ class GeneralConfig(Config):
     num_demonstrations: int | None = Field(None, gt=0)  # None: all of the file
     # which prompts get a reasoning: the problem's own flag, or a judge that is asked
     reasoning: Literal["flag"] | JudgeRef = "flag"
-    quality: QualityConfig | None = None  # None: all that are well formed and in one language
+    # None: what is well formed and in one language; `keep_per_problem` keeps the first ones of a prompt
+    quality: QualityConfig | None = None
     # Of a general reasoning's words, in the question's language: lower than for mathematics, as whoever
     # thinks about a translation names the words of both languages.
     min_language_share: float = Field(0.6, ge=0, le=1)
