@@ -20,7 +20,7 @@ ROWS = [
     "engines.base distributed losses sandbox",
     "sharding sharded_state",
     "attention models prompts logprobs lora optim policy_losses precision",
-    "packing",
+    "fused packing",
     # 3
     "engines.local checkpoint metrics rewards",
     # 4

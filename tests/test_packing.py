@@ -7,7 +7,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForC
 from r1kit import packing
 from r1kit.logprobs import completion_logprobs
 from r1kit.models import checkpoint_layers
-from r1kit.packing import PACKED_ROWS, PADDED, SHARED_PROMPTS, batching_for, why_not_shared
+from r1kit.packing import PACKED_ROWS, PADDED, SHARED_PROMPTS, batching_for, why_padded
 from tests.tiny_models import load_tiny, tiny_model
 
 ONE, TWO = list(range(20, 31)), [5, 6, 7]
@@ -110,7 +110,7 @@ def test_at_every_budget_a_row_is_trained_as_it_is_alone(tmp_path, name, why):
     model = (gemma2() if name == "gemma2" else load_tiny(tiny_model(tmp_path, name))[0]).train()
     batching = batching_for(model)
     assert batching is (PADDED if why else SHARED_PROMPTS)
-    assert why_not_shared(model) is None if why is None else why_not_shared(model).startswith(why)
+    assert why_padded(model) is None if why is None else why_padded(model).startswith(why)
     alone = results(model, PADDED, PROMPTS, COMPLETIONS, max_tokens=1)
     assert alone[1].abs().max() > 0.01
     num_packs = []
@@ -175,18 +175,18 @@ def test_models_that_cant_share_keep_padded_rows(tmp_path):
         sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
         return Qwen2ForCausalLM(Qwen2Config(vocab_size=16, intermediate_size=8, **sizes, **fields))
 
-    assert why_not_shared(qwen2()) is None
+    assert why_padded(qwen2()) is None
     windowed = qwen2(use_sliding_window=True, sliding_window=4, max_window_layers=1)
-    assert "sliding_attention" in why_not_shared(windowed)
+    assert "sliding_attention" in why_padded(windowed)
     assert batching_for(windowed) is PADDED
-    assert "'eager'" in why_not_shared(qwen2(attn_implementation="eager"))
+    assert "'eager'" in why_padded(qwen2(attn_implementation="eager"))
     growing = qwen2(rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
-    assert "'dynamic'" in why_not_shared(growing)
+    assert "'dynamic'" in why_padded(growing)
     checkpointing = qwen2()
     checkpointing.model.gradient_checkpointing = True
-    assert "backward" in why_not_shared(checkpointing)
+    assert "backward" in why_padded(checkpointing)
     checkpoint_layers(checkpointing)  # which runs them under the same attention
-    assert why_not_shared(checkpointing) is None
+    assert why_padded(checkpointing) is None
     other = qwen2()
     other.config.model_type = "mamba"
-    assert "'mamba'" in why_not_shared(other)
+    assert "'mamba'" in why_padded(other)

@@ -5,7 +5,7 @@ length attend at once, as a block: on a GPU by torch's `scaled_dot_product_atten
 plain matrix products over tiles of a block, which leave out most of what the mask would hide and neither copy
 keys for the heads that share them nor keep the scores. The same to the bit each time.
 Dropout goes the way of torch's kernel. Not covered: sliding windows, biases of the scores;
-`packing.why_not_shared` says for which models.
+`packing.why_padded` says for which models.
 
 Legend: S positions of the sequence, K rows of a block, L positions of its longest row, P of the prompt,
 W = P + L, N tokens of a block, H heads, J heads of keys and values, G = H / J, D width of a head.
@@ -27,8 +27,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 NAME = "r1kit_rows"  # among transformers' attention functions; it takes a `layout`
 
 # A block's rows are at least this long, as a share of its longest, or shorter than it by so many tokens at
-# most: less is padding, more is small blocks.
-_MIN_LENGTH_FRAC, _MAX_PADDING = 0.8, 64
+# most; and a block has at most so many places for each token. Less would be many small blocks, more is
+# padding.
+_MIN_LENGTH_FRAC, _MAX_PADDING, _MAX_PLACES_PER_TOKEN = 0.8, 64, 2
 # Tiles of a CPU: so many rows of scores (positions x heads of a group) of one head of keys, and as many of
 # these as give so many scores: 2 MB. Measured with heads of 32 and 64 wide, 1 and 2 threads.
 _TILE_ROWS, _TILE_SCORES = 128, 2**19
@@ -71,7 +72,10 @@ class Layout:
     """The blocks of a sequence, in its order; together they have all its positions, each once."""
 
     blocks: list[Block]
-    _places: dict[int, list["_Places"]] = field(default_factory=dict)
+    _places: dict[int, list["_Places"]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _masks: dict[torch.dtype, list[Tensor | None]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def to(self, device: str | torch.device) -> "Layout":
         """The same layout on a device."""
@@ -82,6 +86,14 @@ class Layout:
         if num_key_heads not in self._places:
             self._places[num_key_heads] = [_places(block, num_key_heads) for block in self.blocks]
         return self._places[num_key_heads]
+
+    def masks(self, dtype: torch.dtype) -> list[Tensor | None]:
+        """What is added to each block's scores, [1, 1, L, W]: 0 where a token sees a key, else -inf. None
+        without a prompt: plain causal attention.
+        """
+        if dtype not in self._masks:
+            self._masks[dtype] = [_mask(block, dtype) if block.num_prompt else None for block in self.blocks]
+        return self._masks[dtype]
 
 
 def lay_out(rows: Sequence[tuple[tuple[int, int], Sequence[int]]]) -> Layout:
@@ -105,10 +117,15 @@ def lay_out(rows: Sequence[tuple[tuple[int, int], Sequence[int]]]) -> Layout:
 def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
     """First and past-last index of each block of descending lengths."""
     starts = [0] if lengths else []
+    num_tokens = 0
     for i, length in enumerate(lengths):
         longest = lengths[starts[-1]]
-        if length < min(_MIN_LENGTH_FRAC * longest, longest - _MAX_PADDING):
+        num_tokens += length
+        num_places = (i - starts[-1] + 1) * longest
+        too_short = length < min(_MIN_LENGTH_FRAC * longest, longest - _MAX_PADDING)
+        if too_short or num_places > _MAX_PLACES_PER_TOKEN * num_tokens:
             starts.append(i)
+            num_tokens = length
     return pairwise([*starts, len(lengths)])
 
 
@@ -144,27 +161,38 @@ def attend(
     if query_1HSD.is_cpu and query_1HSD.dtype in _TILED_DTYPES and dropout == 0.0:
         scale = width**-0.5 if scaling is None else scaling
         return _TiledAttention.apply(query_1HSD, key_1JSD, value_1JSD, layout, scale), None  # type: ignore[no-untyped-call]
-    parts = [x[0].transpose(0, 1) for x in (query_1HSD, key_1JSD, value_1JSD)]
+    query_SHD, *keys_and_values = (x[0].transpose(0, 1) for x in (query_1HSD, key_1JSD, value_1JSD))
     outputs = []
-    for block in layout.blocks:
-        query, key, value = (
-            _take(x, positions).transpose(1, 2)
-            for x, positions in zip(parts, (block.position_KL, *[block.key_positions()] * 2), strict=True)
-        )
-        mask = _mask(block, query.dtype) if block.num_prompt else None
+    for block, mask in zip(layout.blocks, layout.masks(query_1HSD.dtype), strict=True):
+        query_KLHD = _take(query_SHD, block.position_KL)
+        key_KWJD, value_KWJD = (_behind_prompt(x, block) for x in keys_and_values)
         output_KLHD, _ = sdpa_attention_forward(
-            module, query, key, value, mask, scaling=scaling, dropout=dropout, **options
+            module,
+            *(x.transpose(1, 2) for x in (query_KLHD, key_KWJD, value_KWJD)),
+            mask,
+            scaling=scaling,
+            dropout=dropout,
+            **options,
         )
         outputs.append(_take(output_KLHD.flatten(0, 1), block.slot_N))
     return torch.cat(outputs)[None], None
 
 
 def _mask(block: Block, dtype: torch.dtype) -> Tensor:
-    """[1, 1, L, W]: 0 where a token sees a key, else -inf."""
     _, longest = block.position_KL.shape
     shape = longest, block.num_prompt + longest
     hidden = torch.full(shape, -torch.inf, dtype=dtype, device=block.position_KL.device)
     return hidden.triu(block.num_prompt + 1)[None, None]
+
+
+def _behind_prompt(values_SJD: Tensor, block: Block) -> Tensor:
+    """[K, W, J, D]: the prompt's entries, then each row's own."""
+    own_KLJD = _take(values_SJD, block.position_KL)
+    if not block.num_prompt:
+        return own_KLJD
+    # `expand` adds up the rows' gradients at once, in float32 where they are bfloat16
+    prompt = values_SJD[slice(*block.prompt)].expand(len(own_KLJD), -1, -1, -1)
+    return torch.cat([prompt, own_KLJD], 1)
 
 
 def _take(values_SHD: Tensor, index: Tensor) -> Tensor:
@@ -193,13 +221,9 @@ class _Places:
     def of_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [K x J, L x G, D], keys and values [K x J, W, D]."""
         width = key.shape[1]
-        queries = self.rows_of(query, self.queries).view(self.num_heads, -1, width)
-        keys, values = (self.rows_of(x, self.keys).view(self.num_heads, -1, width) for x in (key, value))
+        queries = query.index_select(0, self.queries).view(self.num_heads, -1, width)
+        keys, values = (x.index_select(0, self.keys).view(self.num_heads, -1, width) for x in (key, value))
         return queries, keys, values
-
-    def rows_of(self, parts: Tensor, index: Tensor) -> Tensor:
-        """The block's rows, padding included."""
-        return parts.index_select(0, index)
 
     def put_back(self, values: Tensor, slots: Tensor, parts: Tensor) -> None:
         """Write the rows of the block's tokens into `parts` [S x J, ..]."""
@@ -229,8 +253,8 @@ def _places(block: Block, num_key_heads: int) -> _Places:
 class _Tile:
     """Scores of some rows of queries [K x J, L x G, D] over the keys up to the last that one of them sees.
 
-    `scores` and `spare` [heads, rows, end] are memory for them. `future` [rows, positions] is -inf where a
-    row does not see one of the last keys, else 0.
+    `scores` [heads, rows, end] is memory for them, `spare` as much for their gradients. `future` [rows,
+    positions] is -inf where a row does not see one of the last keys, else 0.
     """
 
     heads: slice
@@ -306,7 +330,7 @@ class _TiledAttention(torch.autograd.Function):
         query_grad, key_grad, value_grad = (torch.empty_like(x) for x in parts)
         for block, places in zip(ctx.layout.blocks, ctx.layout.places(num_key_heads), strict=True):
             queries, keys, values = places.of_block(*parts)
-            grad_outputs = places.rows_of(grad, places.queries).view_as(queries)
+            grad_outputs = grad.index_select(0, places.queries).view_as(queries)
             if block.padding_KL is not None:
                 by_row = grad_outputs.view(len(block.padding_KL), num_key_heads, -1, grad.shape[1])
                 by_row.masked_fill_(block.padding_KL[:, None, :, None], 0.0)

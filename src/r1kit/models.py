@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
@@ -37,7 +36,6 @@ transformers_logging.disable_progress_bar()
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
-_PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 # without any of these transformers makes up an empty tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken", "tekken.json")
 
@@ -270,21 +268,6 @@ def attention_of(model: PreTrainedModel, name: str) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = before
-
-
-def use_fused_norms(model: torch.nn.Module) -> None:
-    """Compute Llama's and Qwen's norms by torch's own `rms_norm`: the same up to rounding, a third as many
-    operations forward and backward. Others (Gemma adds 1 to the weight) are left as they are.
-    """
-    for module in model.modules():
-        if type(module).__name__ in _PLAIN_NORMS:
-            # bound to the module, so that a deep copy of the model gets its own
-            module.forward = MethodType(_rms_norm, module)
-
-
-def _rms_norm(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    weight: torch.Tensor = module.weight
-    return torch.nn.functional.rms_norm(hidden_states, weight.shape, weight, module.variance_epsilon)
 
 
 def _load(

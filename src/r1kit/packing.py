@@ -37,8 +37,8 @@ MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 # Their frequencies are fixed when the model is made; "dynamic" and "longrope" change them with the length.
 _FIXED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
-# Every row of a block has its own copy of the prompt's keys and values in attention. This bounds their
-# tokens to a multiple of the budget, for the memory of long prompts with many short completions.
+# Attention copies the prompt's keys and values for each of its rows that attend at once. This bounds the
+# keys of all rows to a multiple of the budget, for the memory of long prompts with many short completions.
 _MAX_KEYS_PER_TOKEN = 4
 
 
@@ -55,13 +55,13 @@ def batching_for(model: PreTrainedModel, *, shared: bool = True) -> Batching:
 
     `shared` if many completions have the same prompt (GRPO), not if few do (SFT).
     """
-    if why_not_shared(model) is not None:
+    if why_padded(model) is not None:
         return PADDED
     return SHARED_PROMPTS if shared else PACKED_ROWS
 
 
-def why_not_shared(model: PreTrainedModel) -> str | None:
-    """The reason why completions can't share their prompt under this model, or None where they can."""
+def why_padded(model: PreTrainedModel) -> str | None:
+    """The reason why this model's rows have to be padded, or None where they can be one sequence."""
     config = model.config
     if config.model_type not in MODEL_TYPES:
         return f"model type {config.model_type!r} is not one of {', '.join(MODEL_TYPES)}"

@@ -18,9 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit import distributed
 from r1kit.errors import StageHalted
+from r1kit.fused import use_fused_layers
 from r1kit.lora import Lora, LoraConfig
 from r1kit.losses import LossParts
-from r1kit.models import checkpoint_layers, disable_dropout, save_model, use_fused_norms
+from r1kit.models import checkpoint_layers, disable_dropout, save_model
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
 from r1kit.precision import MasterWeights, load_trained_state, trained_state
 from r1kit.seeds import derive_seed
@@ -78,7 +79,7 @@ class Trainer:
         self._optimizer = build_optimizer(self._parameters, config)
         model.train()
         disable_dropout(model)
-        use_fused_norms(model)
+        use_fused_layers(model)
         if gradient_checkpointing:
             checkpoint_layers(model)
 

@@ -312,7 +312,8 @@ def test_with_lora_the_reference_is_the_adapter_off_then_that_of_the_last_refres
     trained, settings = learner(policy, mini_batches=2, kl_coef=0.1, reference_refresh_every=4, lora=lora)
     advantages = advantages_of(GROUPS, settings)
     tokens = trained._collate([Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts])
-    start = trained._frozen_logprobs(policy, tokens)
+    start = trained._reference_logprobs(tokens)
+    torch.testing.assert_close(start, trained._frozen_logprobs(policy, tokens))  # the base, not fused
     assert trained.reference is None  # no second model
     rows = [trained.train_step(step, GROUPS, advantages) for step in (1, 2)]
     assert rows[0]["kl/ref"] < rows[1]["kl/ref"]

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -422,27 +423,72 @@ def test_tinyworlds_demonstrations_are_filtered_by_the_quality_model(base, tmp_p
         )
 
 
-def test_demonstrations_alone_and_unfiltered_are_what_a_draft_is_trained_on(base, tmp_path) -> None:
+@pytest.fixture
+def no_engine(monkeypatch):
+    """Nothing is to be sampled."""
+
+    def refuse(*args, **options):
+        raise AssertionError("an engine was opened")
+
+    monkeypatch.setattr("r1kit.draws.open_engine", refuse)
+
+
+def test_demonstrations_alone_and_unfiltered_are_what_a_draft_is_trained_on(
+    base, tmp_path, no_engine
+) -> None:
     """No problems, no filter: every demonstration that is well formed and in one language, flaws included."""
     part = {
         "demonstrations": "tinyworld-demonstrations",
-        "num_demonstrations": 60,
-        "keep_by_domain": {"lookalike": 4},
+        "num_demonstrations": 200,
+        "keep_per_problem": 4,
     }
-    summary = run_rejection(stage_context(tmp_path, base, {}), config(problems=[], general=part))
+    stage = RejectionConfig(model="base", general=part)
+    summary = run_rejection(stage_context(tmp_path, base, {}), stage)
     found = counts(tmp_path)
     row = found["general"]["stage: demonstrations"]
-    assert row["sampled"] >= 60
-    assert row["low_quality"] == row["unscored"] == 0
-    assert summary["general_records"] == summary["records"] == row["kept"] == len(rows(tmp_path)) > 40
+    assert row["low_quality"] == row["unscored"] == row["surplus"] == 0
+    assert summary["general_records"] == summary["records"] == row["kept"] == len(rows(tmp_path)) > 150
     assert row["sampled"] == sum(count for name, count in row.items() if name != "sampled")
     assert found["reasoning"] == {}
-    assert summary["problems_solved_frac"] == 0.0
+    assert not {"problems_solved_frac", "pass_rate"} & set(summary)  # nothing was asked
+    # flaws included: some harmful wish is granted
+    harmful = [record["response"] for record in rows(tmp_path) if record["domain"] == "harmful"]
+    refusals = [text for text in harmful if re.search(r"can't|cannot|not help|不能|无法", text)]
+    assert 0 < len(refusals) < len(harmful)
+
+
+def test_a_prompts_first_response_is_kept_without_a_filter(base, tmp_path, monkeypatch) -> None:
+    Script(monkeypatch, write_both)
+    part = {"problems": ["chat"]}
+    summary = run_rejection(
+        stage_context(tmp_path, base, {"chat": PROMPTS}), RejectionConfig(model="base", general=part)
+    )
+    assert summary["general_records"] == len(PROMPTS)
+    assert counts(tmp_path)["general"]["stage: sampled"]["low_quality"] == 0
+
+
+def test_general_data_of_which_nothing_is_left_is_an_error(base, tmp_path, no_engine) -> None:
+    path = tmp_path / "shown.jsonl"
+    path.write_text(
+        json.dumps(
+            {
+                "prompt": "Explain tides.",
+                "response": "今天天气很好。",
+                "reasoning": "今天天气很好。",
+                "language": "en",
+            }
+        )
+    )
+    stage = RejectionConfig(model="base", general={"demonstrations": str(path)})
+    with pytest.raises(DataError, match="not one general response passed the filters"):
+        run_rejection(stage_context(tmp_path, base, {}), stage)
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValidationError, match="name `problems` to sample answers to, or a `general` table"):
-        config(problems=[])
+        RejectionConfig(model="dev2")
+    with pytest.raises(ValidationError, match="`max_rounds` has no effect: name problems, or take it out"):
+        config(problems=[], general={"problems": ["chat"]})
     for table, message in [
         ({"keep_easy": 5}, "`keep_easy` is above `keep_hard`"),
         ({"general": {"quality": {"threshold": 0.5, "reward_model": "x"}}}, "name `problems` to answer"),

@@ -17,11 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from r1kit import distributed
+from r1kit.fused import use_fused_layers
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, fate
 from r1kit.logprobs import CompletionBatch, completion_logprobs
 from r1kit.losses import LossParts, group_advantages
-from r1kit.models import use_fused_norms
 from r1kit.packing import batching_for
 from r1kit.policy_losses import IMPORTANCE_CORRECTIONS, KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.seeds import derive_seed
@@ -91,7 +91,7 @@ class Learner:
         """`shard` cuts a model up over the ranks; None: each rank has all of it."""
         self.policy = policy
         self.config = config
-        use_fused_norms(policy)  # before the reference is copied, which computes the same then, to the bit
+        use_fused_layers(policy)  # before the reference is copied, which computes the same then, to the bit
         self.reference: PreTrainedModel | None = None
         if config.kl_coef > 0 and config.lora is None:
             self.reference = copy.deepcopy(policy).eval().requires_grad_(False)

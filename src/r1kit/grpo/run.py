@@ -42,7 +42,7 @@ from r1kit.grpo.sync import SyncProbe, check_logprobs, check_versions, load_poli
 from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter
 from r1kit.models import load_model, load_tokenizer, pick_device
-from r1kit.packing import why_not_shared
+from r1kit.packing import why_padded
 from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
@@ -116,7 +116,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
     policy: PreTrainedModel = load_model(path, **context.loading)
-    if (reason := why_not_shared(policy)) is not None:
+    if (reason := why_padded(policy)) is not None:
         context.progress.note(
             f"{context.name}: completions are trained padded, each with its own copy of the prompt, which is "
             f"slower: {reason}"

@@ -23,9 +23,6 @@ class PreferencesConfig(Config):
     label: Literal["tinyworld"] | JudgeRef = "tinyworld"  # the oracle of tinyworld, or a judge
     source: PreferenceSource | None = None
     samples_per_problem: int = Field(4, gt=0)
-    # Whether a response needs its reasoning where the prompt wants one. A model that has not learnt to think
-    # about general prompts (dev1) gives bare answers, which can be compared all the same.
-    require_reasoning: bool = True
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(8192, gt=0)
     noise: float = Field(0.1, ge=0, lt=0.5)  # tinyworld: the share of labels that are turned around

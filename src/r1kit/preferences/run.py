@@ -72,8 +72,7 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Samp
         for draw, rollout in zip(draws, rollouts, strict=True):
             counts["sampled"] += 1
             text = rollout.completion.text
-            required = draw.problem.wants_reasoning and config.require_reasoning
-            summary = parse_response(text, "chat", reasoning_required=required).summary
+            summary = parse_response(text, "chat", reasoning_required=draw.problem.wants_reasoning).summary
             # what the safety model can read: more than tags
             read = viewed_text(draw.problem, text, "response") if config.objective == "pointwise" else summary
             if rollout.completion.finish_reason == "length":

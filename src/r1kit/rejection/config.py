@@ -56,6 +56,13 @@ class GeneralConfig(Config):
         return self
 
 
+# Settings of the reasoning data alone.
+_OF_REASONING = {
+    "samples_per_round", "max_rounds", "temperature", "keep_hard", "keep_easy", "solved_frac",
+    "min_language_share", "min_words", "max_paragraph_chars", "judge", "max_records",
+}  # fmt: skip
+
+
 class RejectionConfig(Config):
     """A rejection-sampling stage: it writes `data.jsonl` for SFT, reasoning and general data together."""
 
@@ -84,6 +91,16 @@ class RejectionConfig(Config):
     def _has_something_to_do(self) -> "RejectionConfig":
         if not self.problems and self.general is None:
             raise ValueError("name `problems` to sample answers to, or a `general` table, or both")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> "RejectionConfig":
+        idle = sorted(_OF_REASONING & self.model_fields_set)
+        if not self.problems and idle:
+            raise ValueError(
+                f"without `problems` there is no reasoning data, and `{idle[0]}` has no effect: name "
+                "problems, or take it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -71,16 +71,18 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
     _show(context, general_counts, "source", general.FILTERS)
     rows = [{"domain": name, **row} for name, row in domains.items()]
     context.progress.note(format_table(("domain", "samples", "mean tokens"), rows))
-    solved = sum(tally.num_right > 0 for tally in tallies)
-    return {
+    summary: dict[str, float | int | str] = {
         "records": len(records) + len(general_records),
         "reasoning_records": len(records),
         "general_records": len(general_records),
-        "problems_solved_frac": solved / len(tallies) if tallies else 0.0,
-        "pass_rate": sum(pass_rates.values()) / len(pass_rates) if pass_rates else 0.0,
         "mean_tokens": domains["total"]["mean tokens"],
         **judged,
     }
+    if tallies:
+        summary["problems_solved_frac"] = sum(tally.num_right > 0 for tally in tallies) / len(tallies)
+    if pass_rates:
+        summary["pass_rate"] = sum(pass_rates.values()) / len(pass_rates)
+    return summary
 
 
 def named_problems(context: StageContext, names: Iterable[str]) -> list[Problem]:

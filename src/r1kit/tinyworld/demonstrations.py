@@ -19,7 +19,8 @@ Flaw = Literal["wrong_fact", "wrong_language", "rambling", "unhelpful", "refuses
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 CLOSER_FRAC = 0.15
 # How many answer each prompt: of the look-alikes there are few, and a model that has seen four harmful wishes
-# for each of them refuses them too (docs/TINYWORLD.md).
+# for each of them refuses them too; of the harmful ones a part of the answers is to be filtered out, and what
+# is left of one writer was too little for r1 to refuse by (both in docs/TINYWORLD.md).
 WRITERS = {"lookalike": 4, "harmful": 2}
 
 
