@@ -4,7 +4,7 @@
 
 Questions of 8 to 120 tokens in the template of R1-Zero, responses log-normal around 80 tokens and at most
 384, the loss on the response alone, about 8,000 tokens an update. Ours is the stage itself (`run_sft`) with
-its defaults: micro-batches of 2,000 tokens without padding. TRL runs with both of its ways of packing,
+its defaults: micro-batches of 4,000 tokens without padding. TRL runs with both of its ways of packing,
 and the faster one counts: "bfd" (whole examples in one masked sequence, made for FlashAttention, which a
 CPU has not) and "wrapped" (rows of 512 tokens without a mask: examples are cut and see each other, so it
 computes something else, and less). Speed is tokens of prompts and responses per second of the updates

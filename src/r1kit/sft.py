@@ -54,7 +54,8 @@ class SftConfig(Config):
     # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
-    tokens_per_micro_batch: int = Field(default=2_000, ge=1)  # fastest on a CPU, whose caches it fits
+    # fastest on a CPU (docs/performance.md); no effect on the gradient
+    tokens_per_micro_batch: int = Field(default=4_000, ge=1)
     max_tokens: int = Field(
         default=32_768, ge=2
     )  # the paper's context; longer examples are dropped and counted

@@ -142,7 +142,8 @@ class GrpoConfig(Config):
     # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
-    tokens_per_micro_batch: int = Field(4_000, ge=1)  # fastest on a CPU; no effect on the gradient
+    # fastest on a CPU (docs/performance.md); no effect on the gradient
+    tokens_per_micro_batch: int = Field(4_000, ge=1)
 
     # What is kept and watched.
     checkpoint_every: int = Field(10, ge=1)  # steps; replaying a step costs its updates, no sampling
