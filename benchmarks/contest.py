@@ -1,13 +1,14 @@
 """What the benchmarks share: models of three sizes, prompts, lengths, clocks, the peak, turns and tables.
 
-Contestants run in turn, in one process, on the same weights and prompts. A ratio is taken within each
-repeat; shown are the median and, in brackets, the smallest and the largest. The peak is that of a 1,024 x
-1,024 float32 matrix product with as many threads, measured in the same process before and after. Shares of
-the peak count the products of weights and of attention over the positions that are needed: a prompt's once
-per group, no padding, nothing that is computed twice.
+Contestants run in turn, in one process (or in the same ranks), on the same weights and prompts. A ratio is
+taken within each repeat; shown are the median and, in brackets, the smallest and the largest. The peak is
+that of a 1,024 x 1,024 float32 matrix product with as many threads, measured before and after.
+Shares of the peak count the products of weights and of attention over the positions that are needed: a
+prompt's once per group, no padding, nothing that is computed twice.
 """
 
 import argparse
+import io
 import os
 import platform
 import statistics
@@ -16,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import datasets
 import numpy as np
@@ -29,6 +31,8 @@ from transformers import (
     Qwen3ForCausalLM,
     StoppingCriteria,
 )
+
+from r1kit import distributed
 
 VOCAB_SIZE, PROMPT_TOKENS, GROUP_SIZE = 1024, 96, 16
 EOS_ID = 0
@@ -146,14 +150,18 @@ def seconds(work: Callable[[], object], clock: Clock) -> float:
 
 
 def peak_gflops(clock: Clock = time.perf_counter) -> float:
-    """The fastest of 20 float32 matrix products of 1,024 x 1,024, in GFLOP/s."""
+    """The fastest of 200 float32 matrix products of 1,024 x 1,024, some three seconds of them, in GFLOP/s.
+
+    With several ranks, which do so at once, the sum of theirs.
+    """
     square = torch.randn(1024, 1024)
-    fastest = min(seconds(lambda: torch.mm(square, square), clock) for _ in range(20))
-    return 2 * 1024**3 / fastest / 1e9
+    distributed.barrier()
+    fastest = min(seconds(lambda: torch.mm(square, square), clock) for _ in range(200))
+    return sum(distributed.gather(2 * 1024**3 / fastest / 1e9))
 
 
 def take_turns(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """What each contestant returned in each repeat; within a repeat they follow one another.
+    """What each contestant returned in each repeat; within a repeat they follow one another, ranks together.
 
     Every second repeat goes in the other direction, so that none always runs on a machine warmed by another.
     """
@@ -161,6 +169,7 @@ def take_turns(contestants: Mapping[str, Callable[[], float]], repeats: int) -> 
     for repeat in range(repeats):
         names = list(contestants) if repeat % 2 == 0 else list(contestants)[::-1]
         for name in names:
+            distributed.barrier()
             found[name].append(contestants[name]())
     return found
 
@@ -186,9 +195,21 @@ def machine(clock_name: str = "wall") -> str:
     """Processor, cores, threads, versions and the load at this moment."""
     load = os.getloadavg()[0]
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s), {clock_name} clock, "
-        f"torch {torch.__version__}, load {load:.1f}"
+        f"{_processor()}, {os.cpu_count()} cores, {distributed.world_size()} process(es) with "
+        f"{torch.get_num_threads()} thread(s), {clock_name} clock, torch {torch.__version__}, load {load:.1f}"
     )
+
+
+def _start_ranks(processes: int) -> NoReturn:
+    """Run this script again, as so many ranks of gloo."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+    ]
+    os.execv(sys.executable, [*launcher, *sys.argv])
 
 
 def _processor() -> str:
@@ -219,7 +240,13 @@ def start(options: argparse.Namespace) -> Clock:
     """Set the threads, print what is measured on; the clock that was asked for."""
     if options.clock == "cpu" and options.threads != 1:
         sys.exit("--clock cpu adds up the time of all threads, waiting ones too: use it with --threads 1")
-    torch.set_num_threads(options.threads)
+    processes = getattr(options, "processes", 1)
+    if processes > 1 and "RANK" not in os.environ:
+        _start_ranks(processes)
+    distributed.init()
+    if not distributed.is_main():
+        sys.stdout = io.StringIO()  # the first rank shows
+    torch.set_num_threads(max(1, options.threads // processes))
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries to each other, in every step
     datasets.disable_progress_bars()
     print(f"{machine(options.clock)}\n", flush=True)

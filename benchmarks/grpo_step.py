@@ -1,7 +1,7 @@
 """Whole GRPO steps against TRL's GRPOTrainer: rollout, rewards, reference, update, KL on.
 
     python benchmarks/grpo_step.py [--sizes 0.9M 2M 10M] [--lengths 128 256 natural] [--threads 2]
-                                   [--repeats 3] [--problems 16] [--trl-rows 16]
+                                   [--repeats 3] [--problems 16] [--trl-rows 16] [--processes 1]
 
 16 problems x 16 samples, prompts of 96 tokens, temperature 1, KL 0.001 against a reference, one update a
 step. Both get the same weights, prompts and lengths ("natural": each row its own end, most of them early,
@@ -10,7 +10,7 @@ is trained tokens per second: completion tokens over the seconds of the step. `u
 per second, and its share of the machine's matrix-product peak, where forward and backward count as three
 forward passes and the reference as one. The second row of a size has TRL in bfloat16 where a small step is
 faster so; our updates are float32 at any rate (pure bfloat16 weights learn nothing at this size). How TRL
-is set: `trl_peer.py`.
+is set: `trl_peer.py`. With `--processes 2` both run in two ranks, the threads divided among them.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import contest
 from transformers import PreTrainedModel
 
+from r1kit import distributed
 from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
 from r1kit.engines.local import make_engine
 from r1kit.grpo.config import GrpoConfig
@@ -76,12 +77,16 @@ class Ours:
         self._step += 1
         start = self._clock()
         self._engine.load_weights(self._learner.policy.state_dict().items(), self._step)
-        rows = enumerate(zip(self._prompts, self._ends, strict=True))
         requests = [
-            SampleRequest(i, prompt, SamplingParams(end), seed=1000 * self._step + i)
-            for i, (prompt, end) in rows
+            SampleRequest(i, self._prompts[i], SamplingParams(self._ends[i]), seed=1000 * self._step + i)
+            for start in distributed.shard(range(0, len(self._ends), self._group_size))
+            for i in range(start, start + self._group_size)
         ]
-        groups = self._groups(sample_all(self._engine, requests))
+        own = sample_all(self._engine, requests)
+        sampled = {request.key: completion for request, completion in zip(requests, own, strict=True)}
+        for others in distributed.gather(sampled):
+            sampled |= others
+        groups = self._groups([sampled[i] for i in range(len(self._ends))])
         advantages = advantages_of(groups, self._config)
         before_update = self._clock()
         self._learner.train_step(self._step, groups, advantages)
@@ -137,6 +142,7 @@ def trl_precisions(model: PreTrainedModel, options: argparse.Namespace, clock: c
         peer = trl(model, [16] * 4 * contest.GROUP_SIZE, options, clock, bf16=name == "bfloat16")
         peer.step()
         times[name] = peer.step()
+    times = distributed.broadcast(times)
     return list(contest.DTYPES) if times["bfloat16"] < times["float32"] else ["float32"]
 
 
@@ -180,6 +186,7 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", default=["128", "256", "natural"])
     parser.add_argument("--problems", type=int, default=16)
     parser.add_argument("--trl-rows", type=int, default=16)
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if options.quick:
         options.sizes, options.problems, options.repeats = options.sizes[:1], 2, 1

@@ -41,8 +41,9 @@ def test_rollouts_are_compared_at_equal_and_natural_lengths():
 
 @needs_trl
 @pytest.mark.slow
-def test_grpo_steps_are_compared_with_trls():
-    rows = run("grpo_step", "--threads", "1")
+@pytest.mark.parametrize("options", [["--threads", "1"], ["--processes", "2"]], ids=["alone", "ranks"])
+def test_grpo_steps_are_compared_with_trls(options):
+    rows = run("grpo_step", *options)
     assert [row[1] for row in rows] == ["8", "natural"]
     assert all(number(row[3]) > 0 and number(row[4]) > 0 for row in rows)
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from r1kit import packing
-from r1kit.fused import use_fused_layers
+from r1kit import fused, packing
 from r1kit.packing import PADDED, SHARED_PROMPTS
 from tests.test_packing import COMPLETIONS, PROMPTS, results
 from tests.tiny_models import load_tiny, tiny_model
@@ -15,9 +14,9 @@ from tests.tiny_models import load_tiny, tiny_model
 
 def fused_copy(model):
     """Copied twice: the forwards are bound to the copy's modules."""
-    fused = copy.deepcopy(model)
-    use_fused_layers(fused)
-    return copy.deepcopy(fused)
+    copied = copy.deepcopy(model)
+    fused.use_fused_layers(copied)
+    return copy.deepcopy(copied)
 
 
 def randomised(model):
@@ -29,9 +28,9 @@ def randomised(model):
     return model.train()
 
 
-def assert_same(model, fused, batching):
+def assert_same(model, other_model, batching):
     expected = results(model, batching, PROMPTS, COMPLETIONS)
-    for one, other in zip(results(fused, batching, PROMPTS, COMPLETIONS), expected, strict=True):
+    for one, other in zip(results(other_model, batching, PROMPTS, COMPLETIONS), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     assert expected[1].abs().max() > 0.01
 
@@ -39,18 +38,18 @@ def assert_same(model, fused, batching):
 @pytest.mark.parametrize("architecture", packing.MODEL_TYPES)
 def test_packed_rows_give_the_same_logprobs_and_gradients(tmp_path, monkeypatch, architecture):
     model = randomised(load_tiny(tiny_model(tmp_path, architecture))[0])
-    fused = fused_copy(model)
-    assert_same(model, fused, SHARED_PROMPTS)
+    copied = fused_copy(model)
+    assert_same(model, copied, SHARED_PROMPTS)
 
     def refuse(*args, **options):
         raise AssertionError("transformers' own attention ran")
 
-    for module in fused.modules():
+    for module in copied.modules():
         if type(module).__name__.endswith("Attention"):
             monkeypatch.setattr(type(module), "forward", refuse)
-    results(fused, SHARED_PROMPTS, PROMPTS, COMPLETIONS)
+    results(copied, SHARED_PROMPTS, PROMPTS, COMPLETIONS)
     with pytest.raises(AssertionError, match="own attention ran"):
-        results(fused, PADDED, PROMPTS, COMPLETIONS)
+        results(copied, PADDED, PROMPTS, COMPLETIONS)
 
 
 @pytest.mark.parametrize("architecture", [*packing.MODEL_TYPES, "mistral, windowed"])
@@ -79,12 +78,26 @@ def test_a_rotation_that_scales_is_turned_back_as_its_transpose():
     assert_same(model, fused_copy(model), SHARED_PROMPTS)
 
 
-def test_frozen_norms_get_no_gradient(tmp_path):
+def test_frozen_norms_leave_the_other_gradients_as_they_are(tmp_path):
     """As with LoRA, where only the adapter is trained."""
     model = randomised(load_tiny(tiny_model(tmp_path))[0])
-    fused = fused_copy(model)
-    for name, parameter in fused.named_parameters():
+    frozen, trained = fused_copy(model), fused_copy(model)
+    for name, parameter in frozen.named_parameters():
         parameter.requires_grad_("norm" not in name)
     batch = SHARED_PROMPTS.collate(PROMPTS, COMPLETIONS, 1)
-    batch.trained_hidden(fused).square().sum().backward()
-    assert all((p.grad is None) == ("norm" in name) for name, p in fused.named_parameters())
+    for each in (frozen, trained):
+        batch.trained_hidden(each).square().sum().backward()
+    for (name, one), other in zip(frozen.named_parameters(), trained.parameters(), strict=True):
+        assert other.grad is not None
+        assert one.grad is None if "norm" in name else torch.equal(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("with_norm", [False, True])
+def test_the_backward_pass_is_the_derivative(with_norm):
+    generator = torch.Generator().manual_seed(2)
+    projection = torch.randn(5, 12, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(4, generator=generator, dtype=torch.float64).add(0.5).requires_grad_()
+    angles = torch.rand(5, 2, generator=generator, dtype=torch.float64).repeat(1, 2)
+    cos, sin = 1.2 * angles.cos(), 1.2 * angles.sin()
+    inputs = projection, weight if with_norm else None, cos, sin, 1e-6
+    assert torch.autograd.gradcheck(fused._Rotated.apply, inputs)

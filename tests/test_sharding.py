@@ -15,6 +15,7 @@ from r1kit.logprobs import collate, completion_logprobs
 from r1kit.losses import pairwise_loss
 from r1kit.models import load_model, load_reward_model, load_tokenizer, save_model
 from r1kit.optim import OptimizerConfig
+from r1kit.packing import SHARED_PROMPTS
 from r1kit.reward_model import score_rows
 from r1kit.sharding import (
     clip_gradients,
@@ -379,7 +380,10 @@ def _check_running_again(folder, dtype):
         trainer = Trainer(model, OptimizerConfig(), total_steps=1, gradient_checkpointing=again)
         updates(trainer, 1)
         found.append(first_gradient(trainer))
-        made, settings = learner(load_tiny(folder)[0], shard=sharded, gradient_checkpointing=again)
+        # on packed rows, whose layout passes through the casts of every layer
+        shard = functools.partial(sharded, dtype=dtype)
+        made, settings = learner(load_tiny(folder)[0], shard=shard, gradient_checkpointing=again)
+        assert made._batching is SHARED_PROMPTS
         made.train_step(1, GROUPS, advantages_of(GROUPS, settings))
         found.append(first_gradient(made.trainer))
     for plain, run_again in zip(found[:2], found[2:], strict=True):

@@ -13,7 +13,7 @@ W = P + L, N tokens of a block, H heads, J heads of keys and values, G = H / J, 
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -67,15 +67,18 @@ class Block:
         return Block(self.start, self.prompt, self.position_KL.to(device), self.slot_N.to(device), padding)
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """The blocks of a sequence, in its order; together they have all its positions, each once."""
+    """The blocks of a sequence, in its order; together they have all its positions, each once.
 
-    blocks: list[Block]
-    _places: dict[int, list["_Places"]] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _masks: dict[torch.dtype, list[Tensor | None]] = field(
-        init=False, repr=False, compare=False, default_factory=dict
-    )
+    No dataclass: FSDP takes these apart, to cast what is in them, and would give each layer one of its own.
+    """
+
+    __slots__ = ("_masks", "_places", "blocks")
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self._places: dict[int, list[_Places]] = {}
+        self._masks: dict[torch.dtype, list[Tensor | None]] = {}
 
     def to(self, device: str | torch.device) -> "Layout":
         """The same layout on a device."""
@@ -92,7 +95,12 @@ class Layout:
         without a prompt: plain causal attention.
         """
         if dtype not in self._masks:
-            self._masks[dtype] = [_mask(block, dtype) if block.num_prompt else None for block in self.blocks]
+            by_shape: dict[tuple[int, int], Tensor | None] = {}
+            shapes = [(block.num_prompt, block.position_KL.shape[1]) for block in self.blocks]
+            for shape, block in zip(shapes, self.blocks, strict=True):
+                if shape not in by_shape:
+                    by_shape[shape] = _mask(block, dtype) if block.num_prompt else None
+            self._masks[dtype] = [by_shape[shape] for shape in shapes]
         return self._masks[dtype]
 
 

@@ -2,10 +2,10 @@
 
 Operations entry by entry fetch their operands from memory and write their result there, and of these a layer
 of a small model has many. Norms are torch's `rms_norm`. On a CPU queries and keys of packed rows are normed
-and rotated at once, in place, with a backward pass of its own. The same numbers as transformers' up to
-rounding, and the same bits each time. For Llama's, Mistral's and Qwen's layers; others are left as they are.
+and rotated at once, with a backward pass of its own. The same numbers as transformers' up to rounding, and
+the same bits each time. For Llama's, Mistral's and Qwen's layers; others are left as they are.
 
-Legend: N tokens, H heads, D their width.
+Legend: N tokens, H heads, J heads of keys and values, D width of a head, E of half a head, P of all heads.
 """
 
 from collections.abc import Callable
@@ -64,10 +64,10 @@ def _attention(
     assert past_key_values is None, "packed rows are trained on, not sampled from"
     cos_ND, sin_ND = (part[0] for part in position_embeddings)
 
-    def rotated(projected_1Nq: Tensor, norm: Any) -> Tensor:
-        weight, eps = (None, 0.0) if norm is None else (norm.weight, norm.variance_epsilon)
-        rotated_NHD: Tensor = _Rotated.apply(projected_1Nq[0], weight, cos_ND, sin_ND, eps)  # type: ignore[no-untyped-call]
-        return rotated_NHD.transpose(0, 1)[None]
+    def rotated(projection_1NP: Tensor, norm: Any) -> Tensor:
+        weight_D, eps = (None, 0.0) if norm is None else (norm.weight, norm.variance_epsilon)
+        heads_NHD: Tensor = _Rotated.apply(projection_1NP[0], weight_D, cos_ND, sin_ND, eps)  # type: ignore[no-untyped-call]
+        return heads_NHD.transpose(0, 1)[None]
 
     value_1NJD = module.v_proj(hidden_states).view(*hidden_states.shape[:-1], -1, module.head_dim)
     output_1NHD, _ = attention.attend(
@@ -84,48 +84,47 @@ def _attention(
 
 
 class _Rotated(torch.autograd.Function):
-    """Heads [N, H, D] of a projection [N, H x D], normed where there is a weight [D], at their positions.
+    """Heads [N, H, D] of a projection [N, P], normed where there is a weight, at their positions.
 
     RMSNorm: x / rms(x) * w. Rotary embedding: with halves a and b of a head, (a cos - b sin, b cos + a sin);
-    `cos_ND` and `sin_ND` are the same in both halves.
+    cosines and sines are the same in both halves.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, cos_ND: Tensor, sin_ND: Tensor, eps: float
+        ctx: Any, projection_NP: Tensor, weight_D: Tensor | None, cos_ND: Tensor, sin_ND: Tensor, eps: float
     ) -> Tensor:
         width = cos_ND.shape[-1]
-        x_NHD = x.view(len(x), -1, width)
-        cos, sin = cos_ND[:, None], sin_ND[:, None, : width // 2]
-        scale, normed = None, x_NHD
-        if weight is not None:
-            scale = torch.linalg.vector_norm(x_NHD, dim=-1, keepdim=True)
-            scale = scale.square_().div_(width).add_(eps).rsqrt_()
-            normed = (x_NHD * scale).mul_(weight)
-        ctx.save_for_backward(x, weight, cos_ND, sin_ND, scale)
-        return _rotate(normed, cos, sin, turn=1)
+        heads_NHD = projection_NP.view(len(projection_NP), -1, width)
+        if weight_D is None:
+            ctx.save_for_backward(None, None, None, cos_ND, sin_ND)
+            return _rotate(heads_NHD, cos_ND, sin_ND)
+        scale_NH1 = torch.linalg.vector_norm(heads_NHD, dim=-1, keepdim=True)
+        scale_NH1 = scale_NH1.square_().div_(width).add_(eps).rsqrt_()
+        ctx.save_for_backward(heads_NHD, scale_NH1, weight_D, cos_ND, sin_ND)
+        return _rotate((heads_NHD * scale_NH1).mul_(weight_D), cos_ND, sin_ND)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_NHD: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, cos_ND, sin_ND, scale = ctx.saved_tensors
-        width = cos_ND.shape[-1]
-        cos, sin = cos_ND[:, None], sin_ND[:, None, : width // 2]
-        grad = _rotate(grad_NHD, cos, sin, turn=-1)
-        if weight is None:
-            return grad.view_as(x), None, None, None, None
-        unit = x.view_as(grad) * scale
-        share = grad * unit
-        grad_weight = share.sum((0, 1)) if ctx.needs_input_grad[1] else None
-        share = share.mul_(weight).mean(-1, keepdim=True)
-        grad.mul_(weight).addcmul_(unit, share, value=-1).mul_(scale)
-        return grad.view_as(x), grad_weight, None, None, None
+        heads_NHD, scale_NH1, weight_D, cos_ND, sin_ND = ctx.saved_tensors
+        grad_NHD = _rotate(grad_NHD, cos_ND, -sin_ND)
+        if weight_D is None:
+            return grad_NHD.flatten(1), None, None, None, None
+        unit_NHD = heads_NHD * scale_NH1
+        product_NHD = grad_NHD * unit_NHD
+        grad_D = product_NHD.sum((0, 1)) if ctx.needs_input_grad[1] else None
+        # what would change the head's length, which the norm takes out
+        along_NH1 = product_NHD.mul_(weight_D).mean(-1, keepdim=True)
+        grad_NHD.mul_(weight_D).addcmul_(unit_NHD, along_NH1, value=-1).mul_(scale_NH1)
+        return grad_NHD.flatten(1), grad_D, None, None, None
 
 
-def _rotate(x_NHD: Tensor, cos: Tensor, sin: Tensor, *, turn: int) -> Tensor:
-    """Turned by the angles, or with `turn` -1 back."""
-    half = sin.shape[-1]
-    rotated = x_NHD * cos
-    rotated[..., :half].addcmul_(x_NHD[..., half:], sin, value=-turn)
-    rotated[..., half:].addcmul_(x_NHD[..., :half], sin, value=turn)
-    return rotated
+def _rotate(heads_NHD: Tensor, cos_ND: Tensor, sin_ND: Tensor) -> Tensor:
+    """Turned by the angles; with the sines' sign changed back by them."""
+    half = cos_ND.shape[-1] // 2
+    sin_N1E = sin_ND[:, None, :half]
+    turned_NHD = heads_NHD * cos_ND[:, None]
+    turned_NHD[..., :half].addcmul_(heads_NHD[..., half:], sin_N1E, value=-1)
+    turned_NHD[..., half:].addcmul_(heads_NHD[..., :half], sin_N1E)
+    return turned_NHD

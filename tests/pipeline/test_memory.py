@@ -10,7 +10,7 @@ from r1kit.logprobs import CompletionBatch, completion_logprobs
 from r1kit.lora import LoraConfig
 from r1kit.losses import LossParts, next_token_loss
 from r1kit.models import load_model
-from r1kit.packing import PADDED, SHARED_PROMPTS
+from r1kit.packing import PACKED_ROWS, SHARED_PROMPTS
 from r1kit.pipeline.memory import StageMemory, format_bytes, plan_memory
 from r1kit.pipeline.run import open_run
 from r1kit.pipeline.shipped import find_recipe
@@ -101,7 +101,7 @@ def test_all_weights_of_a_1_5b_model_in_float32_by_hand(tmp_path):
         assert found[name] == num_bytes * row.num_weights
     # 128 rows x 768 tokens x keys and values x 28 layers x 2 heads of 128 x 4 bytes
     assert found["sampler cache"] == 128 * 768 * 2 * 28 * 256 * 4
-    # by layer and token: norms 6 x 1536, q 3 x 1536, kv 2 x 256, MLP 4 x 8960, shared 2 x (1536 + 256)
+    # by layer and token: norms 6 x 1536, q 3 x 1536, kv 2 x 256, MLP 4 x 8960, packed 2 x (1536 + 256)
     layer = (6 * 1536 + 3 * 1536 + 2 * 256 + 4 * 8960 + 2 * (1536 + 256)) * 4
     logits = 2**24 * 4 * 4
     assert found["activations"] == 16_000 * (28 * layer + 4 * 1536 * 4) + logits
@@ -191,9 +191,9 @@ def peak_of_update(trainer: Trainer, batch: CompletionBatch, *, with_entropy: bo
 )
 def test_an_update_takes_what_was_planned(tmp_path, stage, lora, again):
     tiny_model(tmp_path / "model", hidden=64, layers=4)
-    batching = SHARED_PROMPTS if stage == "zero" else PADDED
+    batching = SHARED_PROMPTS if stage == "zero" else PACKED_ROWS
     batch = batching.collate([[11] * 10 + [i // 8] for i in range(16)], [list(range(30, 90))] * 16, 1)
-    tokens = batch.input_ids_S.numel() if stage == "zero" else batch.input_ids_BS.numel()
+    tokens = batch.input_ids_S.numel()
     more = f"gradient_checkpointing = {str(again).lower()}\n" + ("lora = { rank = 4 }" if lora else "")
     row = planned(tmp_path, tokens=tokens, more=more)[stage]
     trainer = Trainer(

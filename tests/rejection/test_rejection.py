@@ -451,10 +451,10 @@ def test_demonstrations_alone_and_unfiltered_are_what_a_draft_is_trained_on(
     assert row["sampled"] == sum(count for name, count in row.items() if name != "sampled")
     assert found["reasoning"] == {}
     assert not {"problems_solved_frac", "pass_rate"} & set(summary)  # nothing was asked
-    # flaws included: some harmful wish is granted
+    # flaws included: some harmful wishes are granted
     harmful = [record["response"] for record in rows(tmp_path) if record["domain"] == "harmful"]
-    refusals = [text for text in harmful if re.search(r"can't|cannot|not help|不能|无法", text)]
-    assert 0 < len(refusals) < len(harmful)
+    granted = [text for text in harmful if re.search(r"</think>\s*(Sure|Yes|First|可以|好)", text)]
+    assert 0 < len(granted) < len(harmful)
 
 
 def test_a_prompts_first_response_is_kept_without_a_filter(base, tmp_path, monkeypatch) -> None:
@@ -464,6 +464,10 @@ def test_a_prompts_first_response_is_kept_without_a_filter(base, tmp_path, monke
         stage_context(tmp_path, base, {"chat": PROMPTS}), RejectionConfig(model="base", general=part)
     )
     assert summary["general_records"] == len(PROMPTS)
+    assert [row["response"] for row in rows(tmp_path)] == [
+        "Hi there 3!",
+        chat("We look it up here.", "It is 2."),
+    ]
     assert counts(tmp_path)["general"]["stage: sampled"]["low_quality"] == 0
 
 

@@ -4,13 +4,15 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from r1kit.errors import DataError
 from r1kit.report import ReportConfig, write_report
-from r1kit.report.data import counts_html
-from tests.report.synthetic import make_run
+from r1kit.report.data import counts_html, data_section
+from r1kit.report.reader import RunData, StageData, read_run
+from tests.report.synthetic import make_run, write_manifest
 
 _VOID = {"meta", "link", "br", "img", "input"}
 
@@ -184,3 +186,27 @@ def test_what_judges_were_asked_is_shown_where_there_were_any(tmp_path):
     section = page_of(run).split("<h2>Judges</h2>")[1].split("</section>")[0]
     assert re.findall(r"<td>(\d+)</td>", section) == ["123", "45", "6", "7", "8", "0", "9"]
     assert section.count("<tr>") == 2  # the head, and the one stage that had a judge
+
+
+@pytest.mark.parametrize(("reasoning", "shown"), [({"math": {"sampled": 8, "kept": 5}}, True), ({}, False)])
+def test_the_papers_set_stands_beside_data_with_reasoning_alone(reasoning, shown):
+    """Of a stage of general data, as the draft's, there is no like in the paper."""
+    stage = StageData(
+        "drafts",
+        Path("drafts"),
+        {"kind": "rejection"},
+        counts={"domains": {"general": {"samples": 900}}, "reasoning": reasoning},
+    )
+    section = data_section(RunData(Path(), {"drafts": stage}, {}))
+    assert "900" in section
+    assert ("The paper's set" in section) == shown
+
+
+def test_the_draft_stands_between_dev2_and_the_filter_that_it_serves(tmp_path):
+    run_dir = make_run(tmp_path)
+    for name in ("draft", "quality", "drafts"):
+        (run_dir / name).mkdir()
+        write_manifest(run_dir / name, name, "sft", 0, {})
+    names = list(read_run(run_dir).stages)
+    first = names.index("dev2")
+    assert names[first : first + 4] == ["dev2", "drafts", "draft", "quality"]

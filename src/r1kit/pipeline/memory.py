@@ -168,7 +168,7 @@ def _activations(config: TrainingConfig, shape: Shape, size: int) -> Part:
     rows = 2 if isinstance(config, RewardModelConfig) and config.objective == "pairwise" else 1
     tokens = max(config.tokens_per_micro_batch, rows * min(longest, shape.positions))  # none is ever split
     samples = isinstance(config, GrpoConfig)
-    layer = layer_bytes_per_token(shape, size, shared=samples)
+    layer = layer_bytes_per_token(shape, size, packed=not isinstance(config, RewardModelConfig))
     ends = 4 * shape.hidden * _FLOAT32  # embedding, last norm, and the head's input
     logits = 0
     if not isinstance(config, RewardModelConfig):
@@ -187,20 +187,21 @@ def _activations(config: TrainingConfig, shape: Shape, size: int) -> Part:
     return Part("activations", tokens * (shape.layers * layer + ends) + logits, formula)
 
 
-def layer_bytes_per_token(shape: Shape, size: int, *, shared: bool) -> int:
+def layer_bytes_per_token(shape: Shape, size: int, *, packed: bool) -> int:
     """What the forward pass of a layer keeps for the backward pass, by token.
 
     Two norms, each its input (in float32), what it is scaled to and its output: 3 h; queries, keys and
     values, attention's output and its copy for the projection: 3 q + 2 kv; the gate before and after its
     activation, the other branch, and their product: 4 f. Norms of queries and keys keep as much as the
-    layer's do. Shared prompts (`packing`) have the completions' queries, keys and outputs a second time.
-    (transformers' Llama and Qwen layers with scaled-dot-product attention.)
+    layer's do. Packed rows (`packing`) have queries, keys, values and outputs a second time, block by block,
+    where torch's kernel attends; a CPU's tiles keep about a tenth of the whole less, and so do models whose
+    rows have to be padded. (transformers' Llama and Qwen layers with scaled-dot-product attention.)
     """
     norm = 2 * size + _FLOAT32
     kept = 2 * shape.hidden * norm + (3 * shape.queries + 2 * shape.keys + 4 * shape.inner) * size
     if shape.has_qk_norm:
         kept += (shape.queries + shape.keys) * (size + _FLOAT32)
-    if shared:
+    if packed:
         kept += 2 * (shape.queries + shape.keys) * size
     return kept
 
