@@ -30,7 +30,7 @@ from r1kit import distributed
 
 COMMON: dict[str, Any] = {
     "use_cpu": True,
-    "ddp_backend": "gloo",  # of several ranks
+    "ddp_backend": "gloo" if distributed.world_size() > 1 else None,
     "gradient_checkpointing": False,
     "logging_strategy": "no",
     "save_strategy": "no",
