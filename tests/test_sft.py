@@ -19,6 +19,7 @@ from r1kit.sft import SftConfig, load_examples, plan_batches, run_sft
 from r1kit.stage import SilentProgress, StageContext
 from r1kit.template import format_chat, format_zero
 from r1kit.train import OptimizerConfig, Trainer
+from tests.test_train import flat_weights
 from tests.tiny_models import load_tiny, tiny_model, tiny_tokenizer
 
 SETTINGS = {
@@ -202,24 +203,20 @@ def test_an_update_on_packed_rows_is_that_on_padded_ones(tmp_path, monkeypatch):
     base = tiny_model(tmp_path / "base")
     tokenizer = load_tokenizer(str(base))
     examples, _ = load_examples([write_data(tmp_path / "data.jsonl")], tokenizer, 1000)
-    start = weights_of(load_model(str(base)))
     results = []
     for batching in (packing.PACKED_ROWS, packing.PADDED):
         if batching is packing.PADDED:
             monkeypatch.setattr("r1kit.sft.batching_for", lambda _, shared: packing.PADDED)
         trainer = Trainer(load_model(str(base)), OptimizerConfig(learning_rate=0.1), total_steps=1)
         assert sft.batching_for(trainer.model, shared=False) is batching
+        start = flat_weights(trainer)
         # Adam's first update is the gradient's sign where it is far from 0: plain descent shows its size
         trainer._optimizer = torch.optim.SGD(trainer.model.parameters())
         row = sft._update(trainer, examples, SftConfig(**SETTINGS), pad_id=1)
-        results.append((weights_of(trainer.model), row["loss"], row["grad_norm"]))
+        results.append((flat_weights(trainer), row["loss"], row["grad_norm"]))
     assert (results[0][0] - start).abs().max() > 1e-4
     torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-5, atol=1e-6)
     assert results[0][1:] == pytest.approx(results[1][1:], rel=1e-5)
-
-
-def weights_of(model):
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def test_only_the_response_is_trained_and_its_stop_token_is(tmp_path):
