@@ -19,6 +19,7 @@ ROWS = [
     # 2
     "engines.base distributed losses sandbox",
     "sharding sharded_state",
+    "turns",
     "attention models prompts logprobs lora optim policy_losses precision",
     "fused packing",
     # 3

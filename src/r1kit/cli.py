@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from r1kit.errors import UserError
+from r1kit.types import PromptStyle
 
 USER_ERROR, INTERRUPTED = 2, 130
 
@@ -175,8 +176,6 @@ def evaluate(
     from r1kit.report import stage_table_markdown
 
     console = Console(highlight=False)
-    if style not in ("zero", "chat"):
-        raise UserError(f"--style {style}: should be zero or chat.")
     with ui.progress_on(console) as progress:
         if model is None:
             folder = evaluate_stages(find_recipe(recipe), seed=seed, output_dir=output, progress=progress)
@@ -184,7 +183,7 @@ def evaluate(
             folder = evaluate_any(
                 find_recipe(recipe),
                 model,
-                style="zero" if style == "zero" else "chat",
+                style=_style(style),
                 seed=seed,
                 output_dir=output,
                 progress=progress,
@@ -214,18 +213,21 @@ def sample(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.6,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="The share of probability kept.")] = 0.95,
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    style: Annotated[
+        str | None, typer.Option(help="`zero` or `chat`; by default as the model was trained.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
 ) -> None:
     """Talk to any stage; the reasoning is dimmed."""
     from r1kit.engines.base import SamplingParams
     from r1kit.pipeline.chat import chat, open_speaker
 
-    speaker = open_speaker(where, stage)
+    speaker = open_speaker(where, stage, None if style is None else _style(style))
     params = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
         top_p=top_p,
-        stop_token_ids=(speaker.stop_token_id,),
+        stop_token_ids=speaker.stop_token_ids,
     )
     chat(speaker, Console(highlight=False), params, seed=seed, prompt=prompt)
 
@@ -291,6 +293,12 @@ def _fail(message: str, code: int) -> None:
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name for part in text.split(",") if (name := part.strip())]
+
+
+def _style(text: str) -> PromptStyle:
+    if text not in ("zero", "chat"):
+        raise UserError(f"--style {text}: should be zero or chat.")
+    return "zero" if text == "zero" else "chat"
 
 
 def _numbers(text: str) -> list[int]:

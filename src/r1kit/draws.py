@@ -19,7 +19,7 @@ from r1kit.data.jsonl import append_jsonl, read_jsonl
 from r1kit.data.records import completion_from_json, completion_to_json
 from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams
 from r1kit.engines.local import make_engine
-from r1kit.models import load_model, load_tokenizer
+from r1kit.models import load_model, load_tokenizer, stop_token_ids
 from r1kit.prompts import encode_prompt
 from r1kit.seeds import derive_seed
 from r1kit.shared_sampling import EngineSpec, sample_shared
@@ -82,7 +82,7 @@ class Sampler:
         self._params = SamplingParams(
             max_tokens=max_new_tokens,
             temperature=temperature,
-            stop_token_ids=(int(self.tokenizer.eos_token_id),),
+            stop_token_ids=stop_token_ids(self._path, self.tokenizer),
             stop_strings=stop_strings,
         )
         self._done = _read_log(log)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from r1kit import distributed
 from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams, sample_all
 from r1kit.errors import ModelError, StageHalted
-from r1kit.models import context_length_of, load_tokenizer, weights_stamp
+from r1kit.models import context_length_of, load_tokenizer, stop_token_ids, weights_stamp
 from r1kit.rewards.answer_cache import ChatModel, open_cache
 from r1kit.rewards.chat_client import ChatClient, ChatReply, ChatRequest, OnReply, WhenSpent
 from r1kit.rewards.judge import ModelJudge
@@ -28,6 +28,7 @@ from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.rewards.ledger import BudgetSpent, Ledger
 from r1kit.shared_sampling import EngineSpec, sample_shared
 from r1kit.stage import StageContext
+from r1kit.turns import render
 
 REPLIES_NAME = "judge_replies"
 """The folder of what judges replied, in a run's folder (or a stage's, where it is on its own)."""
@@ -80,6 +81,7 @@ class EngineChat:
         self._when_spent = when_spent
         self._shared = shared
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._stop_token_ids: tuple[int, ...] = ()
         self._engine: RolloutEngine | None = None
         self._lock = threading.Lock()  # an engine is one thread's at a time
 
@@ -106,9 +108,7 @@ class EngineChat:
     def _plan(self, key: int, request: ChatRequest) -> SampleRequest | None:
         tokenizer = self._load_tokenizer()
         self.counts["asked"] += 1
-        prompt = tokenizer.apply_chat_template(
-            list(request.messages), add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        prompt = render(tokenizer, request.messages, add_generation_prompt=True, tokenize=True)
         if len(prompt) + request.max_tokens > context_length_of(self._spec.path):
             self.counts["failed"] += 1
             return None
@@ -126,7 +126,7 @@ class EngineChat:
         params = SamplingParams(
             max_tokens=request.max_tokens,
             temperature=request.temperature,
-            stop_token_ids=(int(tokenizer.eos_token_id),),
+            stop_token_ids=self._stop_token_ids,
         )
         return SampleRequest(key, tuple(prompt), params, request.seed or 0)
 
@@ -155,6 +155,7 @@ class EngineChat:
                     "name a model after SFT, or set `chat_template` in its tokenizer_config.json"
                 )
             self._tokenizer = tokenizer
+            self._stop_token_ids = stop_token_ids(self._spec.path, tokenizer)
         return self._tokenizer
 
 

@@ -1,8 +1,8 @@
 """Loading and saving of models and tokenizers in Hugging Face format, with errors of one clear sentence.
 
-A saved folder carries weights (safetensors), tokenizer, chat template and a generation config that names
-the end and pad tokens and nothing else: `transformers` and vLLM would take a temperature or top-p in it as
-the default, and silently sample from another distribution than the one that was trained.
+A saved folder carries weights (safetensors), tokenizer, chat template and a generation config: every token
+that ends a completion (`turns`), the pad token, and the base's sampling defaults, which `transformers` and
+vLLM take where they are told nothing else. Nothing of r1kit samples by those: whatever samples here says how.
 """
 
 import math
@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from r1kit.errors import ModelError
 from r1kit.tinyworld import checkpoints
+from r1kit.turns import EndIds, configured_ends, end_token_ids, generation_config, one_or_list
 
 # the console belongs to the user interface
 transformers_logging.disable_progress_bar()
@@ -132,6 +133,21 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def stop_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token that ends a completion of a model that is not loaded, the tokenizer's end token first."""
+    return end_token_ids(tokenizer, *stated_end_ids(name))
+
+
+def stated_end_ids(name: str) -> tuple[EndIds, ...]:
+    """The end tokens in a model's generation config, where it has one, and in its configuration."""
+    config = _config_of(name)
+    try:
+        generation = GenerationConfig.from_pretrained(_checked_source(name, "weights", _WEIGHT_FILES))
+    except (OSError, ValueError, HfHubHTTPError):  # there need not be one
+        generation = None
+    return configured_ends(generation, config)
+
+
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -143,11 +159,10 @@ def save_model(
 
     A folder that is already there is replaced. `weights` are those of a sharded model, gathered.
     """
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model.config.eos_token_id, model.config.pad_token_id = eos, pad
+    ends = end_token_ids(tokenizer, *configured_ends(getattr(model, "generation_config", None), model.config))
+    model.config.eos_token_id, model.config.pad_token_id = one_or_list(ends), tokenizer.pad_token_id
     if model.can_generate():
-        bos = tokenizer.bos_token_id
-        model.generation_config = GenerationConfig(eos_token_id=eos, pad_token_id=pad, bos_token_id=bos)
+        model.generation_config = generation_config(model.generation_config, tokenizer, ends)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:

@@ -1,32 +1,43 @@
-"""Problems as prompt tokens, texts as completion tokens, and whether a chat template can be trained on.
+"""Problems as prompt tokens, texts as completion tokens, and whether a tokenizer can be trained on.
 
 Prompt and completion are encoded apart and joined as ids: a sampled completion and one that was written
-have the same tokens at the seam. Not here: the shapes of responses (`template`).
+have the same tokens at the seam. A finished turn is never rendered to be trained on, so it is no matter
+whether the chat template drops the reasoning of one, as DeepSeek-R1's own does.
+Not here: the shapes of responses (`template`), and which tokens end them (`turns`).
 """
-
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.errors import ModelError
-from r1kit.template import format_chat, format_zero, parse_response, render_zero
+from r1kit.errors import DataError, ModelError
+from r1kit.template import (
+    after_opening,
+    closes_thought,
+    format_chat,
+    format_zero,
+    opening_of,
+    parse_response,
+    render_zero,
+)
+from r1kit.turns import asks_for_begin, name_of, render, response_end_id
 from r1kit.types import Message, Problem, PromptStyle
 
 TokenIds = tuple[int, ...]
 
-_FIX = "set `chat_template` in its tokenizer_config.json to one that writes a turn's content as it is"
+# Tokens at a prompt's end that hold what it opened: tags may be in pieces, with white space between.
+_OPENING_TOKENS = 24
 
 
 def encode_prompt(problem: Problem, tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> TokenIds:
     """The prompt of a problem: Table 1's template around its question, or the chat template around its turns.
 
-    The zero prompt gets the begin token where the tokenizer puts one; a chat template writes its own.
+    The zero prompt gets the begin token where the tokenizer puts one; a chat template writes its own. Raises
+    `ModelError` where there is no chat template, `DataError` where it refuses the turns.
     """
     if style == "chat":
-        ids = tokenizer.apply_chat_template(
-            list(problem.messages), add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        return tuple(ids)
+        try:
+            return tuple(render(tokenizer, problem.messages, add_generation_prompt=True, tokenize=True))
+        except DataError as error:
+            raise DataError(f"problem {problem.id!r}: {error}" if problem.id else str(error)) from None
     return encode_text(render_zero(problem.question), tokenizer)
 
 
@@ -37,33 +48,76 @@ def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> TokenIds:
     return tuple(ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids)
 
 
-def encode_response(text: str, tokenizer: PreTrainedTokenizerBase) -> TokenIds:
-    """The tokens of a completion's text, and the end token, which is the stop token."""
-    return (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
+def encode_response(text: str, tokenizer: PreTrainedTokenizerBase, style: PromptStyle = "chat") -> TokenIds:
+    """The tokens of a completion's text, and the token that ends it in this style."""
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return (*ids, response_end_id(tokenizer, style))
+
+
+def encode_exchange(
+    problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, style: PromptStyle
+) -> tuple[TokenIds, TokenIds]:
+    """Prompt and response as tokens; what the prompt has opened of the response is not written twice."""
+    prompt_ids = encode_prompt(problem, tokenizer, style)
+    rest = after_opening(prompt_opening(prompt_ids, tokenizer), response)
+    return prompt_ids, encode_response(rest, tokenizer, style)
+
+
+def prompt_opening(prompt_token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a prompt has opened of the response (`template.opening_of`), by its last tokens."""
+    return opening_of(_end_of(prompt_token_ids, tokenizer))
+
+
+def has_closed_thought(prompt_token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a prompt ends with an empty thought, as Qwen3's does with `enable_thinking=False`."""
+    return closes_thought(_end_of(prompt_token_ids, tokenizer))
+
+
+def _end_of(prompt_token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> str:
+    ids = list(prompt_token_ids[-_OPENING_TOKENS:])
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise `ModelError` where the chat template is missing, or would spoil a response with reasoning.
-
-    Spoils: it drops the reasoning of a finished turn (as DeepSeek-R1's own template does), so the text that
-    a later reader gets is not what was trained; or its generation prompt opens `<think>` itself, so that a
-    response in our format would open it twice.
-    """
-    if not tokenizer.chat_template:
-        raise ModelError(f"{_name(tokenizer)}: the tokenizer has no chat template; {_FIX}")
+    """Raise `UserError` where the chat template is missing, raises, or leaves out what the user says."""
     question: Message = {"role": "user", "content": "How many?"}
-    response = format_chat("One and one.", "Two.")
-    prompt = _render(tokenizer, [question], add_generation_prompt=True)
-    finished = _render(tokenizer, [question, {"role": "assistant", "content": response}])
-    if prompt.rstrip().endswith("<think>"):
+    prompt = render(tokenizer, [question], add_generation_prompt=True)
+    if question["content"] not in prompt:
         raise ModelError(
-            f"{_name(tokenizer)}: its chat template opens <think> in the prompt, and responses here open it "
-            f"themselves; {_FIX}, and leaves <think> to the response"
+            f"{name_of(tokenizer)}: its chat template leaves out what the user says; mend `chat_template` in "
+            "its tokenizer_config.json"
         )
-    if not all(piece in finished for piece in ("<think>", "One and one.", "</think>", "Two.")):
+
+
+def check_begin(source: str, tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> None:
+    """Raise `ModelError` where prompts do not begin with one begin token, though the tokenizer asks for it.
+
+    `source` is the folder or hub name that the tokenizer was loaded from. A tokenizer asks by `add_bos_token`
+    or by its post-processor, and transformers does not always do as it asks.
+    """
+    begin, name = tokenizer.bos_token, name_of(tokenizer)
+    if begin is None:
+        return
+    problem = Problem(id="", kind="general", messages=({"role": "user", "content": "How many?"},))
+    count = encode_prompt(problem, tokenizer, style).count(tokenizer.bos_token_id)
+    if count > 1:
         raise ModelError(
-            f"{_name(tokenizer)}: its chat template drops the reasoning of a finished turn; {_FIX}"
+            f"{name}: a prompt in the {style} style begins with {count} begin tokens ({begin}); it should be "
+            "one: write it in the chat template or in the tokenizer's post-processor, not in both"
         )
+    if count == 1 or not asks_for_begin(source, tokenizer):
+        return
+    if style == "chat":
+        raise ModelError(
+            f"{name}: its tokenizer begins every text with {begin}, and its chat template does not write it; "
+            "let `chat_template` begin with {{ bos_token }}, or set add_bos_token to false where the model "
+            "was trained without"
+        )
+    raise ModelError(
+        f"{name}: its tokenizer_config.json or tokenizer.json asks for the begin token {begin}, and as it is "
+        "loaded texts are encoded without it; put a post-processor that writes it (TemplateProcessing) into "
+        "its tokenizer.json, or set add_bos_token to false where the model was trained without"
+    )
 
 
 def check_round_trip(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -74,18 +128,10 @@ def check_round_trip(tokenizer: PreTrainedTokenizerBase) -> None:
         "chat": format_chat(reasoning, answer),
     }
     for style, text in texts.items():
-        ids = list(encode_response(text, tokenizer)[:-1])
+        ids = list(encode_response(text, tokenizer, style)[:-1])
         decoded = str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         if parse_response(decoded, style) != parse_response(text, style):
             raise ModelError(
-                f"{_name(tokenizer)}: its tokenizer does not give a response back as it was: {text!r} comes "
-                f"back as {decoded!r}; mend its normalizer and decoder in tokenizer.json"
+                f"{name_of(tokenizer)}: its tokenizer does not give a response back as it was: {text!r} "
+                f"comes back as {decoded!r}; mend its normalizer and decoder in tokenizer.json"
             )
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], **options: Any) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
-
-
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return tokenizer.name_or_path or "the model"

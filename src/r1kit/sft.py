@@ -26,13 +26,14 @@ from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
 from r1kit.logprobs import CompletionBatch, completion_logprobs
 from r1kit.losses import LossParts, next_token_loss
-from r1kit.models import context_length, load_model, load_tokenizer
+from r1kit.models import context_length, load_model, load_tokenizer, stop_token_ids
 from r1kit.packing import batching_for
-from r1kit.prompts import check_chat_template, encode_prompt, encode_response
+from r1kit.prompts import encode_exchange, has_closed_thought
 from r1kit.seeds import derive_seed
 from r1kit.sharding import shard_model, share, without_fillers
 from r1kit.stage import StageContext
 from r1kit.train import LoraConfig, OptimizerConfig, Trainer
+from r1kit.turns import end_token_ids
 from r1kit.types import Problem, PromptStyle
 from r1kit.updates import finish_stage, identity_of, run_updates
 
@@ -96,7 +97,8 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         shard_model(model, device=context.device, dtype=context.dtype)
     names = [config.data] if isinstance(config.data, str) else config.data
     max_tokens = min(config.max_tokens, context_length(model))
-    examples, counts = load_examples([context.data_path(name) for name in names], tokenizer, max_tokens)
+    paths, ends = [context.data_path(name) for name in names], stop_token_ids(model_path, tokenizer)
+    examples, counts = load_examples(paths, tokenizer, max_tokens, ends)
     if counts["dropped_too_long"]:
         context.progress.note(
             f"{counts['dropped_too_long']} of {counts['records']} examples are longer than {max_tokens} "
@@ -143,22 +145,25 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
 
 
 def load_examples(
-    paths: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    paths: Sequence[Path],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    stop_token_ids: Sequence[int] | None = None,
 ) -> tuple[list[Example], dict[str, Any]]:
     """The examples of all files, and counts: `records`, `dropped_too_long`, `examples_by_domain`.
 
-    Raises `DataError` with file and line for a record that can't be used, and where nothing is left.
+    `stop_token_ids` are all that may end a response, and so must not be in one; None: as far as the tokenizer
+    knows them. Raises `DataError` with file and line for a record that can't be used, and where nothing is
+    left.
     """
+    ends = end_token_ids(tokenizer) if stop_token_ids is None else stop_token_ids
     examples: list[Example] = []
-    num_records, template_checked = 0, False
+    num_records = 0
     for path in paths:
         for line, row in read_jsonl(path):
             num_records += 1
-            if row.get("style") == "chat" and not template_checked:
-                check_chat_template(tokenizer)
-                template_checked = True
             try:
-                example = _example(row, tokenizer)
+                example = _example(row, tokenizer, ends)
             except DataError as error:
                 raise DataError(f"{path}:{line}: {error}") from None
             if example.num_tokens <= max_tokens:
@@ -178,7 +183,9 @@ def load_examples(
     }
 
 
-def _example(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example:
+def _example(
+    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, stop_token_ids: Sequence[int]
+) -> Example:
     for key in ("messages", "response", "style"):
         if key not in row:
             raise DataError(f"the record has no `{key}`; it needs messages, response and style")
@@ -188,10 +195,15 @@ def _example(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example
     if style not in ("zero", "chat"):
         raise DataError(f"style must be zero or chat, not {style!r}")
     problem = Problem(id="", kind="general", messages=messages_from_json(row["messages"]))
-    response_ids = encode_response(response, tokenizer)
-    if tokenizer.eos_token_id in response_ids[:-1]:
-        raise DataError(f"the response holds the end token {tokenizer.eos_token}, which is added by itself")
-    prompt_ids = encode_prompt(problem, tokenizer, cast(PromptStyle, style))
+    prompt_ids, response_ids = encode_exchange(problem, response, tokenizer, cast(PromptStyle, style))
+    if found := [token_id for token_id in response_ids[:-1] if token_id in stop_token_ids]:
+        end = tokenizer.convert_ids_to_tokens(found[0])
+        raise DataError(f"the response holds the end token {end}, which is added by itself")
+    if "<think>" in response and has_closed_thought(prompt_ids, tokenizer):
+        raise DataError(
+            "the response holds a reasoning, and the chat template closes an empty thought in the prompt; "
+            "take the thought out of the template's generation prompt"
+        )
     return Example(prompt_ids, response_ids, str(row.get("domain") or ""))
 
 

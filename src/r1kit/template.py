@@ -3,7 +3,8 @@
 Two shapes exist. `zero` (DeepSeek-R1 v1, Table 1): `<think> reasoning </think> <answer> answer </answer>`
 and nothing else. `chat` (DeepSeek-R1 v1, 2.3.1): `<think>` reasoning `</think>` and then a summary for the
 reader. A tag that is missing, nested, repeated or out of order, or text where none belongs, is a fault; so
-is a marker of a turn (`<|user|>`), behind which a model talks to itself.
+is a marker of a turn (`<|user|>`), behind which a model talks to itself. A prompt that opens `<think>` itself
+has begun the response: what is read is the whole of it.
 Not covered: extracting an answer from a summary (`rewards.answers`), chat templates (`prompts`).
 """
 
@@ -34,8 +35,12 @@ REFLECTION_REQUEST: Mapping[str, str] = {
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile("|".join(TAGS))
-# A chat template's marker in a completion: the model plays the other side too. DeepSeek's have a wide bar.
-_MARKER = re.compile(r"<[|｜][^\s<>|｜]{1,40}[|｜]>")
+# A chat template's marker in a completion: the model plays the other side too. DeepSeek's have a wide bar;
+# Gemma's, Llama 2's and Mistral's have none.
+_MARKER = re.compile(r"<[|｜][^\s<>|｜]{1,40}[|｜]>|</?(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]")
+# The end of a prompt that has begun the response: an open thought, and one that is closed and empty.
+_OPENING = re.compile(r"<think>\s*$")
+_CLOSED_THOUGHT = re.compile(r"<think>\s*</think>\s*$")
 # Letters and signs by their category, and nothing to see: fillers of Hangul, the empty Braille pattern.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _ZERO_SHAPE = list(TAGS)
@@ -63,6 +68,59 @@ def format_zero(reasoning: str, answer: str) -> str:
 def format_chat(reasoning: str | None, summary: str) -> str:
     """A completion in the chat shape; without reasoning it is the bare summary."""
     return summary if reasoning is None else f"<think>\n{reasoning}\n</think>\n\n{summary}"
+
+
+def opening_of(prompt: str) -> str:
+    """What a prompt's end has opened of the response: `<think>` and white space, or ""."""
+    found = _OPENING.search(prompt)
+    return found.group() if found else ""
+
+
+def closes_thought(prompt: str) -> bool:
+    """Whether a prompt ends with a thought that is empty and closed: what follows can hold no reasoning."""
+    return _CLOSED_THOUGHT.search(prompt) is not None
+
+
+def whole_response(opening: str, text: str) -> str:
+    """The response that a prompt opened with `opening` and that goes on with `text`.
+
+    A thought that is closed with nothing in it is none: it is how such a response begins without reasoning.
+    """
+    if not opening:
+        return text
+    thought, closing, summary = text.partition("</think>")
+    if closing and not _is_visible(thought):
+        return summary.lstrip()
+    return opening + text
+
+
+def after_opening(opening: str, response: str) -> str:
+    """What is left to write of a response that the prompt opened with `opening`: the way back.
+
+    A response without reasoning closes the thought first; one that begins inside of it is left as it is.
+    """
+    if not opening:
+        return response
+    if "<think>" not in response:
+        if "</think>" in response:
+            return response
+        response = format_chat("", response)
+    before, tag, rest = response.partition("<think>")
+    return rest.removeprefix(opening.removeprefix(tag)) if not before.strip() else response
+
+
+def reopened(reply: str) -> str:
+    """A reply of which only the end of the thought came, with its beginning: the prompt had opened it."""
+    first = _TAG.search(reply)
+    return f"<think>\n{reply}" if first is not None and first.group() == "</think>" else reply
+
+
+def as_chat(text: str, style: PromptStyle, *, reasoning_required: bool = True) -> str:
+    """A completion in the chat shape, which reward models read; one that is not well formed as it is."""
+    if style == "chat":
+        return text
+    response = parse_response(text, style, reasoning_required=reasoning_required)
+    return text if response.summary is None else format_chat(response.reasoning, response.summary)
 
 
 def parse_response(text: str, style: PromptStyle, *, reasoning_required: bool = True) -> Response:

@@ -57,7 +57,8 @@ class Completion:
     completed a stop string.
 
     `sampler_logprobs` are the sampler's own, one per token, under the temperature it sampled at. `text` is
-    decoded with tags kept, without the stop token and what belongs to a stop string.
+    decoded with tags kept, without the stop token and what belongs to a stop string; where the prompt opened
+    the thought, it begins with what the prompt opened, which is not among the tokens.
     """
 
     token_ids: tuple[int, ...]

@@ -1,8 +1,8 @@
 """Candidates for cold-start data: sampled from a model in the process, or asked of a teacher.
 
 Three ways (DeepSeek-R1 v1, 2.3.1): few-shot prompting with long reasonings as examples, direct prompting for
-reflection and verification, and the samples of R1-Zero. All in Table 1's shape; a teacher may also answer in
-the chat shape or send its reasoning apart.
+reflection and verification, and the samples of R1-Zero. All in Table 1's shape, or in that of the
+model; a teacher may also answer in the chat shape or send its reasoning apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from r1kit.template import (
     parse_response,
     render_zero,
     render_zero_turn,
+    reopened,
 )
 from r1kit.types import Message, Problem, Response
 
@@ -107,6 +108,7 @@ def _sample(
     problems: Sequence[Problem],
     examples: Examples | None,
 ) -> list[Candidate]:
+    style = source.prompt_style or "zero"
     sampler = Sampler(
         context,
         model,
@@ -121,13 +123,13 @@ def _sample(
             return encode_few_shot(problem, examples(problem), sampler.tokenizer)
         if source.kind == "direct":
             problem = with_instruction(problem, source.instruction)
-        return encode_prompt(problem, sampler.tokenizer, "zero")
+        return encode_prompt(problem, sampler.tokenizer, style)
 
     draws = plan_draws(problems, encode, range(source.samples_per_problem), label=label, seed=context.seed)
     with sampler:
         rollouts = sampler.draw(draws)
     return [
-        Candidate(draw.name, draw.problem, label, read_rollout(rollout, "zero"))
+        Candidate(draw.name, draw.problem, label, read_rollout(rollout, style))
         for draw, rollout in zip(draws, rollouts, strict=True)
     ]
 
@@ -182,8 +184,9 @@ def read_reply(reply: ChatReply | None) -> Response:
     if reply.reasoning is not None:
         text = f"<think>\n{reply.reasoning}\n</think>\n\n{reply.content}"
         return parse_response(text, "chat")
-    response = parse_response(reply.content, "zero")
-    return response if response.well_formed else parse_response(reply.content, "chat")
+    content = reopened(reply.content)  # a server sends what follows a prompt that opened the thought
+    response = parse_response(content, "zero")
+    return response if response.well_formed else parse_response(content, "chat")
 
 
 def reply_to_json(reply: ChatReply) -> dict[str, Any]:

@@ -6,17 +6,20 @@ from pydantic import Field, field_validator
 
 from r1kit.config import Config
 from r1kit.rewards.chat_client import ServerConfig
+from r1kit.types import PromptStyle
 
 
 class CandidateSource(Config):
     """One source of candidates (DeepSeek-R1 v1, 2.3.1): who writes them, for which problems, asked how.
 
     few_shot: worked examples in Table 1's shape stand before the problem. direct: the problem is followed by
-    an instruction to reflect and verify. samples: the problem alone, as `zero` was trained.
+    an instruction to reflect and verify. samples: the problem alone. Few-shot prompts are always in Table 1's
+    shape, the others in that which the model was trained in.
     """
 
     kind: Literal["few_shot", "direct", "samples"]
     model: str | ServerConfig  # `base`, a stage, a folder or hub name; or a server with a teacher
+    prompt_style: PromptStyle | None = None  # how the model is asked and read; None: as it was trained
     problems: str  # the name of a problem set
     num_problems: int | None = Field(None, gt=0)  # None: all of them
     samples_per_problem: int = Field(4, gt=0)
@@ -52,4 +55,6 @@ class ColdStartConfig(Config):
         for source in sources:
             if source.instruction is not None and source.kind != "direct":
                 raise ValueError(f'`instruction` is for kind = "direct", not for {source.kind!r}; drop it')
+            if source.prompt_style == "chat" and source.kind == "few_shot":
+                raise ValueError("few-shot prompts are in Table 1's shape; drop `prompt_style`")
         return sources

@@ -2,7 +2,8 @@
 
 An engine may return results in any order and from any number of polls; what it samples for a request
 depends on the weights and on the request alone (its prompt, parameters and seed), not on what else is
-being sampled. What is not here: rendering prompts (`prompts`), scoring (`rewards`).
+being sampled. A completion's text begins with the thought that the prompt had opened, where it did
+(`template.whole_response`). What is not here: rendering prompts (`prompts`), scoring (`rewards`).
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -27,7 +27,7 @@ from r1kit.evaluate.metrics import problem_scores, summarise
 from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged
 from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
 from r1kit.judging import judge_summary
-from r1kit.models import load_tokenizer, weights_stamp
+from r1kit.models import load_tokenizer, stop_token_ids, weights_stamp
 from r1kit.rewards.judge import Judge, ModelJudge
 from r1kit.rewards.judge_config import JudgeRef
 from r1kit.seeds import derive_seed
@@ -157,7 +157,7 @@ def _sample(
         max_tokens=config.max_new_tokens,
         temperature=config.temperature,
         top_p=config.top_p,
-        stop_token_ids=(tokenizer.eos_token_id,),
+        stop_token_ids=stop_token_ids(model_path, tokenizer),
     )
     progress.start("evaluating", len(asked), "samples")
     try:

@@ -41,7 +41,7 @@ from r1kit.grpo.stream import ProblemStream, mix
 from r1kit.grpo.sync import SyncProbe, check_logprobs, check_versions, load_policy, sync_probe
 from r1kit.grpo.watch import Watch, rollout_metrics
 from r1kit.metrics import MetricsWriter
-from r1kit.models import load_model, load_tokenizer, pick_device
+from r1kit.models import load_model, load_tokenizer, pick_device, stop_token_ids
 from r1kit.packing import why_padded
 from r1kit.prompts import check_chat_template
 from r1kit.rewards.accuracy import AccuracyReward
@@ -66,6 +66,7 @@ class _Stage:
     context: StageContext
     config: GrpoConfig
     tokenizer: PreTrainedTokenizerBase
+    stop_token_ids: tuple[int, ...]
     learner: Learner
     engine: RolloutEngine
     stream: ProblemStream
@@ -135,6 +136,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
         context=context,
         config=config,
         tokenizer=tokenizer,
+        stop_token_ids=stop_token_ids(path, tokenizer),
         learner=learner,
         engine=engine,
         stream=stream,
@@ -314,7 +316,7 @@ def _collect(stage: _Stage, step: int) -> Collected:
 def _sampling_params(stage: _Stage, *, max_tokens: int, temperature: float) -> SamplingParams:
     """Training samples from the whole distribution: under top-p, top-k or min-p logprobs would be others."""
     params = SamplingParams(
-        max_tokens=max_tokens, temperature=temperature, stop_token_ids=(int(stage.tokenizer.eos_token_id),)
+        max_tokens=max_tokens, temperature=temperature, stop_token_ids=stage.stop_token_ids
     )
     assert not params.truncates
     return params

@@ -11,7 +11,7 @@ from r1kit.config import suggest
 from r1kit.engines.base import SamplingParams
 from r1kit.engines.local import make_engine
 from r1kit.errors import ModelError, RecipeError
-from r1kit.models import load_model, load_tokenizer
+from r1kit.models import load_model, load_tokenizer, stop_token_ids
 from r1kit.pipeline.recipe import BASE, EMBEDDED_MODELS, style_of
 from r1kit.pipeline.run import open_run, read_run_record
 from r1kit.pipeline.shipped import find_recipe
@@ -33,15 +33,11 @@ class Speaker:
     engine: Any
     tokenizer: Any
     style: PromptStyle
-
-    @property
-    def stop_token_id(self) -> int:
-        """What ends an answer."""
-        return int(self.tokenizer.eos_token_id)
+    stop_token_ids: tuple[int, ...]  # what ends an answer
 
 
-def open_speaker(where: str, stage: str) -> Speaker:
-    """The model of a stage, of a recipe or of a run's folder."""
+def open_speaker(where: str, stage: str, style: PromptStyle | None = None) -> Speaker:
+    """The model of a stage, of a recipe or of a run's folder, asked in its own style or in another one."""
     folder = Path(where).expanduser()
     if folder.is_dir():
         row = read_run_record(folder)
@@ -64,7 +60,9 @@ def open_speaker(where: str, stage: str) -> Speaker:
     path = context.model_path(stage)
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=context.dtype, device=context.device)
-    return Speaker(stage, make_engine(model, tokenizer), tokenizer, style_of(recipe, stage))
+    style = style or style_of(recipe, stage)
+    ends = stop_token_ids(path, tokenizer)
+    return Speaker(stage, make_engine(model, tokenizer), tokenizer, style, ends)
 
 
 def chat(

@@ -15,7 +15,7 @@ from r1kit.pipeline.fingerprints import Fingerprints, problems_fingerprint
 from r1kit.pipeline.folder import RunFolder
 from r1kit.pipeline.manifest import Key
 from r1kit.pipeline.plan import Job
-from r1kit.pipeline.recipe import BASE, Recipe, resolved, style_of
+from r1kit.pipeline.recipe import BASE, Recipe, eval_style, resolved
 from r1kit.pipeline.stages import Reference
 from r1kit.precision import compute_dtype
 from r1kit.rewards.accuracy import verify_problem
@@ -95,8 +95,9 @@ class RunContext:
         """What the job's outputs depend on, as it is now. Raises `UserError` for a missing input."""
         config = resolved(job.config)
         if job.kind == "eval":
-            config.pop("stages")  # which others are evaluated makes no difference to this one
-            config["style"] = style_of(self.recipe, job.references[0].target)
+            for name in ("stages", "styles"):  # which others are evaluated makes no difference to this one
+                config.pop(name)
+            config["style"] = eval_style(self.recipe, job.references[0].target)
         return Key(
             config=config,
             inputs={

@@ -25,14 +25,16 @@ from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.judge_probes import askable, probe
 from r1kit.pipeline.memory import TrainingConfig, adapter_size
 from r1kit.pipeline.plan import Job
-from r1kit.pipeline.recipe import BASE, Recipe, style_of
+from r1kit.pipeline.recipe import BASE, Recipe, eval_style, evaluated_models
 from r1kit.pipeline.stages import references
-from r1kit.prompts import check_chat_template, check_round_trip, encode_prompt
+from r1kit.pipeline.turn_checks import asked_by, asked_in_evaluation, check_sft_rows, check_turns
+from r1kit.prompts import encode_prompt
 from r1kit.reward_model import RewardModelConfig
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.rewards.classifiers import ClassifierConfig, label_index
 from r1kit.rewards.own import load_own_reward
 from r1kit.sandbox import sandbox_refusal
+from r1kit.sft import SftConfig
 from r1kit.types import Problem, PromptStyle
 
 # The longest questions by characters, of which the longest prompt in tokens is one.
@@ -60,6 +62,8 @@ def examine(
     stages = [name for name in recipe.stages if jobs is None or any(job.name == name for job in jobs)]
     evaluates = jobs is None or any(job.kind == "eval" for job in jobs)
     uses = [use for use in _uses(recipe) if use.stage in stages or (use.stage is None and evaluates)]
+    # evaluated models that go back to one are asked the same prompts
+    uses = list({(u.where, u.problem_set, context.root_path(u.model), u.style): u for u in uses}.values())
     sets = recipe.problems if jobs is None else dict.fromkeys(_sets_of(recipe, stages, evaluates))
     checks = [_guarded(f"problems.{name}", _problems, context, name) for name in sets]
     sound = {check.subject.removeprefix("problems.") for check in checks if not check.faults}
@@ -67,6 +71,8 @@ def examine(
         checks.append(_guarded(f"stages.{name}", _template, context, name))
         checks.append(_guarded(f"stages.{name}.lora", _adapter, context, name))
         checks += _rewards(context, name)
+    if evaluates:
+        checks.append(_guarded("eval", _eval_template, context))
     for use in uses:
         if use.problem_set in sound:
             checks.append(_guarded(f"{use.where}: prompts of {use.problem_set}", _prompts, context, use))
@@ -143,18 +149,23 @@ def _mendable(lines: list[str]) -> list[str]:
     return lines
 
 
-def _template(context: RunContext, stage: str) -> str:
-    """Whether the stage's tokenizer keeps responses as they are, in a turn too where it writes turns."""
-    config = context.recipe.stages[stage]
-    model = getattr(config, "model", None)
-    if not isinstance(model, str):
-        return ""
-    tokenizer = _tokenizer(context, model)
-    check_round_trip(tokenizer)
-    if style_of(context.recipe, stage) == "zero" and config.kind == "grpo":
-        return "think tags survive the tokenizer"
-    check_chat_template(tokenizer)
-    return "think tags survive tokenizer and chat template"
+def _template(context: RunContext, stage: str) -> Check:
+    """Whether the tokenizers of the stage keep responses as they are, and take what is put to them."""
+    subject = f"stages.{stage}"
+    asked = asked_by(context.recipe, stage)
+    found, faults = check_turns(context, asked)
+    if isinstance(context.recipe.stages[stage], SftConfig):
+        faults += check_sft_rows(context, stage)
+    if faults:
+        return Check(subject, faults=[f"{subject}: {fault}" for fault in faults])
+    kept = "chat template" if any(one.style == "chat" for one in asked) else "tokenizer"
+    return Check(subject, "; ".join([f"think tags survive the {kept}", *found]) if asked else "")
+
+
+def _eval_template(context: RunContext) -> Check:
+    """The same of every model that is evaluated, and of the evaluation's judge."""
+    found, faults = check_turns(context, asked_in_evaluation(context.recipe))
+    return Check("eval", "; ".join(found), [f"eval: {fault}" for fault in faults])
 
 
 def _adapter(context: RunContext, stage: str) -> str:
@@ -209,14 +220,15 @@ def _uses(recipe: Recipe) -> Iterator[_Use]:
         model = getattr(config, "model", None)
         if not isinstance(model, str) or not hasattr(config, "max_new_tokens"):
             continue
-        style: PromptStyle = style_of(recipe, name) if config.kind == "grpo" else "chat"
+        style: PromptStyle = getattr(config, "prompt_style", None) or "chat"
         sets = [reference.target for reference in references(config) if reference.role == "problems"]
         for problem_set in dict.fromkeys(sets):
             yield _Use(f"stages.{name}", name, problem_set, model, style, _most_tokens(config.max_new_tokens))
     if isinstance(recipe.eval, EvalConfig):
+        tokens = _most_tokens(recipe.eval.max_new_tokens)
         for problem_set in recipe.eval.sets:
-            tokens = _most_tokens(recipe.eval.max_new_tokens)
-            yield _Use("eval", None, problem_set, BASE, "zero", tokens)
+            for model in evaluated_models(recipe):
+                yield _Use("eval", None, problem_set, model, eval_style(recipe, model), tokens)
 
 
 def _most_tokens(limit: Any) -> int:
@@ -231,7 +243,10 @@ def _prompts(context: RunContext, use: _Use) -> Check | str:
     longest = 0
     too_long: list[str] = []
     for i, problem in enumerate(problems):
-        num_tokens = len(encode_prompt(problem, tokenizer, use.style))
+        try:
+            num_tokens = len(encode_prompt(problem, tokenizer, use.style))
+        except DataError:  # the template refuses it: `_template` says so, with its row
+            continue
         longest = max(longest, num_tokens)
         if num_tokens + use.max_new_tokens > room:
             too_long.append(f"{problem.id} ({num_tokens})")

@@ -13,22 +13,29 @@ exist and give what is asked of it, problem sets and rewards must exist, and the
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from r1kit.cold_start import ColdStartConfig
 from r1kit.config import Config, Key, Source, dotted, read_toml, suggest, validate
+from r1kit.data.jsonl import read_jsonl
 from r1kit.data.sources import ProblemSource
-from r1kit.errors import RecipeError
+from r1kit.errors import DataError, RecipeError
 from r1kit.evaluate import EvalConfig
+from r1kit.grpo import GrpoConfig
 from r1kit.pipeline.order import find_circle
 from r1kit.pipeline.stages import GIVES, Reference, Role, StageConfig, references
 from r1kit.precision import Precision
+from r1kit.preferences import PreferencesConfig
+from r1kit.rejection import RejectionConfig
 from r1kit.report import ReportConfig
 from r1kit.rewards.build import REWARD_NAMES
 from r1kit.rewards.judge_config import JudgeConfig
+from r1kit.sft import SftConfig
+from r1kit.template import parse_response
 from r1kit.types import PromptStyle
 
 BASE = "base"
@@ -73,6 +80,8 @@ class EvalTable(EvalConfig):
     """The evaluation, and whose: stages, `base`, other models; by default the base and all model stages."""
 
     stages: list[str] | None = None
+    # how a model is asked, where that is not as it was trained: `styles = { "owner/model" = "chat" }`
+    styles: dict[str, PromptStyle] = Field(default_factory=dict)
 
     @property
     def sets(self) -> list[str]:
@@ -95,6 +104,12 @@ class Recipe(Config):
     stages: dict[str, Annotated[StageConfig, Field(discriminator="kind")]]
     eval: EvalTable | None = None
     report: ReportConfig = ReportConfig()
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def folder(self) -> Path:
+        """Where the recipe's file lies, and relative paths in it start."""
+        return self._folder
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -110,7 +125,8 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(
             f"{place}: stages need each other in a circle: {' -> '.join(circle)}; one must start it."
         )
-    return recipe
+    recipe._folder = path.parent
+    return _with_styles(recipe)
 
 
 def evaluated_models(recipe: Recipe) -> list[str]:
@@ -123,11 +139,75 @@ def evaluated_models(recipe: Recipe) -> list[str]:
 
 
 def style_of(recipe: Recipe, model: str) -> PromptStyle:
-    """How a model is spoken to: as its GRPO stage trained it; after SFT as a chat; else by Table 1."""
+    """How a model is spoken to, wherever it is sampled: as it was trained.
+
+    A GRPO stage says it; after SFT it is the style of its data. `base`, the embedded models and what an SFT
+    or a zero stage starts from are base models, which Table 1 is for; other folders and hub names are taken
+    for finished ones, which chat.
+    """
     stage = recipe.stages.get(model)
-    if stage is None:
-        return "zero"
-    return stage.prompt_style if stage.kind == "grpo" else "chat"
+    match stage:
+        case GrpoConfig():
+            return stage.prompt_style
+        case SftConfig():
+            return _style_of_data(recipe, stage)
+        case None:
+            return "zero" if model in (BASE, *EMBEDDED_MODELS) or model in _started_from(recipe) else "chat"
+    return "chat"
+
+
+def eval_style(recipe: Recipe, model: str) -> PromptStyle:
+    """How the evaluation speaks to a model: as `eval.styles` says, else in its own style."""
+    given = recipe.eval.styles.get(model) if recipe.eval is not None else None
+    return given or style_of(recipe, model)
+
+
+def _started_from(recipe: Recipe) -> set[str]:
+    """The models that training in Table 1's style, or SFT, starts from."""
+    return {
+        stage.model
+        for stage in recipe.stages.values()
+        if isinstance(stage, SftConfig) or (isinstance(stage, GrpoConfig) and stage.prompt_style == "zero")
+    }
+
+
+def _style_of_data(recipe: Recipe, stage: SftConfig) -> PromptStyle:
+    """The style of the first record of the files; stages write chats, and a mixture is one."""
+    names = [stage.data] if isinstance(stage.data, str) else stage.data
+    files = [recipe.folder / Path(name).expanduser() for name in names if name not in recipe.stages]
+    if len(files) < len(names):
+        return "chat"
+    try:
+        styles = {_style_of_record(next(read_jsonl(file))[1]) for file in files}
+    except (OSError, DataError, StopIteration):  # said where the file is read
+        return "chat"
+    return "zero" if styles == {"zero"} else "chat"
+
+
+def _style_of_record(row: Mapping[str, Any]) -> str:
+    is_zero = parse_response(str(row.get("response")), "zero").well_formed
+    return str(row.get("style") or ("zero" if is_zero else "chat"))
+
+
+def _with_styles(recipe: Recipe) -> Recipe:
+    """The recipe with the style of every model that a data stage samples, where it doesn't say one."""
+
+    def asked(config: Any, model: Any) -> Any:
+        if config.prompt_style is not None or not isinstance(model, str):
+            return config
+        return config.model_copy(update={"prompt_style": style_of(recipe, model)})
+
+    stages: dict[str, StageConfig] = {}
+    for name, stage in recipe.stages.items():
+        match stage:
+            case RejectionConfig() | PreferencesConfig():
+                stages[name] = asked(stage, stage.model)
+            case ColdStartConfig():
+                sources = [s if s.kind == "few_shot" else asked(s, s.model) for s in stage.sources]
+                stages[name] = stage.model_copy(update={"sources": sources})
+            case _:
+                stages[name] = stage
+    return recipe.model_copy(update={"stages": stages})
 
 
 def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
@@ -176,6 +256,11 @@ def _eval_faults(recipe: Recipe, config: EvalTable, source: Source) -> Iterator[
         and (fault := _target_fault(recipe, source, "model", judge.model))
     ):
         yield f"{source.place(['eval', 'judge', 'model'])}: `eval.judge.model` = {judge.model!r}: {fault}"
+    for name in config.styles:
+        if name not in (evaluated := evaluated_models(recipe)):
+            hint = suggest(name, evaluated)
+            place = source.place(["eval", "styles", name])
+            yield f"{place}: `eval.styles` names {name!r}, which is not evaluated; {hint}"
     for name in config.stages or ():
         if fault := _target_fault(recipe, source, "model", name):
             yield f"{source.place(['eval', 'stages'])}: `eval.stages` names {name!r}: {fault}"

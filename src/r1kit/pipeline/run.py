@@ -24,7 +24,7 @@ from r1kit.pipeline.interrupt import RunInterrupted, sigterm_interrupts
 from r1kit.pipeline.lock import run_lock
 from r1kit.pipeline.manifest import code_changed, rounding_differs, write_json
 from r1kit.pipeline.plan import Job, plan_jobs
-from r1kit.pipeline.recipe import load_recipe, style_of
+from r1kit.pipeline.recipe import eval_style, load_recipe
 from r1kit.pipeline.stages import GIVES, RUNNERS
 from r1kit.pipeline.status import StageStatus, run_status
 from r1kit.report import write_report
@@ -241,7 +241,7 @@ def _evaluate_model(
         context.model_path(target),
         {name: context.problems(name) for name in job.config.sets},
         job.config,
-        style=style_of(recipe, target),
+        style=eval_style(recipe, target),
         seed=recipe.run.seed,
         dtype=context.dtype,
         device=context.device,

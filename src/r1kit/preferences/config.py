@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from r1kit.config import Config
 from r1kit.data.preference_sources import PreferenceSource
 from r1kit.rewards.judge_config import JudgeRef
+from r1kit.types import PromptStyle
 
 
 class PreferencesConfig(Config):
@@ -19,6 +20,7 @@ class PreferencesConfig(Config):
     kind: Literal["preferences"] = "preferences"
     objective: Literal["pairwise", "pointwise"] = "pairwise"
     model: str | None = None
+    prompt_style: PromptStyle | None = None  # how the model is asked and read; None: as it was trained
     problems: list[str] = Field(default_factory=list)
     label: Literal["tinyworld"] | JudgeRef = "tinyworld"  # the oracle of tinyworld, or a judge
     source: PreferenceSource | None = None

@@ -25,7 +25,7 @@ from r1kit.rewards.judge import ModelJudge
 from r1kit.rewards.model_rewards import viewed_text
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.template import parse_response
+from r1kit.template import as_chat, parse_response
 from r1kit.types import Message, Problem
 
 SAMPLES_LOG = "samples.jsonl"
@@ -52,6 +52,7 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Samp
     for one prompt is one response.
     """
     assert config.model is not None
+    style = config.prompt_style or "chat"
     problems = {p.id: p for name in config.problems for p in context.problems(name)}
     _check_kinds(context, config, list(problems.values()))
     counts: Counter[str] = Counter()
@@ -63,7 +64,7 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Samp
     ) as sampler:
         draws = plan_draws(
             problems.values(),
-            sampler.encode("chat"),
+            sampler.encode(style),
             range(config.samples_per_problem),
             label="preferences",
             seed=context.seed,
@@ -71,7 +72,8 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Samp
         rollouts = sampler.draw(draws)
         for draw, rollout in zip(draws, rollouts, strict=True):
             counts["sampled"] += 1
-            text = rollout.completion.text
+            # reward models read the chat shape
+            text = as_chat(rollout.completion.text, style)
             summary = parse_response(text, "chat", reasoning_required=draw.problem.wants_reasoning).summary
             # what the safety model can read: more than tags
             read = viewed_text(draw.problem, text, "response") if config.objective == "pointwise" else summary

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from r1kit.config import Config
 from r1kit.rewards.classifiers import ClassifierConfig, View
 from r1kit.rewards.judge_config import JudgeRef
+from r1kit.types import PromptStyle
 
 
 class QualityConfig(Config):
@@ -68,6 +69,8 @@ class RejectionConfig(Config):
 
     kind: Literal["rejection"] = "rejection"
     model: str
+    # how the model is asked and read; None: as it was trained
+    prompt_style: PromptStyle | None = None
     # problem sets with answers that can be checked; none of them: general data alone
     problems: list[str] = Field(default_factory=list)
     samples_per_round: int = Field(4, gt=0)
@@ -86,6 +89,11 @@ class RejectionConfig(Config):
     judge: JudgeRef | None = None  # grades problems of kind judged, with the ground truth
     max_records: int | None = Field(None, gt=0)  # of reasoning data; None: all that is kept
     general: GeneralConfig | None = None
+
+    @property
+    def style(self) -> PromptStyle:
+        """How the model is asked and read; a recipe has filled it in."""
+        return self.prompt_style or "chat"
 
     @model_validator(mode="after")
     def _has_something_to_do(self) -> "RejectionConfig":

@@ -28,8 +28,8 @@ from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.rewards.model_rewards import RewardModelReward
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.template import format_chat, parse_response
-from r1kit.types import Problem, Response
+from r1kit.template import format_chat, parse_response, reopened
+from r1kit.types import Problem, PromptStyle, Response
 
 TINYWORLD = "tinyworld-demonstrations"
 FILTERS = (
@@ -73,7 +73,7 @@ def make_general_records(
     demonstrated = _read_demonstrations(context, general)
     prompts = {problem.id: problem for problem in (*problems, *(item.problem for item in demonstrated))}
     wanted = _find_wanted(context, general, list(prompts.values()), judged)
-    candidates = [*_sample(context, general, sampler, problems), *demonstrated]
+    candidates = [*_sample(context, general, sampler, problems, config.style), *demonstrated]
     good: list[General] = []
     seen: set[str] = set()
     for candidate in candidates:
@@ -103,18 +103,22 @@ def _keep_records(
 
 
 def _sample(
-    context: StageContext, general: GeneralConfig, sampler: Sampler, problems: Sequence[Problem]
+    context: StageContext,
+    general: GeneralConfig,
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    style: PromptStyle,
 ) -> list[General]:
     if not problems:
         return []
     samples = range(general.samples_per_problem)
-    draws = plan_draws(problems, sampler.encode("chat"), samples, label="general", seed=context.seed)
+    draws = plan_draws(problems, sampler.encode(style), samples, label="general", seed=context.seed)
     return [
         General(
             draw.name,
             draw.problem,
             f"{context.name}: sampled",
-            parse_response(rollout.completion.text, "chat", reasoning_required=False),
+            parse_response(rollout.completion.text, style, reasoning_required=False),
             truncated=rollout.completion.finish_reason == "length",
         )
         for draw, rollout in zip(draws, sampler.draw(draws), strict=True)
@@ -161,7 +165,7 @@ def _demonstration(row: Mapping[str, Any], name: str, label: str) -> General:
     response = (
         Response(reasoning, text.strip(), True)
         if isinstance(reasoning, str)
-        else parse_response(text, "chat", reasoning_required=False)
+        else parse_response(reopened(text), "chat", reasoning_required=False)
     )
     problem = Problem(
         id=name,

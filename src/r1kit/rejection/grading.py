@@ -26,7 +26,7 @@ class Grader:
     """Grades rollouts of one stage; `judge` is the stage's, None where it has none. Close it after use."""
 
     def __init__(self, context: StageContext, config: RejectionConfig) -> None:
-        self._context = context
+        self._context, self._style = context, config.style
         self.judge: ModelJudge | None = None if config.judge is None else open_judge(config.judge, context)
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Grader:
 
         `names` are the rollouts' names in the log of verdicts.
         """
-        responses = [read_rollout(rollout, "chat") for rollout in rollouts]
+        responses = [read_rollout(rollout, self._style) for rollout in rollouts]
         verdicts: list[bool | None] = [False] * len(rollouts)
         ruled: dict[int, tuple[Problem, str]] = {}
         questions: dict[str, JudgeRequest] = {}

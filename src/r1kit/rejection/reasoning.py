@@ -73,7 +73,7 @@ def sample_reasoning(
             f"round {number + 1} of at most {config.max_rounds}: {len(unfinished)} problems"
         )
         samples = range(number * config.samples_per_round, (number + 1) * config.samples_per_round)
-        encode = sampler.encode("chat")
+        encode = sampler.encode(config.style)
         draws = plan_draws(unfinished, encode, samples, label="reasoning", seed=context.seed)
         rollouts = sampler.draw(draws)
         verdicts = grader.grade([draw.name for draw in draws], rollouts)
@@ -147,7 +147,7 @@ def _take(
         tally.num_right += is_right
     fault = _fault(rollout, is_right, config)
     if fault is None:
-        response = read_rollout(rollout, "chat")
+        response = read_rollout(rollout, config.style)
         assert response.summary is not None
         text = format_chat(response.reasoning, response.summary)
         if content_key(text) not in tally.good:
@@ -159,7 +159,7 @@ def _take(
 
 def _fault(rollout: Rollout, is_right: bool | None, config: RejectionConfig) -> str | None:
     """The first filter that drops a sample, or None."""
-    response = read_rollout(rollout, "chat")
+    response = read_rollout(rollout, config.style)
     if rollout.completion.finish_reason == "length":
         return "truncated"
     if not response.well_formed or response.reasoning is None:

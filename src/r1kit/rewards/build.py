@@ -87,7 +87,7 @@ def build_rewards(
                 )
             model = (reward_models or {})[name]
             rewards[name] = RewardModelReward(
-                name, model, default_view=_VIEWS[name], dtype=dtype, device=device
+                name, model, style=style, default_view=_VIEWS[name], dtype=dtype, device=device
             )
         else:
             rewards[name] = load_own_reward(

@@ -21,7 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from r1kit.config import Config, suggest
 from r1kit.errors import ModelError
 from r1kit.models import context_length, load_classifier
-from r1kit.prompts import encode_prompt, encode_response
+from r1kit.prompts import encode_exchange
+from r1kit.turns import render
 from r1kit.types import Problem
 
 View = Literal["summary", "response"]
@@ -105,16 +106,17 @@ class Classifier:
 
 
 def encode_own(problem: Problem, text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The chat prompt, the text and the end token, as completions are made of tokens."""
-    return encode_prompt(problem, tokenizer, "chat") + encode_response(text, tokenizer)
+    """The chat prompt, the text and the end of a turn, as completions are made of tokens."""
+    prompt_ids, response_ids = encode_exchange(problem, text, tokenizer, "chat")
+    return prompt_ids + response_ids
 
 
 def _finished_turn(problem: Problem, text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...] | None:
     """The conversation with the text as its last turn; None where the template changes the text."""
     turns: list[Any] = [*problem.messages, {"role": "assistant", "content": text}]
-    if text not in str(tokenizer.apply_chat_template(turns, tokenize=False)):
+    if text not in render(tokenizer, turns):
         return None
-    return tuple(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False))
+    return tuple(render(tokenizer, turns, tokenize=True))
 
 
 def label_index(labels: Mapping[int, str], label: str | int | None, name: str) -> int:

@@ -213,7 +213,8 @@ def read_verdict(task: Task, text: str) -> Verdict | None:
     Of several objects or verdicts the last counts: judges think first, and quote what they were asked. An
     object that was cut off, or broken by a quotation mark, still gives its verdict where that is whole.
     """
-    text = text.rsplit("</think>", 1)[-1]
+    # what stands in a thought is no verdict, also where the thought never ended
+    text = text.rsplit("</think>", 1)[-1].partition("<think>")[0]
     form = _FORMS[task]
     for row in reversed(_json_objects(text)):
         score = form.read(row[form.key]) if form.key in row else None

@@ -24,8 +24,8 @@ from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError, ModelError
 from r1kit.rewards.classifiers import MAX_TOKENS, Classifier, ClassifierConfig, Row, View, encode_own
-from r1kit.template import TAGS, parse_response
-from r1kit.types import Problem, Rollout
+from r1kit.template import TAGS, as_chat, parse_response
+from r1kit.types import Problem, PromptStyle, Rollout
 
 # What there is nothing to read of: below every sigmoid.
 LOWEST_SCORE = 0.0
@@ -112,7 +112,8 @@ class RewardModelReward:
 
     `model` is a folder or hub name, or what a recipe says of one. The view is the recipe's, else `view`, else
     the one that the model was trained with, else `default_view`. The model is loaded at the first call. A
-    truncated completion has no finished summary to read. Of a text longer than the model can take, the end
+    truncated completion has no finished summary to read. Completions of the zero shape are read in the chat
+    shape, which the model was trained on. Of a text longer than the model can take, the end
     is read.
     """
 
@@ -121,6 +122,7 @@ class RewardModelReward:
         name: str,
         model: ClassifierConfig | str | Path,
         *,
+        style: PromptStyle = "chat",
         default_view: View = "summary",
         view: View | None = None,
         max_tokens: int = MAX_TOKENS,
@@ -129,6 +131,7 @@ class RewardModelReward:
         device: str = "cpu",
     ) -> None:
         self.name = name
+        self._style = style
         self._config = model if isinstance(model, ClassifierConfig) else ClassifierConfig(model=str(model))
         self._scale = read_scale(self._config.model)
         self.view: View = self._config.view or view or self._scale.view or default_view
@@ -146,7 +149,7 @@ class RewardModelReward:
                     rollout.problem,
                     ""
                     if truncated_is_unreadable and rollout.completion.finish_reason == "length"
-                    else rollout.completion.text,
+                    else as_chat(rollout.completion.text, self._style),
                 )
                 for rollout in rollouts
             ]

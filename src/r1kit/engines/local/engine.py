@@ -25,6 +25,7 @@ from r1kit.engines.local.stops import StopFinder
 from r1kit.engines.local.text import TextStream, decode_completion
 from r1kit.engines.local.weights import DecoderWeights
 from r1kit.errors import ModelError
+from r1kit.prompts import prompt_opening
 from r1kit.types import Completion
 
 _STREAM_KEY = -1
@@ -88,6 +89,7 @@ class LocalEngine:
         self._streamed.add(row)
         text, shown = TextStream(self._tokenizer, params), 0
         try:
+            yield prompt_opening(prompt_token_ids, self._tokenizer)
             while not row.finished:
                 self._step()
                 stop = len(row.token_ids) - int(row.stop == "token")
@@ -171,7 +173,7 @@ class LocalEngine:
         completion = Completion(
             token_ids=tuple(row.token_ids),
             sampler_logprobs=tuple(row.logprobs),
-            text=decode_completion(self._tokenizer, row.token_ids, row.stop, row.request.params),
+            text=decode_completion(self._tokenizer, row.token_ids, row.stop, row.request),
             finish_reason="length" if row.stop is None else "stop",
             weights_version=self._version,
         )

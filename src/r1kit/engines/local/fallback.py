@@ -23,6 +23,7 @@ from r1kit.engines.local.sampling import RowParams, Uniforms, sample_tokens
 from r1kit.engines.local.stops import Stop, StopFinder
 from r1kit.engines.local.text import TextStream, decode_completion
 from r1kit.errors import ModelError
+from r1kit.prompts import prompt_opening
 from r1kit.types import Completion
 
 
@@ -89,6 +90,7 @@ class FallbackEngine:
         limit = getattr(self._model.config, "max_position_embeddings", None)
         check_request(request, vocab_size=self._model.config.vocab_size, max_positions=limit)
         row, text = _Row(request, Uniforms(seed)), TextStream(self._tokenizer, params)
+        yield prompt_opening(prompt_token_ids, self._tokenizer)
         for _ in self._steps([row]):
             if row.stop != "token":
                 yield text.push(row.token_ids[-1])
@@ -179,7 +181,7 @@ class FallbackEngine:
         completion = Completion(
             token_ids=tuple(row.token_ids),
             sampler_logprobs=tuple(row.logprobs),
-            text=decode_completion(self._tokenizer, row.token_ids, row.stop, row.request.params),
+            text=decode_completion(self._tokenizer, row.token_ids, row.stop, row.request),
             finish_reason="length" if row.stop is None else "stop",
             weights_version=self._version,
         )

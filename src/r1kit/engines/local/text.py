@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.engines.base import SamplingParams
+from r1kit.engines.base import SampleRequest, SamplingParams
 from r1kit.engines.local.stops import (
     INCOMPLETE,
     Stop,
@@ -13,14 +13,23 @@ from r1kit.engines.local.stops import (
     num_undecided,
     stop_bounds,
 )
+from r1kit.prompts import prompt_opening
+from r1kit.template import whole_response
+from r1kit.turns import own_marks
 
 
 def decode_completion(
-    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], stop: Stop | None, params: SamplingParams
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], stop: Stop | None, request: SampleRequest
 ) -> str:
-    """The completion's text: added tokens kept, without the stop token, cut at the stop string."""
+    """The completion's text: added tokens kept, without the stop token, cut at the stop string.
+
+    What the prompt had opened of it stands in front; a model's own marks of a reasoning are `<think>` tags.
+    """
     text = decode(tokenizer, token_ids[:-1] if stop == "token" else token_ids)
-    return cut_at_stop(text, params) if stop == "string" else text
+    text = cut_at_stop(text, request.params) if stop == "string" else text
+    marks = own_marks(tokenizer)
+    text = text if marks is None else marks.to_tags(text)
+    return whole_response(prompt_opening(request.prompt_token_ids, tokenizer), text)
 
 
 class TextStream:

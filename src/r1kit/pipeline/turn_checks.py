@@ -1,0 +1,235 @@
+"""What `r1 doctor` looks at in chat templates: whom a recipe asks in which style, and whether that can work.
+
+Of every model that a stage or the evaluation trains, samples or scores with: whether its tokenizer gives a
+response back as it was; whether prompts begin as it asks; whether its chat template takes every conversation
+of the sets that are put to it, and leaves room for a reasoning; and which tokens end a response. Not here:
+lengths (`doctor`), and what a server does with a conversation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from r1kit.cold_start import ColdStartConfig
+from r1kit.data.jsonl import read_jsonl
+from r1kit.data.records import messages_from_json
+from r1kit.data.sources import load_problems
+from r1kit.errors import DataError, UserError
+from r1kit.evaluate import EvalConfig
+from r1kit.grpo import GrpoConfig
+from r1kit.models import load_tokenizer, stated_end_ids
+from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.recipe import Recipe, eval_style, evaluated_models, style_of
+from r1kit.pipeline.stages import references
+from r1kit.preferences import PreferencesConfig
+from r1kit.prompts import (
+    check_begin,
+    check_chat_template,
+    check_round_trip,
+)
+from r1kit.rejection import RejectionConfig
+from r1kit.reward_model import RewardModelConfig
+from r1kit.rewards.judge_config import JudgeConfig
+from r1kit.sft import SftConfig
+from r1kit.template import closes_thought, opening_of
+from r1kit.turns import end_token_ids, ignored_end_ids, own_marks, render, response_end_id
+from r1kit.types import Problem, PromptStyle
+
+# Rows that are named where a template refuses many.
+_MOST_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that is asked the prompts of some problem sets, in a style.
+
+    `needs_reasoning`: what it answers without a reasoning, where one is wanted, is worth nothing.
+    """
+
+    model: str
+    style: PromptStyle
+    sets: tuple[str, ...] = ()
+    needs_reasoning: bool = False
+    trains: bool = False
+
+
+def asked_by(recipe: Recipe, stage: str) -> list[Asked]:
+    """The models that a stage trains, samples or asks for judgments, as far as they are here; each once."""
+    return list(dict.fromkeys(_asked_by(recipe, stage)))
+
+
+def _asked_by(recipe: Recipe, stage: str) -> Iterator[Asked]:
+    config = recipe.stages[stage]
+    sets = _sets(config)
+    match config:
+        case GrpoConfig():
+            yield Asked(config.model, config.prompt_style, sets, needs_reasoning=True)
+        case SftConfig():
+            names = [config.data] if isinstance(config.data, str) else config.data
+            made = (_sets(recipe.stages[name]) for name in names if name in recipe.stages)
+            style = style_of(recipe, stage)
+            yield Asked(config.model, style, tuple(name for found in made for name in found), trains=True)
+        case RejectionConfig():
+            yield Asked(config.model, config.style, tuple(config.problems), needs_reasoning=True)
+            if config.general is not None and config.general.problems:
+                yield Asked(config.model, config.style, tuple(config.general.problems))
+        case PreferencesConfig() if config.model is not None:
+            yield Asked(config.model, config.prompt_style or "chat", sets)
+        case ColdStartConfig():
+            for source in config.sources:
+                if isinstance(source.model, str):
+                    style = source.prompt_style or "zero"
+                    yield Asked(source.model, style, (source.problems,), needs_reasoning=True)
+        case RewardModelConfig():
+            yield Asked(config.model, "chat")
+    for judge in _local_judges(config):
+        yield Asked(judge.model, "chat")
+
+
+def _sets(config: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(r.target for r in references(config) if r.role == "problems"))
+
+
+def _local_judges(config: Any) -> Iterator[JudgeConfig]:
+    found = [*getattr(config, "judges", {}).values(), *(getattr(config, n, None) for n in ("judge", "label"))]
+    general = getattr(config, "general", None)
+    if general is not None and not isinstance(general, list):
+        quality = general.quality
+        found += [general.reasoning, None if quality is None else quality.judge]
+    yield from (judge for judge in found if isinstance(judge, JudgeConfig) and judge.is_local)
+
+
+def asked_in_evaluation(recipe: Recipe) -> list[Asked]:
+    """The models that are evaluated, each in its style, and their judge."""
+    config = recipe.eval
+    if not isinstance(config, EvalConfig):
+        return []
+    sets = tuple(config.sets)
+    models = [Asked(name, eval_style(recipe, name), sets) for name in evaluated_models(recipe)]
+    return models + [Asked(judge.model, "chat") for judge in _local_judges(config)]
+
+
+def check_turns(context: RunContext, asked: list[Asked]) -> tuple[list[str], list[str]]:
+    """What was found in order, and the faults, of models that are asked; each in a sentence."""
+    found: dict[str, None] = {}
+    faults: dict[str, None] = {}
+    seen: set[tuple[str, Asked]] = set()
+    for one in asked:
+        source = context.root_path(one.model)
+        key = (source, Asked("", one.style, one.sets, one.needs_reasoning, one.trains))
+        if key in seen:  # stages that go back to one model
+            continue
+        seen.add(key)
+        try:
+            tokenizer = load_tokenizer(source)
+            _check_tokenizer(source, tokenizer, one.style)
+            faults |= dict.fromkeys(_prompt_faults(context, one, tokenizer))
+        except UserError as error:
+            faults[str(error)] = None
+            continue
+        found |= dict.fromkeys(_remarks(source, tokenizer, one))
+    return list(found), list(faults)
+
+
+def _check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> None:
+    check_round_trip(tokenizer)
+    if style == "chat":
+        check_chat_template(tokenizer)
+    check_begin(source, tokenizer, style)
+
+
+def _prompt_faults(context: RunContext, asked: Asked, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Prompts that the chat template refuses, and those in which nobody could reason."""
+    if asked.style == "zero":
+        return
+    for name in asked.sets:
+        try:
+            problems = context.problems(name)
+        except UserError:  # said of the set itself
+            continue
+        prompts = [_rendered(problem, tokenizer) for problem in problems]
+        if refused := [fault for _, fault in prompts if fault]:
+            yield from _refusals(context, name, refused, tokenizer)
+        pairs = zip(problems, prompts, strict=True)
+        num_closed = sum(problem.wants_reasoning and closes_thought(text) for problem, (text, _) in pairs)
+        if num_closed and asked.needs_reasoning:
+            yield (
+                f"problems.{name}: the chat template of {asked.model} closes an empty thought in the prompt, "
+                f"so that no answer can hold a reasoning, and {num_closed} prompts want one; take it out of "
+                "the template's generation prompt (`enable_thinking`), or set wants_reasoning = false"
+            )
+
+
+def _rendered(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str | None]:
+    """A chat prompt as text, and why there is none."""
+    try:
+        return render(tokenizer, problem.messages, add_generation_prompt=True), None
+    except DataError as error:
+        return "", str(error)
+
+
+def _refusals(
+    context: RunContext, name: str, refused: list[str], tokenizer: PreTrainedTokenizerBase
+) -> Iterator[str]:
+    """The rows that are refused, where the set's file has rows; else the problems."""
+    spec = context.recipe.problems[name]
+    try:
+        load_problems(
+            spec.model_copy(update={"on_bad": "error"}),
+            seed=context.recipe.run.seed,
+            base_dir=context.recipe_path.parent,
+            check=lambda problem: _rendered(problem, tokenizer)[1],
+            max_faults=_MOST_ROWS,
+        )
+    except DataError as error:
+        yield from (f"problems.{name}: {line}" for line in str(error).splitlines())
+    else:
+        yield f"problems.{name}: {refused[0]}"
+    if len(refused) > _MOST_ROWS:
+        yield f"problems.{name}: {len(refused)} prompts in all are refused by the chat template"
+
+
+def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Iterator[str]:
+    """What a person should know of a model's turns; nothing of one that does as all do."""
+    stated = stated_end_ids(source)
+    ends = end_token_ids(tokenizer, *stated)
+    if len(ends) > 1:
+        names = " or ".join(tokenizer.convert_ids_to_tokens(list(ends)))
+        end = tokenizer.convert_ids_to_tokens(response_end_id(tokenizer, asked.style))
+        trained = f"; SFT appends {end}" if asked.trains else ""
+        yield f"{asked.model} ends with {names}{trained}"
+    if ignored := ignored_end_ids(tokenizer, *stated):
+        words = ", ".join(repr(tokenizer.decode([token_id])) for token_id in ignored)
+        yield f"{asked.model}: its configuration takes {words} for an end, which is a word: ignored"
+    if asked.style == "zero":
+        return
+    prompt = render(tokenizer, [{"role": "user", "content": "How many?"}], add_generation_prompt=True)
+    if opening_of(prompt):
+        yield f"the chat template of {asked.model} opens <think>, which counts as the response's"
+    elif closes_thought(prompt):
+        yield f"the chat template of {asked.model} closes an empty thought: answers have no reasoning"
+    if own_marks(tokenizer) is not None:
+        yield f"{asked.model} marks its reasoning in a way of its own, which is read as <think>"
+
+
+def check_sft_rows(context: RunContext, stage: str) -> Iterator[str]:
+    """The rows of an SFT stage's files whose turns the chat template refuses, one sentence each."""
+    config = context.recipe.stages[stage]
+    assert isinstance(config, SftConfig)
+    tokenizer = load_tokenizer(context.root_path(config.model))
+    names = [config.data] if isinstance(config.data, str) else config.data
+    for path in (context.data_path(name) for name in names if name not in context.recipe.stages):
+        refused: list[str] = []
+        for line, row in read_jsonl(path):
+            try:
+                messages = messages_from_json(row.get("messages"))
+            except DataError:  # not a matter of templates
+                continue
+            problem = Problem(id="", kind="general", messages=messages)
+            if row.get("style") != "zero" and (fault := _rendered(problem, tokenizer)[1]):
+                refused.append(f"{path}:{line}: {fault}")
+        yield from refused[:_MOST_ROWS]
+        if len(refused) > _MOST_ROWS:
+            yield f"{path}: {len(refused)} rows in all are refused by the chat template"
