@@ -36,10 +36,10 @@ def test_a_saved_model_is_loaded_by_transformers_with_the_same_weights(tmp_path,
     assert reread.encode("<think>\n12</think>") == tokenizer.encode("<think>\n12</think>")
 
 
-def test_a_saved_model_names_its_end_token_and_no_sampling_defaults(tmp_path):
+def test_a_saved_model_names_its_ends_and_keeps_the_sampling_defaults_of_its_base(tmp_path):
     source = tiny_model(tmp_path / "source")
     model, tokenizer = load_model(str(source)), load_tokenizer(str(source))
-    # as many hub models have it: vLLM and transformers would sample with this by default
+    # 7 is a letter: no end
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05, eos_token_id=[7, 0]
     )
@@ -47,16 +47,16 @@ def test_a_saved_model_names_its_end_token_and_no_sampling_defaults(tmp_path):
     (tmp_path / "saved" / "stale.txt").write_text("of an earlier run")
     save_model(model, tokenizer, tmp_path / "saved")
     config = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
-    assert {key for key in config if key != "transformers_version"} <= {
-        "_from_model_config",
-        "eos_token_id",
-        "pad_token_id",
-        "bos_token_id",
+    config.pop("transformers_version")
+    assert config == {
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_p": 0.8,
+        "top_k": 20,
+        "repetition_penalty": 1.05,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
     }
-    assert (config["eos_token_id"], config["pad_token_id"]) == (
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "source"]
     assert not (tmp_path / "saved" / "stale.txt").exists()
 

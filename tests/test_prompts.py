@@ -2,11 +2,11 @@
 
 import pytest
 
-from r1kit.errors import ModelError
-from r1kit.prompts import check_chat_template, encode_prompt, encode_response
-from r1kit.template import render_zero
+from r1kit.errors import UserError
+from r1kit.prompts import check_chat_template, encode_exchange, encode_prompt, encode_response
+from r1kit.template import format_chat, render_zero
 from r1kit.types import Problem
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import CHAT_TEMPLATE, tiny_tokenizer
 
 PROBLEM = Problem(
     id="1",
@@ -57,20 +57,22 @@ def test_a_template_that_keeps_the_reasoning_passes(tmp_path):
     ("template", "message"),
     [
         (None, "no chat template"),
-        # as DeepSeek-R1's own: past reasoning is cut from finished turns
-        (
-            "{% for m in messages %}{{ m['content'].split('</think>')[-1] }}{% endfor %}",
-            "drops the reasoning of a finished turn",
-        ),
-        (
-            "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-            "{% if add_generation_prompt %}<think>\n{% endif %}",
-            "opens <think> in the prompt",
-        ),
+        ("{% for m in messages %}<|{{ m['role'] }}|>{% endfor %}", "leaves out what the user says"),
+        ("{{ raise_exception('Tools only') }}", "no conversation of user: Tools only"),
     ],
 )
-def test_templates_that_spoil_a_response_are_refused_with_the_fix(tmp_path, template, message):
+def test_templates_that_can_not_be_asked_are_refused_with_the_fix(tmp_path, template, message):
     tokenizer = tiny_tokenizer(tmp_path)
     tokenizer.chat_template = template
-    with pytest.raises(ModelError, match=rf"{message}.*tokenizer_config.json"):
+    with pytest.raises(UserError, match=rf"{message}.*tokenizer_config.json"):
         check_chat_template(tokenizer)
+
+
+def test_a_template_that_drops_the_reasoning_of_finished_turns_is_no_fault(tmp_path):
+    tokenizer = tiny_tokenizer(tmp_path)
+    # as DeepSeek-R1's own: what is trained is prompt and response, never a rendered turn
+    tokenizer.chat_template = CHAT_TEMPLATE.replace("m['content']", "m['content'].split('</think>')[-1]")
+    check_chat_template(tokenizer)
+    response = format_chat("One and one.", "2")
+    prompt_ids, response_ids = encode_exchange(PROBLEM, response, tokenizer, "chat")
+    assert tokenizer.decode(prompt_ids + response_ids).endswith(f"<|assistant|>{response}<|endoftext|>")

@@ -2,7 +2,19 @@
 
 import pytest
 
-from r1kit.template import ZERO_TEMPLATE, format_chat, format_zero, parse_response, render_zero
+from r1kit.template import (
+    ZERO_TEMPLATE,
+    after_opening,
+    as_chat,
+    closes_thought,
+    format_chat,
+    format_zero,
+    opening_of,
+    parse_response,
+    render_zero,
+    reopened,
+    whole_response,
+)
 
 REASONING, ANSWER = "45 + 6 = 51", "51"
 ZERO = format_zero(REASONING, ANSWER)
@@ -124,3 +136,69 @@ def test_less_than_signs_and_pipes_in_mathematics_are_no_markers() -> None:
 
 def test_a_very_long_text_of_tags_is_read_in_no_time() -> None:
     assert not parse_response("<think>" * 50_000, "zero").well_formed
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opening", "closed"),
+    [
+        ("<|assistant|><think>\n", "<think>\n", False),
+        ("<|assistant|>\n<think>", "<think>", False),
+        ("<|assistant|><think>\n\n</think>\n\n", "", True),
+        ("<|assistant|><think></think>", "", True),
+        ("What does <think> mean?<|assistant|>", "", False),
+        ("<think>\nonce\n</think>\n\n2<|user|>again<|assistant|>", "", False),
+        ("<|assistant|>", "", False),
+    ],
+)
+def test_a_prompt_may_open_the_thought_or_close_it(prompt: str, opening: str, closed: bool) -> None:
+    assert (opening_of(prompt), closes_thought(prompt)) == (opening, closed)
+
+
+def test_what_the_prompt_opened_belongs_to_the_response() -> None:
+    text = whole_response("<think>\n", f"{REASONING}\n</think>\n\nThe answer is 51.")
+    assert text == CHAT
+    cut = parse_response(whole_response("<think>\n", REASONING), "chat")
+    assert (cut.reasoning, cut.summary, cut.well_formed) == (REASONING, None, False)
+    # opened once more by the model itself: twice
+    assert not parse_response(whole_response("<think>\n", CHAT), "chat").well_formed
+    # closed at once: no reasoning, which is right where none is wanted
+    silent = whole_response("<think>\n", "\n</think>\n\nHello!")
+    assert silent == "Hello!"
+    assert parse_response(silent, "chat", reasoning_required=False).well_formed
+    assert not parse_response(silent, "chat").well_formed
+    assert whole_response("", "2") == "2"
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>"])
+@pytest.mark.parametrize("response", [CHAT, format_chat("a <b> c", "d"), "<think>x</think>y"])
+def test_an_opening_is_taken_off_and_put_back(opening: str, response: str) -> None:
+    again = whole_response(opening, after_opening(opening, response))
+    assert parse_response(again, "chat") == parse_response(response, "chat")
+    assert again.count("<think>") == 1
+    assert after_opening("", response) == response
+
+
+def test_a_response_without_reasoning_closes_the_thought_that_the_prompt_opened() -> None:
+    assert after_opening("<think>\n", "Hello!") == "\n</think>\n\nHello!"
+    assert whole_response("<think>\n", after_opening("<think>\n", "Hello!")) == "Hello!"
+    assert after_opening("<think>\n", "b\n</think>\n\n2") == "b\n</think>\n\n2"
+
+
+def test_a_reply_that_began_in_the_prompt_is_opened_again() -> None:
+    assert parse_response(reopened("a\n</think>\n\n51"), "chat").summary == "51"
+    assert parse_response(reopened("a </think> <answer> 51 </answer>"), "zero").summary == "51"
+    for text in (CHAT, ZERO, "51", "<answer> 51 </answer>"):
+        assert reopened(text) == text
+
+
+def test_a_zero_response_can_be_read_as_a_chat() -> None:
+    assert as_chat(ZERO, "zero") == format_chat(REASONING, ANSWER)
+    assert as_chat("<answer> 51 </answer>", "zero") == "<answer> 51 </answer>"
+    assert as_chat(ZERO, "chat") == ZERO
+
+
+@pytest.mark.parametrize(
+    "marker", ["<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<|im_start|>", "<｜User｜>"]
+)
+def test_markers_of_turns_are_known_in_the_writing_of_every_family(marker: str) -> None:
+    assert not parse_response(f"<think>a</think>51 {marker} Next?", "chat").well_formed

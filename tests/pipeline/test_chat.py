@@ -62,7 +62,7 @@ def test_a_conversation_keeps_its_turns_and_a_zero_model_has_none(
     tokenizer = load_tokenizer(str(tiny_model(tmp_path / "model")))
     for style in ("chat", "zero"):
         engine = Echo()
-        speaker = Speaker("r1", engine, tokenizer, "chat" if style == "chat" else "zero")
+        speaker = Speaker("r1", engine, tokenizer, "chat" if style == "chat" else "zero", (0,))
         answers = iter(["hello", "and now?", ""])
         console = Console(file=io.StringIO())
         monkeypatch.setattr(console, "input", lambda *_, answers=answers: next(answers))

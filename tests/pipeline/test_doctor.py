@@ -164,13 +164,37 @@ def test_prompts_that_leave_no_room_are_named(patient: Patient) -> None:
     assert "lower max_new_tokens, or leave them out" in faults[0]
 
 
-def test_a_template_that_drops_the_reasoning_is_named_where_it_is_used(patient: Patient) -> None:
+def test_a_template_that_drops_the_reasoning_of_finished_turns_is_no_fault(patient: Patient) -> None:
     path = patient.folder / "base_model" / "chat_template.jinja"
     assert path.is_file()
     path.write_text(CHAT_TEMPLATE.replace("m['content']", "m['content'].split('</think>')[-1]"))
+    assert patient.faults() == []
+
+
+def test_a_template_that_closes_the_thought_in_the_prompt_is_named_where_one_is_wanted(
+    patient: Patient,
+) -> None:
+    path = patient.folder / "base_model" / "chat_template.jinja"
+    path.write_text(
+        CHAT_TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|><think></think>{% endif %}")
+    )
     [fault] = patient.faults()
-    assert fault.startswith("stages.dev2: ")
-    assert "drops the reasoning of a finished turn" in fault
+    assert fault.startswith("stages.dev2: problems.sums: the chat template of ")
+    assert f"{len(ROWS)} prompts want one" in fault
+    path.write_text(CHAT_TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|><think>{% endif %}"))
+    assert patient.faults() == []
+
+
+def test_rows_that_the_chat_template_refuses_are_named(patient: Patient) -> None:
+    path = patient.folder / "base_model" / "chat_template.jinja"
+    path.write_text(
+        "{% if '9' in messages[-1]['content'] %}{{ raise_exception('Nines are not said here') }}{% endif %}"
+        + CHAT_TEMPLATE
+    )
+    patient.write_rows([*ROWS, {"id": "nine", "q": "What is 99 - 0?", "a": "99"}])
+    faults = patient.faults()
+    assert all("Nines are not said here" in fault for fault in faults)
+    assert any(f"sums.jsonl:{len(ROWS) + 1}: " in fault for fault in faults)
 
 
 def test_a_tokenizer_that_changes_text_is_named(patient: Patient) -> None:

@@ -158,8 +158,11 @@ def _template(context: RunContext, stage: str) -> Check:
         faults += check_sft_rows(context, stage)
     if faults:
         return Check(subject, faults=[f"{subject}: {fault}" for fault in faults])
-    kept = "chat template" if any(one.style == "chat" for one in asked) else "tokenizer"
-    return Check(subject, "; ".join([f"think tags survive the {kept}", *found]) if asked else "")
+    chats = any(one.style == "chat" for one in asked)
+    survive = (
+        "think tags survive tokenizer and chat template" if chats else "think tags survive the tokenizer"
+    )
+    return Check(subject, "; ".join([survive, *found]) if asked else "")
 
 
 def _eval_template(context: RunContext) -> Check:
