@@ -6,7 +6,11 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig
 
+from r1kit.draws import Sampler, plan_draws
+from r1kit.engines.local import LocalEngine
 from r1kit.errors import DataError, ModelError
+from r1kit.evaluate import EvalConfig, evaluate_model
+from r1kit.judging import EngineChat
 from r1kit.models import load_model, load_tokenizer, save_model, stop_token_ids
 from r1kit.prompts import (
     check_begin,
@@ -16,9 +20,13 @@ from r1kit.prompts import (
     has_closed_thought,
     prompt_opening,
 )
+from r1kit.rewards.chat_client import ChatRequest
+from r1kit.rewards.ledger import Ledger
+from r1kit.shared_sampling import EngineSpec
 from r1kit.template import format_chat, parse_response
 from r1kit.turns import end_token_ids, ignored_end_ids, own_marks, response_end_id, turn_end_id
 from r1kit.types import Problem
+from tests.data_stages import math_problem, stage_context
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 PROBLEM = Problem(id="1", kind="math", messages=({"role": "user", "content": "1+1?"},))
@@ -221,3 +229,37 @@ def test_a_prompt_begins_with_one_begin_token_where_it_is_asked_for(
     else:
         with pytest.raises(ModelError, match=fault):
             check_begin(str(tmp_path), tokenizer, style)
+
+
+def test_whoever_samples_stops_at_every_end(tmp_path, monkeypatch):
+    base = tiny_model(tmp_path / "base")
+    row = json.loads((base / "generation_config.json").read_text())
+    (base / "generation_config.json").write_text(json.dumps(row | {"eos_token_id": [1, 0]}))
+    seen: list[tuple[int, ...]] = []
+    submit = LocalEngine.submit
+
+    def noted(engine, request):
+        seen.append(request.params.stop_token_ids)
+        submit(engine, request)
+
+    monkeypatch.setattr(LocalEngine, "submit", noted)
+    context = stage_context(tmp_path / "draws", base, {})
+    with Sampler(context, "base", tmp_path / "log.jsonl", max_new_tokens=4, temperature=1.0) as sampler:
+        sampler.draw(
+            plan_draws([math_problem(1, "1+1?", "2")], sampler.encode("chat"), [0], label="x", seed=1)
+        )
+    evaluate_model(
+        str(base),
+        {"set": [math_problem(1, "1+1?", "2")]},
+        EvalConfig(problems=["set"], samples=1, max_new_tokens=4),
+        style="zero",
+        seed=0,
+        dtype="float32",
+        device="cpu",
+        max_rows=4,
+        work_dir=tmp_path / "eval",
+    )
+    judge = EngineChat(EngineSpec(str(base), "float32", "cpu", 4), Ledger())
+    judge.ask([ChatRequest(({"role": "user", "content": "Is it?"},), 1.0, 4)], lambda i, reply: None)
+    judge.close()
+    assert seen == [(0, 1)] * 3

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from r1kit.cold_start import ColdStartConfig, run_cold_start
-from r1kit.cold_start.candidates import Candidate
+from r1kit.cold_start.candidates import Candidate, read_reply
 from r1kit.cold_start.rewrite import rewrite_by_rules
 from r1kit.data.jsonl import read_jsonl
 from r1kit.errors import DataError, RecipeError, StageHalted
 from r1kit.rewards.accuracy import is_correct
 from r1kit.rewards.answers import extract_answer
+from r1kit.rewards.chat_client import ChatReply
 from r1kit.template import format_chat, parse_response
 from r1kit.types import Problem, Response
 
@@ -83,6 +84,23 @@ def test_every_filter_counts_what_it_drops_and_the_good_are_kept(base, tmp_path,
         assert is_correct(EN, extract_answer(response, EN) or "")
         assert (record["style"], record["language"], record["problem_id"]) == ("chat", "en", "p1")
     assert "sampled" in context.progress.notes[-1]
+
+
+def test_a_model_that_chats_is_asked_and_read_as_a_chat(base, tmp_path, monkeypatch) -> None:
+    script = Script(monkeypatch, lambda prompt, number: f"<think>\n{GOOD} {number}\n</think>\n\nIt is 19.")
+    context = stage_context(tmp_path, base, {"set": [EN]})
+    run_cold_start(context, config(source={"model": "dev2", "prompt_style": "chat"}))
+    assert script.prompts[0] == "<|user|>What is 12 + 7?<|assistant|>"
+    assert rows(tmp_path / "data.jsonl")
+
+
+def test_a_teachers_reply_may_have_begun_in_its_prompt() -> None:
+    for content, summary in (
+        (f"{GOOD}\n</think>\n\nIt is 19.", "It is 19."),
+        (f"{GOOD} </think> <answer> 19 </answer>", "19"),
+    ):
+        read = read_reply(ChatReply(content, None, "stop"))
+        assert (read.reasoning, read.summary, read.well_formed) == (GOOD, summary, True)
 
 
 def test_a_truncated_sample_is_malformed(base, tmp_path, monkeypatch) -> None:

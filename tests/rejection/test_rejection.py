@@ -96,6 +96,26 @@ def test_every_filter_counts_what_it_drops(base, tmp_path, monkeypatch) -> None:
     assert (record["domain"], record["style"], record["problem_id"]) == ("sums", "chat", "p1")
 
 
+def test_a_model_of_the_zero_shape_is_asked_and_read_in_it(base, tmp_path, monkeypatch) -> None:
+    answers = ["19", "20"]
+    script = Script(
+        monkeypatch,
+        lambda prompt, number: f" <think> {GOOD} {number} </think> <answer> {answers[number % 2]} </answer>",
+    )
+    context = stage_context(tmp_path, base, {"set": [SUM]})
+    run_rejection(context, config(model="zero", prompt_style="zero"))
+    assert script.prompts[0].startswith("A conversation between User and Assistant.")
+    kept = rows(tmp_path)
+    assert kept
+    # what is written is a chat, as all data for SFT
+    assert {row["style"] for row in kept} == {"chat"}
+    assert all(row["response"].startswith(f"<think>\n{GOOD}") for row in kept)
+    assert all(row["response"].endswith("</think>\n\n19") for row in kept)
+    assert counts(tmp_path)["pass_rates"] == {"p1": 0.5}
+    with pytest.raises(DataError, match="not one sample of 1 problems was right"):
+        run_rejection(stage_context(tmp_path / "2", base, {"set": [SUM]}), config(model="zero"))
+
+
 def test_wrong_answers_are_never_kept_not_even_the_best_of_them(base, tmp_path, monkeypatch) -> None:
     hopeless = math_problem(2, "What is 99 + 1?", "100")
 

@@ -75,6 +75,10 @@ def test_a_verdict_that_can_not_be_read_is_asked_for_again_and_is_none_at_last(t
         ("correctness", 'Sure.\n```json\n{"analysis": "a {b}", "correctness": "Correct"}\n```', 1.0),
         ("correctness", '{"correctness": "correct"} ... {"correctness": "incorrect"}', 0.0),
         ("correctness", '<think>{"correctness": "correct"}</think>', None),
+        # as a model in the process sends it whose prompt opened the thought
+        ("correctness", '<think>\nis it {"correctness": "correct"}', None),
+        ("correctness", '<think>\nno</think>\n\n{"correctness": "incorrect"}', 0.0),
+        ("correctness", 'so be it</think>\n\n{"correctness": "incorrect"}', 0.0),
         ("correctness", '{"analysis": "two\nlines", "correctness": true}', 1.0),
         ("correctness", '{"correctness": "perhaps"}', None),
         ("correctness", "correct", None),

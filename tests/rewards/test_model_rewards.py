@@ -110,6 +110,16 @@ def test_where_there_is_nothing_to_read_the_score_is_the_lowest(model_dir: Path)
     assert [score == LOWEST_SCORE for score in safety(rollouts)] == [False, True, False, False]
 
 
+def test_completions_of_the_zero_shape_are_read_as_chats(model_dir: Path) -> None:
+    zero, chat = " <think> a </think> <answer> 12 </answer>", "<think>\na\n</think>\n\n12"
+    for view in ("summary", "response"):
+        as_zero = RewardModelReward("helpful", model_dir, view=view, style="zero")(
+            [make_rollout(GENERAL, zero)]
+        )
+        assert as_zero == RewardModelReward("helpful", model_dir, view=view)([make_rollout(GENERAL, chat)])
+        assert as_zero != [LOWEST_SCORE]
+
+
 def test_padding_does_not_change_a_score(model_dir: Path) -> None:
     model = load_reward_model(str(model_dir))
     rows = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
