@@ -274,16 +274,21 @@ def _config_of(name: str) -> Any:
         raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
 
 
-def disable_dropout(model: torch.nn.Module) -> None:
-    """Switch off all dropout but that of adapters, also in training mode; the configuration is left alone."""
+def train_without_noise(model: torch.nn.Module) -> None:
+    """Evaluation mode for all that draws random numbers but adapters' dropout.
+
+    Families have dropout under many names, drop whole layers or jitter routers, and all look at the mode. Layers
+    that run again in the backward pass do so in training mode only, with whatever they drop themselves at 0.
+    """
+    model.eval()
     for name, module in model.named_modules():
         if ".lora_dropout." in name:
-            continue
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        for attribute in ("attention_dropout", "dropout"):
-            if isinstance(getattr(module, attribute, None), float):
-                setattr(module, attribute, 0.0)
+            module.train()
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = True
+            drops = [key for key, value in vars(module).items() if "drop" in key and isinstance(value, float)]
+            for key in drops:
+                setattr(module, key, 0.0)
 
 
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:

@@ -62,8 +62,10 @@ def text_model_of(whole: PreTrainedModel, text_config: PreTrainedConfig) -> PreT
             f"{_path(whole.config)}the language model of {type(whole).__name__} is a {type(decoder).__name__}, not the "
             f"{type(model.get_decoder()).__name__} of {type(model).__name__}; name a text-only model"
         )
-    setattr(model, model.base_model_prefix, decoder)
+    setattr(model, "model" if hasattr(model, "model") else model.base_model_prefix, decoder)
     model.set_output_embeddings(head)
+    # of the whole model's configuration, which may say another thing than its text part
+    model.config.tie_word_embeddings = head.weight is decoder.get_input_embeddings().weight
     model.config._attn_implementation = whole.config.get_text_config()._attn_implementation
     model.tie_weights()
     left = [name for name, weight in (*model.named_parameters(), *model.named_buffers()) if weight.is_meta]
