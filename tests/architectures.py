@@ -1,8 +1,8 @@
 """Tiny random models of the families that transformers knows, with tinyworld's tokenizer, for tests and
 `benchmarks/architectures.py`.
 
-Each is a configuration of a model type with sizes that run in moments. The weights are spread (std 0.08 and more),
-so that no check passes because all tokens are about as likely.
+Each is a configuration of a model type with sizes that run in moments. The weights are spread (std 0.1 and
+more), so that no check passes because all tokens are about as likely.
 """
 
 import copy
@@ -146,9 +146,13 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("Qwen3-MoE", "qwen3_moe", _EXPERTS),
     Architecture("Qwen3-Next", "qwen3_next", {**_EXPERTS, **_LINEAR, "shared_expert_intermediate_size": 32}),
     Architecture("Qwen3.5", "qwen3_5_text", _LINEAR),
-    Architecture("Qwen3.5-MoE", "qwen3_5_moe_text", {**_EXPERTS, **_LINEAR, "shared_expert_intermediate_size": 32}),
+    Architecture(
+        "Qwen3.5-MoE", "qwen3_5_moe_text", {**_EXPERTS, **_LINEAR, "shared_expert_intermediate_size": 32}
+    ),
     Architecture("Phi-3", "phi3"),
-    Architecture("Phi-3 (longrope)", "phi3", {"rope_parameters": _LONG_ROPE, "original_max_position_embeddings": 512}),
+    Architecture(
+        "Phi-3 (longrope)", "phi3", {"rope_parameters": _LONG_ROPE, "original_max_position_embeddings": 512}
+    ),
     Architecture("Gemma", "gemma"),
     Architecture("Gemma 2", "gemma2", _WINDOW),
     Architecture("Gemma 3", "gemma3_text", _BOTH),
@@ -192,8 +196,16 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("SmolLM3", "smollm3"),
     Architecture("GLM", "glm"),
     Architecture("GLM 4", "glm4"),
-    Architecture("GLM 4.5 (MoE)", "glm4_moe", {"n_routed_experts": 4, "num_experts_per_tok": 2,
-        "moe_intermediate_size": 32, "first_k_dense_replace": 1}),
+    Architecture(
+        "GLM 4.5 (MoE)",
+        "glm4_moe",
+        {
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "first_k_dense_replace": 1,
+        },
+    ),
     Architecture(
         "Mistral Small 3 (multimodal)",
         "mistral3",
@@ -207,12 +219,16 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("LFM2", "lfm2", {"layer_types": ["conv", "full_attention"]}),
     Architecture("LFM2-MoE", "lfm2_moe", {**_EXPERTS, "layer_types": ["conv", "full_attention"]}),
     Architecture(
-        "Falcon-H1", "falcon_h1", {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 16}
+        "Falcon-H1",
+        "falcon_h1",
+        {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 16},
     ),
     Architecture("Nemotron", "nemotron"),
     Architecture("ERNIE 4.5", "ernie4_5"),
     Architecture("Hunyuan", "hunyuan_v1_dense"),
-    Architecture("Hunyuan-MoE", "hunyuan_v1_moe", {"num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 32}),
+    Architecture(
+        "Hunyuan-MoE", "hunyuan_v1_moe", {"num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 32}
+    ),
     Architecture("EXAONE 4", "exaone4", _BOTH),
     Architecture("Seed-OSS", "seed_oss"),
     Architecture("Apertus", "apertus"),
@@ -226,7 +242,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("Arcee", "arcee"),
     Architecture("MiniMax", "minimax", _LOCAL_EXPERTS),
     Architecture("Mamba", "mamba"),
-    Architecture("Llama 4", "llama4_text", {**_LOCAL_EXPERTS, "intermediate_size_mlp": 128, "attention_chunk_size": 16}),
+    Architecture(
+        "Llama 4", "llama4_text", {**_LOCAL_EXPERTS, "intermediate_size_mlp": 128, "attention_chunk_size": 16}
+    ),
     Architecture("GPT-NeoX", "gpt_neox"),
     Architecture("GPT-2", "gpt2"),
     Architecture("Bloom (alibi)", "bloom"),

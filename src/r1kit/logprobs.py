@@ -82,9 +82,7 @@ class TokenBatch:
         Rows are right-padded and attention is causal, so no mask is passed on: padding stands behind
         everything that is read, and attention kernels without a mask are faster.
         """
-        hidden_BSH: Tensor = decoder_of(model)(
-            input_ids=self.input_ids_BS, use_cache=False
-        ).last_hidden_state
+        hidden_BSH: Tensor = decoder_of(model)(input_ids=self.input_ids_BS, use_cache=False).last_hidden_state
         rows_N, targets_N = self.loss_mask_BT.nonzero(as_tuple=True)
         return hidden_BSH[rows_N, self.source_BT[rows_N, targets_N]]
 
@@ -226,8 +224,8 @@ def decoder_of(model: PreTrainedModel) -> Any:
 def check_head(model: PreTrainedModel) -> None:
     """Raise `ModelError` where logprobs here are not those of the model's own forward pass.
 
-    What a family does to its logits behind the head (scales, caps) is in its code alone; `_head` knows those of
-    transformers 5.23. One token goes through the model twice.
+    What a family does to its logits behind the head (scales, caps) is in its code alone; `_head` knows those
+    of transformers 5.23. Two tokens go through the model twice.
     """
     ids = torch.tensor([[1, 2]], device=model.device)
     with torch.no_grad():

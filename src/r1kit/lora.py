@@ -4,8 +4,8 @@ A linear layer computes W x + (alpha / rank) B A x, of which A and B are trained
 model with its adapter switched off is the stage's own start. Only A and B get gradients, optimizer state and
 checkpoints. A sampler is given W + (alpha / rank) B A, one matrix at a time, added in float32 and rounded
 once to W's type; W itself is not touched until the stage ends. What is merged then has the same bits.
-The experts of a mixture are one parameter [experts, ., .] in transformers 5, and each expert gets an A and B of
-its own (peft's `target_parameters`). Routers are no linear layers there, and stay as they are.
+The experts of a mixture are one parameter [experts, ., .] in transformers 5, and each expert gets an A and B
+of its own (peft's `target_parameters`). Routers are no linear layers there, and stay as they are.
 Not covered: adapters on embeddings and heads, quantised weights, sharded parameters.
 """
 
@@ -40,8 +40,8 @@ class LoraConfig(Config):
     alpha: float = Field(default=32.0, gt=0)  # the adapter is scaled by alpha / rank
     # Of the adapter's inputs, seeded by update. GRPO refuses it: its ratio would be noise.
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    # "all-linear": every linear layer but the head, experts' matrices among them; else the ends of their names:
-    # ["q_proj", "v_proj"].
+    # "all-linear": every linear layer but the head, experts' matrices among them; else the ends of their
+    # names: ["q_proj", "v_proj"].
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
 
     @field_validator("target_modules")
@@ -170,8 +170,8 @@ def check_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
 def linear_layers(model: PreTrainedModel) -> list[str]:
     """The names of the layers that "all-linear" stands for: every linear layer but the head.
 
-    Not of those that compute something else besides (routers), or whose weight a state-space layer takes without
-    calling them: peft refuses these.
+    Not of those that compute something else besides (routers), or whose weight a state-space layer takes
+    without calling them: peft refuses these.
     """
     head = model.get_output_embeddings() if model.can_generate() else getattr(model, "score", None)
     bypassed = "out_proj" if model.config.get_text_config().model_type in _BYPASSING_TYPES else None
@@ -195,7 +195,7 @@ def expert_weights(model: PreTrainedModel) -> list[str]:
 
 
 def is_target(name: str, config: LoraConfig) -> bool:
-    """Whether what has this full name, one of `linear_layers` or `expert_weights`, gets an adapter."""
+    """Whether this one of `linear_layers` or `expert_weights`, by its full name, gets an adapter."""
     if config.target_modules == "all-linear":
         return True
     return any(name == target or name.endswith(f".{target}") for target in config.target_modules)
@@ -219,8 +219,8 @@ def _check_targets(model: PreTrainedModel, config: LoraConfig) -> None:
             )
     if config.dropout and any(is_target(name, config) for name in experts):
         raise ModelError(
-            f"lora.dropout = {config.dropout:g} is not possible on the experts of {type(model).__name__}, whose "
-            "inputs are not dropped out in peft; set it to 0, or name other layers in lora.target_modules"
+            f"lora.dropout = {config.dropout:g} is not possible on the experts of {type(model).__name__}, "
+            "whose inputs are not dropped out in peft; set it to 0, or name other layers in lora.target_modules"
         )
 
 

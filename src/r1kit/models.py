@@ -30,6 +30,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from r1kit.errors import ModelError
+from r1kit.export import write_older_names
 from r1kit.multimodal import class_of, scorer_of, text_config_of, text_model_of
 from r1kit.tinyworld import checkpoints
 
@@ -65,7 +66,8 @@ def pick_device(device: str) -> str:
 def load_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """The causal language model of a folder, hub name or `tinyworld`, in evaluation mode.
 
-    Of a multimodal checkpoint the text model (`multimodal`). Raises `ModelError` where it can't be had, or where weights are missing that would be random.
+    Of a multimodal checkpoint the text model (`multimodal`). Raises `ModelError` where it can't be had, or
+    where weights are missing that would be random.
     """
     config = _config_of(name)
     text_config = text_config_of(config)
@@ -139,8 +141,8 @@ def _refuse_unscored(name: str, config: Any) -> None:
     scored = config if text_config is None else text_config
     if type(scored) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
-            f"{name}: transformers has no sequence classification for the model type {scored.model_type!r}, so "
-            "it can't become a reward model; take a model of another family for this stage"
+            f"{name}: transformers has no sequence classification for the model type {scored.model_type!r}, "
+            "so it can't become a reward model; take a model of another family for this stage"
         )
 
 
@@ -149,8 +151,8 @@ def load_classifier(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A sequence-classification model as it was trained, in evaluation mode, and its tokenizer.
 
-    Its tokenizer need not have an end token. Where nothing is padding to it, `config.pad_token_id` is None: it
-    reads at a row's last token, whatever that is. Raises `ModelError` for a model without a trained head: a
+    Its tokenizer need not have an end token. Where nothing is padding to it, `config.pad_token_id` is None:
+    it reads at a row's last token, whatever that is. Raises `ModelError` for a model without a trained head: a
     language model would score by chance.
     """
     model, _ = _load(AutoModelForSequenceClassification, name, dtype, device)
@@ -209,6 +211,7 @@ def save_model(
             model.config.dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
             model.config.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
+        write_older_names(aside)
         for file in aside.iterdir():
             _sync(file)  # what the stage went back to on a crash is deleted after this
         shutil.rmtree(folder, ignore_errors=True)
@@ -271,14 +274,14 @@ def _config_of(name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
+        raise ModelError(f"{name}: the model could not be loaded: {_first_line(error)}") from None
 
 
 def train_without_noise(model: torch.nn.Module) -> None:
     """Evaluation mode for all that draws random numbers but adapters' dropout.
 
-    Families have dropout under many names, drop whole layers or jitter routers, and all look at the mode. Layers
-    that run again in the backward pass do so in training mode only, with whatever they drop themselves at 0.
+    Families have dropout under many names, drop whole layers or jitter routers, and all look at the mode.
+    Layers that run again in the backward pass do so in training mode only; what they drop themselves is 0.
     """
     model.eval()
     for name, module in model.named_modules():

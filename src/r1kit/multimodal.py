@@ -32,8 +32,8 @@ def text_config_of(config: Any) -> PreTrainedConfig | None:
         return None
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(
-            f"{_path(config)}a multimodal model ({config.model_type!r}) whose text part transformers has no causal language "
-            f"model for ({text.model_type!r}); name a text-only model"
+            f"{_path(config)}a multimodal model ({config.model_type!r}) whose text part transformers has no "
+            f"causal language model for ({text.model_type!r}); name a text-only model"
         )
     return text  # type: ignore[no-any-return]
 
@@ -43,7 +43,9 @@ def class_of(config: Any) -> Any:
     made = (config.architectures or ["?"])[0]
     found = getattr(transformers, made, None)
     if found is None:
-        raise ModelError(f"{_path(config)}its config.json names the architecture {made!r}, which transformers does not have")
+        raise ModelError(
+            f"{_path(config)}its config.json names the architecture {made!r}, which transformers does not have"
+        )
     return found
 
 
@@ -59,8 +61,9 @@ def text_model_of(whole: PreTrainedModel, text_config: PreTrainedConfig) -> PreT
         return whole
     if type(decoder) is not type(model.get_decoder()) or head is None:
         raise ModelError(
-            f"{_path(whole.config)}the language model of {type(whole).__name__} is a {type(decoder).__name__}, not the "
-            f"{type(model.get_decoder()).__name__} of {type(model).__name__}; name a text-only model"
+            f"{_path(whole.config)}the language model of {type(whole).__name__} is a "
+            f"{type(decoder).__name__}, not the {type(model.get_decoder()).__name__} of "
+            f"{type(model).__name__}; name a text-only model"
         )
     setattr(model, "model" if hasattr(model, "model") else model.base_model_prefix, decoder)
     model.set_output_embeddings(head)
@@ -70,7 +73,9 @@ def text_model_of(whole: PreTrainedModel, text_config: PreTrainedConfig) -> PreT
     model.tie_weights()
     left = [name for name, weight in (*model.named_parameters(), *model.named_buffers()) if weight.is_meta]
     if left:
-        raise ModelError(f"{_path(whole.config)}{type(whole).__name__} has no {left[0]!r} of a {type(model).__name__}")
+        raise ModelError(
+            f"{_path(whole.config)}{type(whole).__name__} has no {left[0]!r} of a {type(model).__name__}"
+        )
     return model
 
 

@@ -213,7 +213,7 @@ def cache_bytes_per_token(shape: Shape, size: int) -> int:
 
 
 def adapter_size(model: PreTrainedModel, config: LoraConfig) -> int:
-    """How many weights an adapter trains: rank (in + out) for each layer and expert, and a score head whole."""
+    """How many weights an adapter trains: rank (in + out) for each layer or expert, a score head whole."""
     names = [f"{name}.weight" for name in linear_layers(model) if is_target(name, config)]
     names += [name for name in expert_weights(model) if is_target(name, config)]
     shapes = [model.get_parameter(name).shape for name in names]

@@ -154,8 +154,8 @@ def label_log_odds(logits_BL: torch.Tensor, index: int, problem_type: str) -> to
 def score_rows(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
     """The model's logits of each row, float32 on the CPU, [rows, labels]; rows are padded on the right.
 
-    A decoder finds a row's last token by its padding. Where nothing is padding to it (`load_classifier`), that
-    is a token which no row has.
+    A decoder finds a row's last token by its padding. Where nothing is padding to it (`load_classifier`),
+    that is a token which no row has.
     """
     longest = max(len(row.token_ids) for row in rows)
     pad_id = model.config.pad_token_id

@@ -140,7 +140,7 @@ class FallbackEngine:
         return taken
 
     def _steps(self, rows: Sequence[_Row]) -> Iterator[None]:
-        """Give every row a token per step until all have finished; finished rows leave where padding is masked."""
+        """Give every row a token per step until all have finished; where padding is masked they leave."""
         rows = list(rows)
         if not rows:
             return
