@@ -52,7 +52,7 @@ def sampler_error(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def trainer_error(model: PreTrainedModel) -> float:
-    """The largest difference of the trainer's logprobs, rows padded and packed, from those of each row alone."""
+    """The largest difference of the trainer's logprobs, padded and packed, from those of each row alone."""
     prompts = rows_of(2, (7, 20, 33, 40, 5, 5))
     prompts[5] = prompts[4]  # shared, where rows are packed
     completions = rows_of(3, (5, 12, 3, 20, 8, 9))

@@ -2,7 +2,8 @@
 
 transformers 5 writes rope parameters in one table of its own and names a tokenizer class that 4.x does not
 have. 4.57 then takes a rope theta of 10,000 without a word, and can't load the tokenizer. So the older names
-are written beside the new ones; 5.x reads the new ones first. Not covered: families that 4.57 does not know.
+are written beside the new ones; 5.x reads either. Not covered: families that 4.57 does not know, and
+Granite 4's hybrids, whose layers have other names there.
 """
 
 import json
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 _TOKENIZER_CLASS, _OLDER_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
-# Of a table by type of layer: whose rope the older names describe; the other's base has one name of its own.
+# Gemma 3 has a table by type of layer: whose rope the older names describe, and the name of the other's base.
+_NESTED_TYPES = ("gemma3_text", "gemma3n_text")
 _GLOBAL, _LOCAL, _LOCAL_BASE = "full_attention", "sliding_attention", "rope_local_base_freq"
+_ORIGINAL_LENGTH = "original_max_position_embeddings"
 
 
 def write_older_names(folder: Path) -> None:
@@ -26,16 +29,19 @@ def _with_older_rope(config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(table, dict):
         return config
     older: dict[str, Any] = {}
-    if isinstance(table.get(_GLOBAL), dict):
-        local = table.get(_LOCAL) or {}
-        if "rope_theta" in local:
-            older[_LOCAL_BASE] = local["rope_theta"]
+    if config.get("model_type") in _NESTED_TYPES:
+        older[_LOCAL_BASE] = table[_LOCAL]["rope_theta"]
         table = table[_GLOBAL]
+    elif any(isinstance(part, dict) for part in table.values()):
+        return config  # 5.x would take one table for all layers
     rope = {name: value for name, value in table.items() if value is not None}
     for name in ("rope_theta", "partial_rotary_factor"):
         if name in rope:
             older[name] = rope.pop(name)
-    older["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
+    if rope.get("rope_type") == "longrope":  # these three fields and no other
+        older[_ORIGINAL_LENGTH] = rope.pop(_ORIGINAL_LENGTH, None) or config.get(_ORIGINAL_LENGTH)
+        rope = {"type": "longrope", **{name: rope[name] for name in ("short_factor", "long_factor")}}
+    older["rope_scaling"] = rope if rope.get("type", rope.get("rope_type", "default")) != "default" else None
     return {**older, **config}
 
 

@@ -220,7 +220,7 @@ def _check_targets(model: PreTrainedModel, config: LoraConfig) -> None:
     if config.dropout and any(is_target(name, config) for name in experts):
         raise ModelError(
             f"lora.dropout = {config.dropout:g} is not possible on the experts of {type(model).__name__}, "
-            "whose inputs are not dropped out in peft; set it to 0, or name other layers in lora.target_modules"
+            "whose inputs are not dropped out in peft; set it to 0, or name other layers in target_modules"
         )
 
 
@@ -268,8 +268,8 @@ def _quiet() -> Iterator[None]:
 def _own_names() -> Iterator[None]:
     """Have peft take the layers that are named.
 
-    For models with experts it would read names as those of transformers 4, and adapt the experts in place of a
-    dense layer called `gate_proj`.
+    For models with experts it would read names as those of transformers 4, and adapt the experts in place of
+    a dense layer called `gate_proj`.
     """
     from peft.utils import transformers_weight_conversion as conversion
 

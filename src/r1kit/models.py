@@ -152,8 +152,8 @@ def load_classifier(
     """A sequence-classification model as it was trained, in evaluation mode, and its tokenizer.
 
     Its tokenizer need not have an end token. Where nothing is padding to it, `config.pad_token_id` is None:
-    it reads at a row's last token, whatever that is. Raises `ModelError` for a model without a trained head: a
-    language model would score by chance.
+    it reads at a row's last token, whatever that is. Raises `ModelError` for a model without a trained head:
+    a language model would score by chance.
     """
     model, _ = _load(AutoModelForSequenceClassification, name, dtype, device)
     tokenizer = _load_tokenizer(name)

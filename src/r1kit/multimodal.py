@@ -35,16 +35,16 @@ def text_config_of(config: Any) -> PreTrainedConfig | None:
             f"{_path(config)}a multimodal model ({config.model_type!r}) whose text part transformers has no "
             f"causal language model for ({text.model_type!r}); name a text-only model"
         )
-    return text  # type: ignore[no-any-return]
+    return text
 
 
 def class_of(config: Any) -> Any:
-    """The class that a multimodal checkpoint was saved by. Raises `ModelError` where transformers lacks it."""
+    """The class that a multimodal checkpoint was saved by; `ModelError` where transformers lacks it."""
     made = (config.architectures or ["?"])[0]
     found = getattr(transformers, made, None)
     if found is None:
         raise ModelError(
-            f"{_path(config)}its config.json names the architecture {made!r}, which transformers does not have"
+            f"{_path(config)}its config.json names the architecture {made!r}, unknown to transformers"
         )
     return found
 

@@ -3,8 +3,8 @@
 Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong; responses
 with think tags survive the tokenizer and its chat template; prompts leave room for the completions; layers
 that are to get an adapter are there, and models are of a kind that can be trained; own rewards can be
-imported; judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out what asks a server. Not checked: the sandbox's cage, disk, time, and
-memory (`memory`).
+imported; judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out what asks a
+server. Not checked: the sandbox's cage, disk, time, and memory (`memory`).
 """
 
 import re
