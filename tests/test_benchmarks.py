@@ -81,3 +81,11 @@ def test_operations_of_a_rollout_by_hand(monkeypatch):
     tokens, keys = 3 + 96, 97 + 98 + 97 + 4656
     assert contest.rollout_flops(model, [2, 1]) == 2 * weights * tokens + 2 * 2 * 32 * keys
     assert contest.ratio([2.0, 3.0, 8.0], [1.0, 1.0, 2.0]) == "3.00x (2.00-4.00)"
+
+
+@pytest.mark.slow
+def test_architectures_agree_to_the_bound():
+    rows = run("architectures")
+    assert [row[0] for row in rows] == ["Qwen3", "Phi-3", "Qwen3-MoE"]
+    assert [row[2] for row in rows] == ["own", "transformers", "transformers"]
+    assert all("**" not in cell for row in rows for cell in row)

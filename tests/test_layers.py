@@ -17,7 +17,7 @@ ROWS = [
     "tinyworld",
     "data",
     # 2
-    "engines.base distributed losses sandbox",
+    "engines.base distributed export losses multimodal sandbox",
     "sharding sharded_state",
     "turns",
     "attention models prompts logprobs lora optim policy_losses precision",

@@ -142,12 +142,15 @@ def doctor(recipe: RecipeArgument, seed: SeedOption = None) -> None:
 def plan(recipe: RecipeArgument, stages: StagesOption = None) -> None:
     """How much memory each training stage will need, and what for; nothing is loaded or refused."""
     from r1kit import ui
+    from r1kit.pipeline.architecture import slower_samplers
     from r1kit.pipeline.memory import device_bytes, format_bytes, plan_memory
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
 
     context, console = open_run(find_recipe(recipe)), Console(highlight=False)
     console.print(ui.memory_table(plan_memory(context, _names(stages))))
+    for note in slower_samplers(context, _names(stages)):
+        console.print(note, soft_wrap=True)
     has = device_bytes(context.device)
     room = "" if has is None else f", which has {format_bytes(has)}"
     console.print(

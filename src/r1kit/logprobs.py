@@ -18,10 +18,13 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from r1kit.errors import ModelError
 from r1kit.sharding import run_whole
 
 # float32 logits held at once: 64 MB. One chunk covers a micro-batch of a small vocabulary.
 CHUNK_ELEMENTS = 2**24
+# Of logits, by family: Gemma, RecurrentGemma, xLSTM.
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
 class CompletionBatch(Protocol):
@@ -79,9 +82,7 @@ class TokenBatch:
         Rows are right-padded and attention is causal, so no mask is passed on: padding stands behind
         everything that is read, and attention kernels without a mask are faster.
         """
-        hidden_BSH: Tensor = model.get_decoder()(
-            input_ids=self.input_ids_BS, use_cache=False
-        ).last_hidden_state
+        hidden_BSH: Tensor = decoder_of(model)(input_ids=self.input_ids_BS, use_cache=False).last_hidden_state
         rows_N, targets_N = self.loss_mask_BT.nonzero(as_tuple=True)
         return hidden_BSH[rows_N, self.source_BT[rows_N, targets_N]]
 
@@ -214,16 +215,44 @@ class _LogprobsAndEntropy(torch.autograd.Function):
         return grad_NV, None
 
 
+def decoder_of(model: PreTrainedModel) -> Any:
+    """The model without its head."""
+    decoder = model.get_decoder()
+    return model.model if decoder is model else decoder  # Llama 4 does not find its own
+
+
+def check_head(model: PreTrainedModel) -> None:
+    """Raise `ModelError` where logprobs here are not those of the model's own forward pass.
+
+    What a family does to its logits behind the head (scales, caps) is in its code alone; `_head` knows those
+    of transformers 5.23. Two tokens go through the model twice.
+    """
+    ids = torch.tensor([[1, 2]], device=model.device)
+    with torch.no_grad():
+        own = model(input_ids=ids, use_cache=False).logits.float()
+        ours = _head(model, 1.0)(decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state)
+    bound = 16 * torch.finfo(model.dtype).eps * float(own.abs().max())
+    if own.shape != ours.shape or float((own - ours).abs().max()) > bound:
+        raise ModelError(
+            f"{type(model).__name__} does something to its logits that r1kit does not know, so it can't be "
+            "trained exactly; take a model of another family"
+        )
+
+
 def _head(model: PreTrainedModel, temperature: float) -> Callable[[Tensor], Tensor]:
     """Hidden states to float32 logits / temperature, with what some families do to logits after the head."""
     head: Any = model.get_output_embeddings()
     config = model.config.get_text_config()
-    softcap = getattr(config, "final_logit_softcapping", None)  # Gemma
+    caps = (getattr(config, name, None) for name in _CAPS)
+    softcap = next((cap for cap in caps if cap), None)
     factor = getattr(config, "logit_scale", None) or 1.0  # Cohere
-    factor /= getattr(config, "logits_scaling", None) or 1.0  # Granite
+    factor *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
+    scaling = getattr(config, "logits_scaling", None) or 1.0
+    factor *= scaling if config.model_type == "hyperclovax" else 1 / scaling  # Granite, MiniCPM
 
     def logits_of(hidden_NH: Tensor) -> Tensor:
-        logits: Tensor = head(hidden_NH).float()
+        # Mamba's last norm gives float32, whatever the head is in
+        logits: Tensor = head(hidden_NH.to(head.weight.dtype)).float()
         if factor != 1.0:
             logits = logits * factor
         if softcap is not None:

@@ -4,6 +4,8 @@ A linear layer computes W x + (alpha / rank) B A x, of which A and B are trained
 model with its adapter switched off is the stage's own start. Only A and B get gradients, optimizer state and
 checkpoints. A sampler is given W + (alpha / rank) B A, one matrix at a time, added in float32 and rounded
 once to W's type; W itself is not touched until the stage ends. What is merged then has the same bits.
+The experts of a mixture are one parameter [experts, ., .] in transformers 5, and each expert gets an A and B
+of its own (peft's `target_parameters`). Routers are no linear layers there, and stay as they are.
 Not covered: adapters on embeddings and heads, quantised weights, sharded parameters.
 """
 
@@ -22,6 +24,8 @@ from transformers import PreTrainedModel
 from r1kit.config import Config, suggest
 from r1kit.errors import ModelError
 
+# Their state-space layers may take `out_proj.weight` into a kernel (peft 0.21, tuners_utils.py).
+_BYPASSING_TYPES = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 _POLICY, _REFERENCE = "default", "reference"  # the names of the two adapters; peft saves "default" flat
 
 
@@ -36,7 +40,8 @@ class LoraConfig(Config):
     alpha: float = Field(default=32.0, gt=0)  # the adapter is scaled by alpha / rank
     # Of the adapter's inputs, seeded by update. GRPO refuses it: its ratio would be noise.
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    # "all-linear": every linear layer but the head; else the ends of their names: ["q_proj", "v_proj"].
+    # "all-linear": every linear layer but the head, experts' matrices among them; else the ends of their
+    # names: ["q_proj", "v_proj"].
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
 
     @field_validator("target_modules")
@@ -65,11 +70,12 @@ class Lora:
             r=config.rank,
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
-            target_modules=config.target_modules,
+            target_modules=[name for name in linear_layers(model) if is_target(name, config)],
+            target_parameters=[name for name in expert_weights(model) if is_target(name, config)] or None,
         )
         self._seed = seed
         self._has_reference = False
-        with _seeded(seed), _quiet():
+        with _seeded(seed), _quiet(), _own_names():
             # adapters in the model's own type: in float32 they would be computed apart from it
             self._peft = peft.get_peft_model(model, self._peft_config, _POLICY, autocast_adapter_dtype=False)
 
@@ -83,13 +89,13 @@ class Lora:
 
         One merged matrix is made at a time; nothing in the model changes.
         """
-        layers = dict(self._layers())
+        layers = {_adapted(name, layer): layer for name, layer in self._layers()}
         for name, tensor in self.model.state_dict().items():
-            prefix, _, leaf = name.rpartition(".base_layer.")
-            if prefix:
-                yield f"{prefix}.{leaf}", _merged(layers[prefix]) if leaf == "weight" else tensor
+            plain = name.replace(".base_layer", "").replace(f".modules_to_save.{_POLICY}.", ".")
+            if plain in layers:
+                yield plain, _merged(layers[plain])
             elif ".lora_" not in name and ".original_module." not in name:
-                yield name.replace(f".modules_to_save.{_POLICY}.", "."), tensor
+                yield plain, tensor
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
@@ -136,7 +142,7 @@ class Lora:
     def merge(self) -> None:
         """Turn the model back into a plain one with `merged_weights`; it can't be trained on."""
         for _, layer in self._layers():
-            layer.get_base_layer().weight.copy_(_merged(layer))
+            _weight(layer).copy_(_merged(layer))
         self._peft.unload()
 
     def _layers(self) -> Iterator[tuple[str, Any]]:
@@ -148,7 +154,7 @@ class Lora:
     def _add_reference(self) -> None:
         if self._has_reference:
             return
-        with _seeded(self._seed), _quiet():  # what is drawn is written over
+        with _seeded(self._seed), _quiet(), _own_names():  # what is drawn is written over
             self._peft.add_adapter(_REFERENCE, self._peft_config, autocast_adapter_dtype=False)
         self._peft.set_adapter(_POLICY)  # which freezes the other
         self._has_reference = True
@@ -162,17 +168,34 @@ def check_lora(model: PreTrainedModel, config: LoraConfig) -> Any:
 
 
 def linear_layers(model: PreTrainedModel) -> list[str]:
-    """The names of the layers that "all-linear" stands for: every linear layer but the head."""
+    """The names of the layers that "all-linear" stands for: every linear layer but the head.
+
+    Not of those that compute something else besides (routers), or whose weight a state-space layer takes
+    without calling them: peft refuses these.
+    """
     head = model.get_output_embeddings() if model.can_generate() else getattr(model, "score", None)
+    bypassed = "out_proj" if model.config.get_text_config().model_type in _BYPASSING_TYPES else None
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, torch.nn.Linear)
+        and type(module).forward is torch.nn.Linear.forward
+        and module is not head
+        and name.rpartition(".")[2] != bypassed
+    ]
+
+
+def expert_weights(model: PreTrainedModel) -> list[str]:
+    """The names of the parameters that hold a matrix for each expert of a mixture."""
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.dim() == 3 and parameter.shape[0] > 1 and "expert" in name
     ]
 
 
 def is_target(name: str, config: LoraConfig) -> bool:
-    """Whether a layer of this full name, one of `linear_layers`, gets an adapter."""
+    """Whether this one of `linear_layers` or `expert_weights`, by its full name, gets an adapter."""
     if config.target_modules == "all-linear":
         return True
     return any(name == target or name.endswith(f".{target}") for target in config.target_modules)
@@ -180,25 +203,48 @@ def is_target(name: str, config: LoraConfig) -> bool:
 
 def _check_targets(model: PreTrainedModel, config: LoraConfig) -> None:
     """Raise `ModelError` for a target that is no linear layer of the model."""
-    names = linear_layers(model)
+    experts = expert_weights(model)
+    names = linear_layers(model) + experts
     known = sorted({name.rpartition(".")[2] for name in names})
     if not names:
         raise ModelError(f"LoRA: {type(model).__name__} has no linear layers of torch to adapt")
-    if config.target_modules == "all-linear":
-        return
-    for target in config.target_modules:
+    targets = [] if config.target_modules == "all-linear" else config.target_modules
+    for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in names):
+            stacked = ", ".join(sorted({name.rpartition(".")[2] for name in experts}))
             raise ModelError(
                 f"lora.target_modules names {target!r}, which is none of the linear layers of "
                 f"{type(model).__name__} that can be adapted; {suggest(target, known)}"
+                + (f"; the matrices of its experts are {stacked}" if experts else "")
             )
+    if config.dropout and any(is_target(name, config) for name in experts):
+        raise ModelError(
+            f"lora.dropout = {config.dropout:g} is not possible on the experts of {type(model).__name__}, "
+            "whose inputs are not dropped out in peft; set it to 0, or name other layers in target_modules"
+        )
+
+
+def _adapted(name: str, layer: Any) -> str:
+    """The name of the weight that a layer's adapter belongs to, in the plain model."""
+    return name.replace(".base_layer", "") + "." + getattr(layer, "parameter_name", "weight")
+
+
+def _weight(layer: Any) -> Tensor:
+    """The weight that an adapted layer's adapter belongs to."""
+    weight: Tensor = getattr(layer.get_base_layer(), getattr(layer, "parameter_name", "weight"))
+    return weight.detach()
 
 
 def _merged(layer: Any) -> Tensor:
-    """W + (alpha / rank) B A of one layer, added in float32, in W's type."""
-    weight: Tensor = layer.get_base_layer().weight.detach()
-    a, b = (matrices[_POLICY].weight.detach().float() for matrices in (layer.lora_A, layer.lora_B))
-    merged: Tensor = weight.float() + b @ a * layer.scaling[_POLICY]
+    """W + (alpha / rank) B A of one layer, or of each expert, added in float32, in W's type."""
+    weight = _weight(layer)
+    if hasattr(layer, "parameter_name"):
+        left, right, scale = layer.get_delta_factors(_POLICY)
+        delta = left.detach().float() @ right.detach().float() * scale
+    else:
+        a, b = (matrices[_POLICY].weight.detach().float() for matrices in (layer.lora_A, layer.lora_B))
+        delta = b @ a * layer.scaling[_POLICY]
+    merged: Tensor = weight.float() + delta
     return merged.to(weight.dtype)
 
 
@@ -216,6 +262,23 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
+
+
+@contextmanager
+def _own_names() -> Iterator[None]:
+    """Have peft take the layers that are named.
+
+    For models with experts it would read names as those of transformers 4, and adapt the experts in place of
+    a dense layer called `gate_proj`.
+    """
+    from peft.utils import transformers_weight_conversion as conversion
+
+    before = conversion.convert_peft_config_for_transformers
+    conversion.convert_peft_config_for_transformers = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        conversion.convert_peft_config_for_transformers = before
 
 
 def _peft() -> Any:

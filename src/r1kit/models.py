@@ -18,6 +18,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -29,6 +30,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from r1kit.errors import ModelError
+from r1kit.export import write_older_names
+from r1kit.multimodal import class_of, scorer_of, text_config_of, text_model_of
 from r1kit.tinyworld import checkpoints
 from r1kit.turns import EndIds, configured_ends, end_token_ids, generation_config, one_or_list
 
@@ -36,6 +39,7 @@ from r1kit.turns import EndIds, configured_ends, end_token_ids, generation_confi
 transformers_logging.disable_progress_bar()
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NEW_PAD_TOKEN = "<|padding|>"  # of a reward model whose tokenizer has none of its own
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 # without any of these transformers makes up an empty tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken", "tekken.json")
@@ -63,9 +67,15 @@ def pick_device(device: str) -> str:
 def load_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """The causal language model of a folder, hub name or `tinyworld`, in evaluation mode.
 
-    Raises `ModelError` where it can't be had, or where weights are missing that would be random.
+    Of a multimodal checkpoint the text model (`multimodal`). Raises `ModelError` where it can't be had, or
+    where weights are missing that would be random.
     """
-    return _load(AutoModelForCausalLM, name, dtype, device)[0].eval()
+    config = _config_of(name)
+    text_config = text_config_of(config)
+    if text_config is None:
+        return _load(AutoModelForCausalLM, name, dtype, device)[0].eval()
+    whole, _ = _load(class_of(config), name, dtype, device)
+    return text_model_of(whole, text_config).eval()
 
 
 def load_reward_model(
@@ -74,14 +84,20 @@ def load_reward_model(
     """A model with one scalar head, from a reward model or from a causal language model.
 
     In the second case the head is new: normal with std 1/sqrt(hidden + 1), drawn from `seed`. The score is
-    read at the last token that is not padding, so the config gets the tokenizer's pad token. The head is in
-    float32, whatever the body: scores are compared by their differences.
+    read at the last token that is not padding, so the config gets the pad token of `load_scoring_tokenizer`,
+    and the embedding a row for it where there is none. The head is in float32, whatever the body: scores are
+    compared by their differences.
     """
-    options = {"num_labels": 1}
-    model, missing = _load(AutoModelForSequenceClassification, name, dtype, device, options, new="score.")
-    pad_id = load_tokenizer(name).pad_token_id
-    model.config.get_text_config().pad_token_id = pad_id
-    model.config.pad_token_id = pad_id
+    _refuse_unscored(name, _config_of(name))
+    if text_config_of(_config_of(name)) is None:
+        options = {"num_labels": 1}
+        model, missing = _load(AutoModelForSequenceClassification, name, dtype, device, options, new="score.")
+    else:
+        model, missing = scorer_of(load_model(name, dtype=dtype, device=device)), ["score.weight"]
+    tokenizer = load_scoring_tokenizer(name)
+    if model.get_input_embeddings().num_embeddings <= tokenizer.pad_token_id:
+        model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
+    _read_to_padding(model, tokenizer.pad_token_id)
     for key in missing:
         weight = model.get_parameter(key)
         values = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
@@ -92,21 +108,60 @@ def load_reward_model(
     return model.eval()
 
 
+def load_scoring_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a reward model: one whose pad token is not its end token.
+
+    A score is read at the last token that is not padding. Were both the same, as in Qwen2.5's base models, it
+    would be read before the end. Such a tokenizer gets a pad token of its own.
+    """
+    tokenizer = load_tokenizer(name)
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": _NEW_PAD_TOKEN})
+    return tokenizer
+
+
+def _read_to_padding(model: PreTrainedModel, pad_id: int | None) -> None:
+    """Have a scorer read at the last token that is not this one."""
+    model.config.get_text_config().pad_token_id = pad_id
+    model.config.pad_token_id = pad_id
+
+
+@contextmanager
+def padded_with(model: PreTrainedModel, pad_id: int) -> Iterator[None]:
+    """Have a scorer take this token for padding for a while."""
+    before = model.config.get_text_config().pad_token_id
+    _read_to_padding(model, pad_id)
+    try:
+        yield
+    finally:
+        _read_to_padding(model, before)
+
+
+def _refuse_unscored(name: str, config: Any) -> None:
+    text_config = text_config_of(config)
+    scored = config if text_config is None else text_config
+    if type(scored) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f"{name}: transformers has no sequence classification for the model type {scored.model_type!r}, "
+            "so it can't become a reward model; take a model of another family for this stage"
+        )
+
+
 def load_classifier(
     name: str, *, dtype: str = "float32", device: str = "cpu"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A sequence-classification model as it was trained, in evaluation mode, and its tokenizer.
 
-    Its tokenizer need not have an end token. Raises `ModelError` for a model without a trained head: a
-    language model would score by chance.
+    Its tokenizer need not have an end token. Where nothing is padding to it, `config.pad_token_id` is None:
+    it reads at a row's last token, whatever that is. Raises `ModelError` for a model without a trained head:
+    a language model would score by chance.
     """
     model, _ = _load(AutoModelForSequenceClassification, name, dtype, device)
     tokenizer = _load_tokenizer(name)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if pad_id is None:
-        raise ModelError(f"{name}: its tokenizer has neither a pad token nor an end token to pad with")
-    model.config.get_text_config().pad_token_id = pad_id
-    model.config.pad_token_id = pad_id
+    pad_id = model.config.get_text_config().pad_token_id  # it was trained to read before this one
+    if pad_id is None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        pad_id = tokenizer.pad_token_id
+    _read_to_padding(model, pad_id)
     return model.eval(), tokenizer
 
 
@@ -171,6 +226,7 @@ def save_model(
             model.config.dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
             model.config.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
+        write_older_names(aside)
         for file in aside.iterdir():
             _sync(file)  # what the stage went back to on a crash is deleted after this
         shutil.rmtree(folder, ignore_errors=True)
@@ -195,19 +251,22 @@ def context_length(model: PreTrainedModel) -> int:
     return int(length) if length else sys.maxsize
 
 
-def load_skeleton(name: str, *, scorer: bool = False) -> PreTrainedModel:
+def load_skeleton(name: str, *, scorer: bool = False, dtype: str = "float32") -> PreTrainedModel:
     """The model's layers without their weights (on the meta device), by its configuration alone.
 
     With `scorer` as `load_reward_model` would have it. Raises `ModelError` where there is no configuration.
     """
     config = _config_of(name)
+    if scorer:
+        _refuse_unscored(name, config)
+    config = text_config_of(config) or config
     auto_class: Any = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
     if scorer:
         config.num_labels = 1
     try:
         with torch.device("meta"):
-            model: PreTrainedModel = auto_class.from_config(config)
-    except ValueError as error:
+            model: PreTrainedModel = auto_class.from_config(config, dtype=_DTYPES[dtype])
+    except (ValueError, ImportError) as error:
         raise ModelError(f"{name}: {_first_line(error)}") from None
     return model
 
@@ -230,19 +289,24 @@ def _config_of(name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError, HfHubHTTPError) as error:
-        raise ModelError(f"{name}: its configuration could not be read: {_first_line(error)}") from None
+        raise ModelError(f"{name}: the model could not be loaded: {_first_line(error)}") from None
 
 
-def disable_dropout(model: torch.nn.Module) -> None:
-    """Switch off all dropout but that of adapters, also in training mode; the configuration is left alone."""
+def train_without_noise(model: torch.nn.Module) -> None:
+    """Evaluation mode for all that draws random numbers but adapters' dropout.
+
+    Families have dropout under many names, drop whole layers or jitter routers, and all look at the mode.
+    Layers that run again in the backward pass do so in training mode only; what they drop themselves is 0.
+    """
+    model.eval()
     for name, module in model.named_modules():
         if ".lora_dropout." in name:
-            continue
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        for attribute in ("attention_dropout", "dropout"):
-            if isinstance(getattr(module, attribute, None), float):
-                setattr(module, attribute, 0.0)
+            module.train()
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = True
+            drops = [key for key, value in vars(module).items() if "drop" in key and isinstance(value, float)]
+            for key in drops:
+                setattr(module, key, 0.0)
 
 
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:

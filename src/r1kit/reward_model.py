@@ -31,7 +31,7 @@ from r1kit.evaluate.statistics import calibration_error
 from r1kit.logprobs import pack_by_tokens
 from r1kit.losses import LossParts, pairwise_loss, pointwise_loss
 from r1kit.metrics import MetricsWriter
-from r1kit.models import context_length, load_reward_model, load_tokenizer
+from r1kit.models import context_length, load_reward_model, load_scoring_tokenizer, train_without_noise
 from r1kit.rewards.classifiers import View
 from r1kit.rewards.model_rewards import RewardScale, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
@@ -110,7 +110,7 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
     if (finished := read_finished(context.work_dir)) is not None:
         return finished
     path = context.model_path(config.model)
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_scoring_tokenizer(path)
     seed = derive_seed(context.seed, context.name, "head")
     model = load_reward_model(path, **context.loading, seed=seed)
     if context.shard:
@@ -292,7 +292,7 @@ class _Scored:
                 logits += scores.float().tolist()
                 probabilities += self._probabilities(scores)
                 labels += [example.label for example in batch]
-        self.trainer.model.train()
+        train_without_noise(self.trainer.model)
         found = {f"held_out/{name}": value for name, value in sums.items()}
         found["held_out/calibration_error"] = calibration_error(probabilities, labels)
         return found, logits

@@ -24,7 +24,7 @@ from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
-from r1kit.logprobs import CompletionBatch, completion_logprobs
+from r1kit.logprobs import CompletionBatch, check_head, completion_logprobs
 from r1kit.losses import LossParts, next_token_loss
 from r1kit.models import context_length, load_model, load_tokenizer, stop_token_ids
 from r1kit.packing import batching_for
@@ -93,6 +93,7 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
     model_path = context.model_path(config.model)
     tokenizer = load_tokenizer(model_path)
     model = load_model(model_path, **context.loading)
+    check_head(model)
     if context.shard:
         shard_model(model, device=context.device, dtype=context.dtype)
     names = [config.data] if isinstance(config.data, str) else config.data

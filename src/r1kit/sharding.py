@@ -159,19 +159,21 @@ def whole(tensor: Tensor) -> Tensor:
 def whole_weights(model: PreTrainedModel) -> Iterable[tuple[str, Tensor]]:
     """The weights by Hugging Face names, for a sampler; of a sharded model one at a time is whole.
 
-    Weights that are tied are named once where the model is sharded. Every rank has to take all of them.
+    Tied weights have both names: who reloads one of them alone may keep the other. Every rank takes all.
     """
     return _gathered(model) if is_sharded(model) else model.state_dict().items()
 
 
 def _gathered(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    seen: set[Tensor] = set()
+    """Each weight whole, under all its names one after another, as the same tensor."""
+    names: dict[Tensor, list[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if tensor not in seen:
-            seen.add(tensor)
-            # who asks may be in inference mode, in which a parameter's parts can't be gathered
-            with torch.inference_mode(False), torch.no_grad():
-                gathered = whole(tensor.detach())
+        names.setdefault(tensor, []).append(name)
+    for tensor, tied in names.items():
+        # who asks may be in inference mode, in which a parameter's parts can't be gathered
+        with torch.inference_mode(False), torch.no_grad():
+            gathered = whole(tensor.detach())
+        for name in tied:
             yield name, gathered
 
 
@@ -185,7 +187,13 @@ def weights_to_save(model: PreTrainedModel, dtype: str) -> dict[str, Tensor] | N
         return None
     exact = () if _score_head(model) is None else ("score.",)
     kept: dict[str, Tensor] = {}
+    last, last_name = None, ""
     for name, tensor in whole_weights(model):
+        if tensor is last:  # tied: one tensor, which is written once
+            if distributed.is_main():
+                kept[name] = kept[last_name]
+            continue
+        last, last_name = tensor, name
         if distributed.is_main():
             rounded = torch.float32 if name.startswith(exact) else _HALF.get(dtype, torch.float32)
             kept[name] = tensor.to("cpu", rounded, copy=True)

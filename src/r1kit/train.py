@@ -21,7 +21,7 @@ from r1kit.errors import StageHalted
 from r1kit.fused import use_fused_layers
 from r1kit.lora import Lora, LoraConfig
 from r1kit.losses import LossParts
-from r1kit.models import checkpoint_layers, disable_dropout, save_model
+from r1kit.models import checkpoint_layers, save_model, train_without_noise
 from r1kit.optim import OptimizerConfig, build_optimizer, learning_rate_at
 from r1kit.precision import MasterWeights, load_trained_state, trained_state
 from r1kit.seeds import derive_seed
@@ -51,7 +51,7 @@ class NotFinite(StageHalted):
 class Trainer:
     """A model, its optimizer, and how many updates it has had.
 
-    The model is put into training mode with all dropout off: a policy's ratio must not be noise. An adapter's
+    The model is trained with all dropout off: a policy's ratio must not be noise. An adapter's
     own dropout is seeded by update and micro-batch. With `lora` the model gets an adapter (`self.lora`), and
     its own weights are frozen. `gradient_checkpointing` trades a second forward pass for memory.
     """
@@ -77,11 +77,10 @@ class Trainer:
         self._masters = MasterWeights([p for p in model.parameters() if p.requires_grad])
         self._parameters = self._masters.parameters
         self._optimizer = build_optimizer(self._parameters, config)
-        model.train()
-        disable_dropout(model)
         use_fused_layers(model)
         if gradient_checkpointing:
             checkpoint_layers(model)
+        train_without_noise(model)
 
     @property
     def device(self) -> torch.device:

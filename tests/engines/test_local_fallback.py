@@ -78,3 +78,39 @@ def test_fallback_weights_are_a_copy_and_can_be_replaced(
     assert sample_all(engine, [request])[0].token_ids == before.token_ids
     with pytest.raises(ModelError, match=r"'extra' is not one of the weights of GPT2LMHeadModel"):
         engine.load_weights([("extra", torch.zeros(1))], version=5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0])
+def test_any_temperature_can_be_sampled(
+    gpt2: tuple[PreTrainedModel, PreTrainedTokenizerBase], temperature: float
+) -> None:
+    model, tokenizer = gpt2
+    params = SamplingParams(5, temperature=temperature, top_p=0.9 if temperature else 1.0)
+    (completion,) = sample_all(FallbackEngine(model, tokenizer), [SampleRequest(0, PROMPTS[1], params, 3)])
+    ids = torch.tensor([PROMPTS[1] + completion.token_ids])
+    with torch.no_grad():
+        logits = model(ids).logits[0, len(PROMPTS[1]) - 1 : -1]
+    logprobs = (logits / (temperature or 1.0)).log_softmax(-1)
+    expected = logprobs.gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+    assert float((expected - torch.tensor(completion.sampler_logprobs)).abs().max()) < 1e-4
+    if temperature == 0:
+        assert completion.token_ids == tuple(logits.argmax(-1).tolist())
+
+
+def test_of_a_prompt_the_head_gets_the_last_position_alone(
+    gpt2: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+) -> None:
+    model, tokenizer = gpt2
+    engine = FallbackEngine(model, tokenizer)
+    seen: list[tuple[int, ...]] = []
+    engine._model.lm_head.register_forward_hook(lambda _, inputs, output: seen.append(tuple(output.shape)))
+    sample_all(engine, [SampleRequest(0, PROMPTS[1], SamplingParams(3), 0)])
+    assert seen == [(1, 1, 384)] * 3
+
+
+def test_a_copy_in_half_precision_keeps_its_rotary_frequencies(tmp_path: Path) -> None:
+    model, tokenizer = load_tiny(tiny_model(tmp_path))
+    copied = FallbackEngine(model, tokenizer, dtype=torch.bfloat16)._model
+    assert {parameter.dtype for parameter in copied.parameters()} == {torch.bfloat16}
+    assert copied.model.rotary_emb.inv_freq.dtype == torch.float32
+    assert torch.equal(copied.model.rotary_emb.inv_freq, model.model.rotary_emb.inv_freq)

@@ -1,13 +1,14 @@
 import random
+from pathlib import Path
 
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
 from r1kit.engines.local import FallbackEngine, LocalEngine
-from r1kit.engines.local.stops import StopFinder, num_undecided, stop_bounds
+from r1kit.engines.local.stops import StopFinder, decode, num_undecided, stop_bounds
 from r1kit.engines.local.text import TextStream
-from tests.tiny_models import load_tiny, tiny_model
+from tests.tiny_models import load_tiny, tiny_model, tiny_tokenizer
 
 Tiny = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 ENGINES = [LocalEngine, FallbackEngine]
@@ -135,3 +136,13 @@ def test_what_may_become_a_stop_string_is_undecided() -> None:
     assert num_undecided("aa", ("aab",)) == 2
     assert num_undecided("19", ("</answer>",)) == 0
     assert num_undecided("19", ()) == 0
+
+
+def test_a_row_of_the_embedding_without_a_token_shows_as_a_replacement(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer(tmp_path)
+    ids = tokenizer.encode("12 + 7", add_special_tokens=False)
+    assert decode(tokenizer, ids) == "12 + 7"
+    assert decode(tokenizer, [*ids, len(tokenizer) + 5, *ids]) == "12 + 7\ufffd12 + 7"
+    assert decode(tokenizer, [len(tokenizer)]) == "\ufffd"
+    think = tokenizer.convert_tokens_to_ids("<think>")  # beyond the base vocabulary, and a token
+    assert decode(tokenizer, [think]) == "<think>"

@@ -1,5 +1,6 @@
 """Models of other people as reward models: heads with one label and several, encoders and decoders."""
 
+import json
 import math
 from pathlib import Path
 
@@ -17,9 +18,16 @@ from transformers import (
 )
 
 from r1kit.errors import ModelError
-from r1kit.models import classifier_labels
+from r1kit.models import classifier_labels, load_classifier
 from r1kit.rewards.build import build_rewards
-from r1kit.rewards.classifiers import Classifier, ClassifierConfig, label_index, label_log_odds
+from r1kit.rewards.classifiers import (
+    Classifier,
+    ClassifierConfig,
+    Row,
+    label_index,
+    label_log_odds,
+    score_rows,
+)
 from r1kit.rewards.model_rewards import RewardModelReward
 from r1kit.template import format_chat
 from tests.rewards.making import make_problem, make_rollout
@@ -183,3 +191,20 @@ def test_a_language_model_is_no_reward_model(tmp_path: Path) -> None:
         RewardModelReward("helpful", folder).score_texts([(GENERAL, "Hi")])
     with pytest.raises(ModelError, match=r"is a Qwen3ForCausalLM, which has no trained head"):
         classifier_labels(str(folder))
+
+
+def test_a_decoder_without_padding_is_read_at_the_last_token_of_each_row(tmp_path: Path) -> None:
+    folder = decoder(tmp_path, labels={0: "score"})
+    for name, key in (("config.json", "pad_token_id"), ("tokenizer_config.json", "pad_token")):
+        config = json.loads((folder / name).read_text())
+        config[key] = None
+        (folder / name).write_text(json.dumps(config))
+    model, tokenizer = load_classifier(str(folder))
+    assert model.config.pad_token_id is None
+    end = tokenizer.eos_token_id
+    rows = [Row((5, 6, end)), Row((7, 8, 9, 10, end)), Row((0, 1, 2, 3))]
+    with torch.no_grad():
+        alone = [float(model(input_ids=torch.tensor([row.token_ids])).logits) for row in rows]
+        shorter = float(model(input_ids=torch.tensor([[5, 6]])).logits)
+    assert score_rows(model, rows)[:, 0].tolist() == pytest.approx(alone, abs=1e-5)
+    assert abs(alone[0] - shorter) > 1e-3, "it makes no difference where this model is read"

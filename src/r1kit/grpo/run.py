@@ -40,6 +40,7 @@ from r1kit.grpo.step_log import read_measured, read_step_log, write_step_log
 from r1kit.grpo.stream import ProblemStream, mix
 from r1kit.grpo.sync import SyncProbe, check_logprobs, check_versions, load_policy, sync_probe
 from r1kit.grpo.watch import Watch, rollout_metrics
+from r1kit.logprobs import check_head
 from r1kit.metrics import MetricsWriter
 from r1kit.models import load_model, load_tokenizer, pick_device, stop_token_ids
 from r1kit.packing import why_padded
@@ -117,6 +118,7 @@ def _prepare(context: StageContext, config: GrpoConfig, engine_factory: EngineFa
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
     policy: PreTrainedModel = load_model(path, **context.loading)
+    check_head(policy)
     if (reason := why_padded(policy)) is not None:
         context.progress.note(
             f"{context.name}: completions are trained padded, each with its own copy of the prompt, which is "

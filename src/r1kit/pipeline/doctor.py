@@ -2,9 +2,9 @@
 
 Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong; responses
 with think tags survive the tokenizer and its chat template; prompts leave room for the completions; layers
-that are to get an adapter are there; own rewards can be imported; judges and teachers answer, and judges tell
-right from wrong. `r1 run` leaves out what asks a server. Not checked: the sandbox's cage, disk, time, and
-memory (`memory`).
+that are to get an adapter are there, and models are of a kind that can be trained; own rewards can be
+imported; judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out what asks a
+server. Not checked: the sandbox's cage, disk, time, and memory (`memory`).
 """
 
 import re
@@ -21,6 +21,7 @@ from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.lora import check_lora
 from r1kit.models import classifier_labels, context_length_of, load_skeleton, load_tokenizer
+from r1kit.pipeline.architecture import look_at_model
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.judge_probes import askable, probe
 from r1kit.pipeline.memory import TrainingConfig, adapter_size
@@ -69,6 +70,7 @@ def examine(
     sound = {check.subject.removeprefix("problems.") for check in checks if not check.faults}
     for name in stages:
         checks.append(_guarded(f"stages.{name}", _template, context, name))
+        checks.append(_guarded(f"stages.{name}.model", look_at_model, context, name))
         checks.append(_guarded(f"stages.{name}.lora", _adapter, context, name))
         checks += _rewards(context, name)
     if evaluates:

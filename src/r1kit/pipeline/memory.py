@@ -11,6 +11,7 @@ Legend: P weights, A trained weights, h hidden, f inner width of the MLP, q and 
 all key heads, L layers, e bytes of a number in the type that is computed in (4 or 2).
 """
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from r1kit import distributed
 from r1kit.errors import UserError
 from r1kit.grpo import GrpoConfig
 from r1kit.logprobs import CHUNK_ELEMENTS
-from r1kit.lora import LoraConfig, is_target, linear_layers
+from r1kit.lora import LoraConfig, expert_weights, is_target, linear_layers
 from r1kit.models import context_length, load_skeleton
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.plan import plan_jobs
@@ -212,10 +213,11 @@ def cache_bytes_per_token(shape: Shape, size: int) -> int:
 
 
 def adapter_size(model: PreTrainedModel, config: LoraConfig) -> int:
-    """How many weights an adapter trains: rank (in + out) for each layer, and a score head whole."""
-    names = [name for name in linear_layers(model) if is_target(name, config)]
-    sides = (model.get_parameter(f"{name}.weight").shape for name in names)
-    num_trained: int = sum(config.rank * (rows + columns) for rows, columns in sides)
+    """How many weights an adapter trains: rank (in + out) for each layer or expert, a score head whole."""
+    names = [f"{name}.weight" for name in linear_layers(model) if is_target(name, config)]
+    names += [name for name in expert_weights(model) if is_target(name, config)]
+    shapes = [model.get_parameter(name).shape for name in names]
+    num_trained: int = sum(config.rank * sum(shape[-2:]) * math.prod(shape[:-2]) for shape in shapes)
     head: torch.nn.Module | None = None if model.can_generate() else getattr(model, "score", None)
     return num_trained + (0 if head is None else sum(p.numel() for p in head.parameters()))
 

@@ -17,6 +17,7 @@ from r1kit import distributed
 from r1kit.errors import DataError
 from r1kit.evaluate import evaluate_model
 from r1kit.judging import open_judge
+from r1kit.pipeline.architecture import slower_samplers
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.doctor import refuse_faults
 from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Verdict
@@ -104,6 +105,8 @@ def run_recipe(
     jobs = plan_jobs(context.recipe, stages)
     if distributed.is_main() and _begins_to_train(context, jobs):
         preflight(context, jobs)
+        for note in slower_samplers(context, [job.name for job in jobs]):
+            progress.note(note)
     run_jobs(context, jobs, progress, runners)
     folder = context.folder.path
     report = None

@@ -11,6 +11,7 @@ here: which part of a response is read, and the scale of the score (`model_rewar
 run code of their own (`trust_remote_code`).
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.config import Config, suggest
 from r1kit.errors import ModelError
-from r1kit.models import context_length, load_classifier
+from r1kit.models import context_length, load_classifier, padded_with
 from r1kit.prompts import encode_exchange
 from r1kit.turns import render
 from r1kit.types import Problem
@@ -155,11 +156,14 @@ def label_log_odds(logits_BL: torch.Tensor, index: int, problem_type: str) -> to
 def score_rows(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
     """The model's logits of each row, float32 on the CPU, [rows, labels]; rows are padded on the right.
 
-    A decoder finds a row's last token by its padding, so `model.config.pad_token_id` must be set
-    (`load_classifier` sees to it).
+    A decoder finds a row's last token by its padding. Where nothing is padding to it (`load_classifier`),
+    that is a token which no row has.
     """
     longest = max(len(row.token_ids) for row in rows)
     pad_id = model.config.pad_token_id
+    if pad_id is None:
+        used = {token_id for row in rows for token_id in row.token_ids}
+        pad_id = next(token_id for token_id in itertools.count() if token_id not in used)
     device = next(model.parameters()).device
 
     def padded(values: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
@@ -172,7 +176,8 @@ def score_rows(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
     types = [row.types for row in rows if row.types is not None]
     if types:
         inputs["token_type_ids"] = padded(types, 0)
-    logits: torch.Tensor = model(**inputs).logits
+    with padded_with(model, pad_id):
+        logits: torch.Tensor = model(**inputs).logits
     return logits.float().cpu()
 
 

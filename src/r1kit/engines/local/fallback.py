@@ -4,6 +4,9 @@ Prompts are padded on the left and run through the transformers model and its ca
 same function as in the local engine, from the same uniforms. Slower, and not reproducible to the bit across
 batches: padding and the number of rows change the last bits of the logits, and where a draw falls between
 two tokens within that, the rest of the sample is another one. Each request still has its own seed.
+Layers that carry a state (state spaces, convolutions, linear attention) read padding as tokens in one family
+or another, and not every cache of theirs lets a row go: of such models only prompts of one length are sampled
+together, and rows stay until the last has finished.
 """
 
 import copy
@@ -23,8 +26,13 @@ from r1kit.engines.local.sampling import RowParams, Uniforms, sample_tokens
 from r1kit.engines.local.stops import Stop, StopFinder
 from r1kit.engines.local.text import TextStream, decode_completion
 from r1kit.errors import ModelError
+from r1kit.models import context_length
 from r1kit.prompts import prompt_opening
 from r1kit.types import Completion
+
+# Layers whose cache is the keys that they attend to: padding can be masked.
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+_CACHE_NAMES = ("past_key_values", "cache_params")  # of the forward pass, by family
 
 
 @dataclass(slots=True, eq=False)
@@ -57,12 +65,14 @@ class FallbackEngine:
             raise ModelError(
                 f"{type(model).__name__} is an encoder-decoder; a causal language model is needed"
             )
-        self._model = copy.deepcopy(model).to(device=device or model.device, dtype=dtype or model.dtype)
-        self._model.requires_grad_(False).eval()
+        self._model = _copy_of(model, dtype or model.dtype, device or model.device)
         self._tokenizer = tokenizer
         self._stop_finder = StopFinder(tokenizer)
         self._max_rows = max_rows
-        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        parameters = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in parameters
+        self._cache_name = next((name for name in _CACHE_NAMES if name in parameters), None)
+        self._pads = _can_pad(model) and self._cache_name == _CACHE_NAMES[0]
         self._queue: deque[SampleRequest] = deque()
         self._version = 0
 
@@ -71,15 +81,12 @@ class FallbackEngine:
         return self._version
 
     def submit(self, request: SampleRequest) -> None:
-        config = self._model.config
-        limit = getattr(config, "max_position_embeddings", None)
-        check_request(request, vocab_size=config.vocab_size, max_positions=limit)
+        self._check(request)
         self._queue.append(request)
 
     def poll(self) -> list[SampleResult]:
         """Sample one batch of requests to its end."""
-        batch = [self._queue.popleft() for _ in range(min(self._max_rows, len(self._queue)))]
-        rows = [_Row(request, Uniforms(request.seed)) for request in batch]
+        rows = [_Row(request, Uniforms(request.seed)) for request in self._take_queued()]
         for _ in self._steps(rows):
             pass
         return [self._result(row) for row in rows]
@@ -87,8 +94,7 @@ class FallbackEngine:
     def stream(self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int) -> Iterator[str]:
         """The text of one sample, in pieces as it is sampled."""
         request = SampleRequest(-1, prompt_token_ids, params, seed)
-        limit = getattr(self._model.config, "max_position_embeddings", None)
-        check_request(request, vocab_size=self._model.config.vocab_size, max_positions=limit)
+        self._check(request)
         row, text = _Row(request, Uniforms(seed)), TextStream(self._tokenizer, params)
         yield prompt_opening(prompt_token_ids, self._tokenizer)
         for _ in self._steps([row]):
@@ -118,8 +124,25 @@ class FallbackEngine:
     def close(self) -> None:
         self._queue.clear()
 
+    def _check(self, request: SampleRequest) -> None:
+        sizes = self._model.config.get_text_config()
+        limit = context_length(self._model)
+        check_request(request, vocab_size=sizes.vocab_size, max_positions=limit)
+
+    def _take_queued(self) -> list[SampleRequest]:
+        """The next requests, as many as go together."""
+        if self._pads:
+            return [self._queue.popleft() for _ in range(min(self._max_rows, len(self._queue)))]
+        taken: list[SampleRequest] = []
+        left: deque[SampleRequest] = deque()
+        for request in self._queue:
+            fits = not taken or len(request.prompt_token_ids) == len(taken[0].prompt_token_ids)
+            (taken if fits and len(taken) < self._max_rows else left).append(request)
+        self._queue = left
+        return taken
+
     def _steps(self, rows: Sequence[_Row]) -> Iterator[None]:
-        """Give every row a token per step until all have finished; finished rows leave where they can."""
+        """Give every row a token per step until all have finished; where padding is masked they leave."""
         rows = list(rows)
         if not rows:
             return
@@ -133,9 +156,8 @@ class FallbackEngine:
         params = RowParams.of([row.request.params for row in rows], device)
         cache: Any = None
         while True:
-            logits, cache = self._forward(tokens, mask, cache)
             uniforms = torch.cat([row.uniforms.take(1) for row in rows]).to(device)
-            chosen, logprobs = sample_tokens(logits, params, uniforms)
+            chosen, logprobs, cache = self._draw(tokens, mask, cache, params, uniforms)
             if bool(logprobs.isnan().any()):
                 raise ModelError(f"the model's logits are not finite (weights version {self._version})")
             self._give_tokens(rows, chosen.tolist(), logprobs.tolist())
@@ -143,31 +165,35 @@ class FallbackEngine:
             going = [index for index, row in enumerate(rows) if not row.finished]
             if not going:
                 return
-            if len(going) < len(rows) and hasattr(cache, "batch_select_indices"):
+            if len(going) < len(rows) and self._pads:
                 kept = torch.tensor(going, device=device)
-                cache.batch_select_indices(kept)
-                chosen, mask = chosen[kept], mask[kept]
+                with torch.inference_mode():
+                    cache.batch_select_indices(kept)
+                    chosen, mask = chosen[kept], mask[kept]
                 rows = [rows[index] for index in going]
                 params = RowParams.of([row.request.params for row in rows], device)
-            tokens = chosen[:, None]
+            new = chosen[:, None]
+            tokens = new if self._cache_name else torch.cat([tokens, new], dim=1)
             mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
 
     @torch.inference_mode()
-    def _forward(self, tokens: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """The logits after the last of `tokens` [rows, new], float32, and the cache that now has them."""
-        extra = {}
+    def _draw(
+        self, tokens: Tensor, mask: Tensor, cache: Any, params: RowParams, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor, Any]:
+        """A token for each row after `tokens` [rows, new], its logprob, and the cache that now has them."""
+        extra: dict[str, Any] = {"use_cache": self._cache_name is not None}
+        if self._cache_name is not None:
+            extra[self._cache_name] = cache
+        if self._pads:
+            extra["attention_mask"] = mask
         if self._takes_positions:
             positions = (mask.cumsum(-1) - 1).clamp_(min=0)
             extra["position_ids"] = positions[:, -tokens.shape[1] :]
-        output = self._model(
-            input_ids=tokens,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            return_dict=True,
-            **extra,
-        )
-        return output.logits[:, -1].float().clone(), output.past_key_values
+        output = self._model(input_ids=tokens, return_dict=True, **extra)
+        # overwritten by the sampling; a model may hold on to its own
+        logits = output.logits[:, -1].to(torch.float32, copy=True)
+        chosen, logprobs = sample_tokens(logits, params, uniforms)
+        return chosen, logprobs, self._cache_name and getattr(output, self._cache_name)
 
     def _give_tokens(self, rows: Sequence[_Row], token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
         for row, token_id, logprob in zip(rows, token_ids, logprobs, strict=True):
@@ -186,3 +212,31 @@ class FallbackEngine:
             weights_version=self._version,
         )
         return SampleResult(row.request.key, completion)
+
+
+def _copy_of(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The model that samples: what was of the model's main type is of `dtype`, and only that.
+
+    Frequencies of rotary embeddings and what a family keeps in float32 stay as they are. Of a prompt the head
+    gets the last position alone: logits of all of it would be gigabytes.
+    """
+    main_dtype = model.dtype
+    copied = copy.deepcopy(model).to(device=device).requires_grad_(False).eval()
+    for parameter in copied.parameters():
+        if parameter.dtype == main_dtype:
+            parameter.data = parameter.data.to(dtype)
+    head = copied.get_output_embeddings()
+    if head is not None:
+        head.register_forward_pre_hook(_last_position)
+    return copied
+
+
+def _last_position(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The head's inputs with `[rows, positions, hidden]` cut down to the last position."""
+    return tuple(x[:, -1:] if isinstance(x, Tensor) and x.dim() == 3 else x for x in inputs)
+
+
+def _can_pad(model: PreTrainedModel) -> bool:
+    """Whether padding on the left of a prompt can be masked in all of the model's layers."""
+    layer_types = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return not model._is_stateful and set(layer_types) <= _ATTENTION_LAYERS

@@ -77,6 +77,20 @@ def num_undecided(text: str, strings: Sequence[str]) -> int:
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """The text of tokens, added tokens kept."""
-    text = tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return str(text)
+    """The text of tokens, added tokens kept. A row of the embedding without a token shows as `INCOMPLETE`."""
+    pieces: list[list[int]] = [[]]
+    for token_id in token_ids:
+        if token_id >= tokenizer.vocab_size and not _is_token(tokenizer, token_id):
+            pieces.append([])
+        else:
+            pieces[-1].append(token_id)
+    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    return INCOMPLETE.join(str(tokenizer.decode(piece, **options)) if piece else "" for piece in pieces)
+
+
+def _is_token(tokenizer: PreTrainedTokenizerBase, token_id: int) -> bool:
+    """Whether an id is a token: embeddings are padded, Qwen2.5's to 151,936 rows for 151,665 tokens."""
+    try:
+        return tokenizer.convert_ids_to_tokens(token_id) is not None
+    except (IndexError, KeyError, OverflowError):  # of sentencepiece and of plain tables
+        return False

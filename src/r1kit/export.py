@@ -1,0 +1,60 @@
+"""What other versions of transformers read in a saved folder: 4.57, and whoever follows its names.
+
+transformers 5 writes rope parameters in one table of its own and names a tokenizer class that 4.x does not
+have. 4.57 then takes a rope theta of 10,000 without a word, and can't load the tokenizer. So the older names
+are written beside the new ones; 5.x reads either. Not covered: families that 4.57 does not know, and
+Granite 4's hybrids, whose layers have other names there.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+_TOKENIZER_CLASS, _OLDER_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
+# Gemma 3 has a table by type of layer: whose rope the older names describe, and the name of the other's base.
+_NESTED_TYPES = ("gemma3_text", "gemma3n_text")
+_GLOBAL, _LOCAL, _LOCAL_BASE = "full_attention", "sliding_attention", "rope_local_base_freq"
+_ORIGINAL_LENGTH = "original_max_position_embeddings"
+
+
+def write_older_names(folder: Path) -> None:
+    """Add to a saved folder's configuration and tokenizer what transformers 4.57 looks for."""
+    _rewrite(folder / "config.json", _with_older_rope)
+    _rewrite(folder / "tokenizer_config.json", _with_older_tokenizer)
+
+
+def _with_older_rope(config: dict[str, Any]) -> dict[str, Any]:
+    """`rope_theta`, `rope_scaling` and `partial_rotary_factor` beside `rope_parameters`."""
+    table = config.get("rope_parameters")
+    if not isinstance(table, dict):
+        return config
+    older: dict[str, Any] = {}
+    if config.get("model_type") in _NESTED_TYPES:
+        older[_LOCAL_BASE] = table[_LOCAL]["rope_theta"]
+        table = table[_GLOBAL]
+    elif any(isinstance(part, dict) for part in table.values()):
+        return config  # 5.x would take one table for all layers
+    rope = {name: value for name, value in table.items() if value is not None}
+    for name in ("rope_theta", "partial_rotary_factor"):
+        if name in rope:
+            older[name] = rope.pop(name)
+    if rope.get("rope_type") == "longrope":  # these three fields and no other
+        older[_ORIGINAL_LENGTH] = rope.pop(_ORIGINAL_LENGTH, None) or config.get(_ORIGINAL_LENGTH)
+        rope = {"type": "longrope", **{name: rope[name] for name in ("short_factor", "long_factor")}}
+    older["rope_scaling"] = rope if rope.get("type", rope.get("rope_type", "default")) != "default" else None
+    return {**older, **config}
+
+
+def _with_older_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
+    if config.get("tokenizer_class") == _TOKENIZER_CLASS:
+        config = {**config, "tokenizer_class": _OLDER_TOKENIZER_CLASS}
+    if isinstance(config.get("extra_special_tokens"), list):  # a table of names in 4.57
+        listed = config.pop("extra_special_tokens")
+        config["additional_special_tokens"] = listed
+    return config
+
+
+def _rewrite(path: Path, change: Any) -> None:
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(change(found), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
