@@ -23,9 +23,10 @@ from fractions import Fraction
 from typing import Literal
 
 from r1kit.errors import UserError
-from r1kit.rewards.answers import answer_in, choice_letter, extract_answer, numbers_in
+from r1kit.rewards.answers import answer_in, extract_answer, numbers_in
 from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
+from r1kit.rewards.choice import choice_letter
 from r1kit.rewards.code import grade_programs, verify_code_problem
 from r1kit.rewards.math_answers import latex_pair, math_verdict, normalised, plain_verdict, squeezed
 from r1kit.rewards.math_pool import MathPool, shared_gym_pool, shared_pool
