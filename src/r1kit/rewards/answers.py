@@ -105,17 +105,17 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
     if not text:
         return None
     kind = "math" if problem is None else problem.kind
+    if problem is not None and kind == "choice":
+        return choice_letter(text, problem.metadata["options"])
     boxed = last_boxed(text)
     if boxed is not None:
         text = boxed
     elif _EMPTY_BOX.search(text):
         return None
-    if kind not in ("math", "choice", "logic"):
+    if kind not in ("math", "logic"):
         return text
     if len(text) > MAX_ANSWER_CHARS:
         text = text[-MAX_ANSWER_CHARS:]
-    if problem is not None and kind == "choice":
-        return choice_letter(text, problem.metadata["options"])
     if problem is not None and kind == "logic":
         return _logic_answer(text, problem)
     return text if boxed is not None else _expression_in(text)
