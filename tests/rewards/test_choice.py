@@ -5,7 +5,7 @@ import pytest
 
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.answers import answer_in
-from r1kit.rewards.choice import choice_letter
+from r1kit.rewards.choice import are_different, choice_letter
 from r1kit.template import format_chat
 from tests.rewards.making import make_problem, make_rollout
 
@@ -69,6 +69,12 @@ def read_texts() -> list[tuple[tuple[str, ...], str, str]]:
 @pytest.mark.parametrize(("options", "text", "letter"), read_texts(), ids=ascii)
 def test_the_option_that_a_text_settles_on(options: tuple[str, ...], text: str, letter: str) -> None:
     assert (choice_letter(text, options) or "-") == letter
+
+
+def test_options_that_differ_in_case_or_brackets_are_different() -> None:
+    assert are_different(["BB BB", "BB Bb"]) and are_different(["[-1, 1]", "(-1, 1)"])
+    assert not are_different(["$\\frac12$", "1/2"])
+    assert choice_letter("BB Bb", ["BB BB", "BB Bb"]) == "B"
 
 
 def test_what_is_read_is_paid() -> None:

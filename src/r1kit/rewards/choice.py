@@ -53,6 +53,11 @@ def choice_letter(text: str, options: Sequence[str]) -> str | None:
     return None if found is None or found == _SEVERAL else chr(ord("A") + found)
 
 
+def are_different(options: Sequence[str]) -> bool:
+    """Whether no two options are one text in different writings; case counts (BB and Bb)."""
+    return len({_squeezed(text) for text in _texts(tuple(options))}) == len(options)
+
+
 def last_mention(text: str, phrases: Sequence[str]) -> int | None:
     """Which of the phrases the text mentions last (of two that end together, the longer).
 
@@ -74,7 +79,7 @@ def _texts(options: tuple[str, ...]) -> tuple[str, ...]:
     labels = [re.match(_OWN_LABEL.format(chr(ord("A") + i)), option) for i, option in enumerate(options)]
     if all(labels):
         options = tuple(option[label.end() :] for option, label in zip(options, labels, strict=True) if label)
-    return tuple(plain_writing(option) for option in options)
+    return tuple(plain_writing(option) or option.strip() for option in options)
 
 
 def _decision(text: str, texts: Sequence[str]) -> int | None:
