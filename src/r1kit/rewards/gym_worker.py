@@ -2,7 +2,7 @@
 
 Reads `{"truth": <where the problem is, as JSON>, "answer": ...}` a line, writes `{"correct": true}` a line,
 after a first line that says it is ready. Right is a score of 1, and of a data set whose scorer gives that to
-wrong answers, our own check too (`gym_checks`): what the scorers pay for a part of the answer counts as wrong.
+wrong answers, our own check too (`gym_checks`): what scorers pay for a part of the answer counts as wrong.
 What is covered: memory (RLIMIT_AS), an alarm that ends it should its parent be gone; answers to data sets
 whose scorers `eval` them (seen in reasoning-gym 0.1.25) are let through only where they can't call anything.
 Not covered: a scorer of another version that evaluates what this list does not know of.
