@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from r1kit.data.choice_answers import AnswerReader, read_options
+from r1kit.data.long_numbers import whole_number
 from r1kit.data.records import messages_from_json, problem_from_json
 from r1kit.data.rows import Row, column
 from r1kit.errors import DataError
@@ -103,7 +104,7 @@ def _messages(row: Row, columns: Mapping[str, str]) -> tuple[Message, ...]:
 def _tests(value: Any, row: Row) -> tuple[Any, ...]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{row.place}: the tests are not valid JSON: {error.msg}") from None
+            value = json.loads(value, parse_int=whole_number)
+        except ValueError as error:
+            raise DataError(f"{row.place}: the tests are not valid JSON: {error}") from None
     return tuple(value) if isinstance(value, Sequence) else ()
