@@ -6,7 +6,8 @@ import time
 import pytest
 
 from r1kit.rewards.accuracy import AccuracyReward
-from r1kit.rewards.answers import answer_in, choice_letter, last_mention, lenient_answer
+from r1kit.rewards.answers import answer_in, lenient_answer
+from r1kit.rewards.choice import choice_letter, last_mention
 from r1kit.rewards.code import program_in
 from r1kit.rewards.language import language_consistency
 from r1kit.rewards.math_answers import latex_pair, math_verdict

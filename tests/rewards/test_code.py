@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from r1kit.data.long_numbers import decimal_text
 from r1kit.data.sources import ProblemSource, load_problems
 from r1kit.errors import DataError, UserError
 from r1kit.rewards import code
@@ -230,6 +231,69 @@ def test_a_program_that_sleeps_is_stopped_by_the_wall_clock() -> None:
 )
 def test_calls_of_a_function(program: str, status: str) -> None:
     assert grade(call_problem(([1], 2), ([2], 3)), program).status == status
+
+
+def assert_problem(*codes: str) -> Problem:
+    return make_problem(
+        "code", None, tests=tuple({"type": "assert", "code": c} for c in codes), limits=LIMITS
+    )
+
+
+LONG = 10**5_000 + 7  # Python writes 4,300 digits at most
+
+
+@caged
+@pytest.mark.parametrize(
+    "problem",
+    [
+        call_problem(([5_000], LONG)),
+        call_problem(([5_000], [LONG]), function="g"),
+        assert_problem("assert f(5000) == 10**5000 + 7"),
+        assert_problem(f"assert f(5000) == {decimal_text(LONG)}"),
+        assert_problem("assert len(str(f(5000))) == 5001", "assert str(f(5000))[-1] == '7'"),
+        assert_problem(f"assert h(5000) == '{decimal_text(LONG)}'"),
+        stdin_problem(("5000\n", decimal_text(LONG) + "\n")),
+    ],
+    ids=["call", "list", "power", "literal", "str", "text", "stdin"],
+)
+def test_whole_numbers_beyond_pythons_limit_are_compared(problem: Problem) -> None:
+    program = """import sys
+def f(n): return 10**n + 7
+def g(n): return (f(n),)
+def h(n): return str(f(n))
+if __name__ == "__main__": print(f(int(input())))
+"""
+    assert grade(problem, program).status == "right"
+    assert grade(problem, program.replace("+ 7", "+ 8")).status == "wrong"
+
+
+@caged
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(x: List[int]) -> Optional[int]:\n    seen: Dict[str, Tuple[int, ...]] = {}\n    return sum(x)",
+        "class Solution:\n    def f(self, x: List[int]) -> int:\n        return sum(x)\n\n"
+        "if __name__ == '__main__':\n    print(Solution().f([1]))",
+        "from typing import *\nclass Solution:\n    @staticmethod\n    def f(x: 'List[int]'): return sum(x)",
+        "List = list\ndef f(x: List): return sum(List(x))",
+    ],
+)
+def test_starter_codes_types_need_no_import(program: str) -> None:
+    assert grade(call_problem(([[1, 2]], 3), ([[]], 0)), program).status == "right"
+
+
+@caged
+def test_values_that_compare_oddly_are_compared_as_meant() -> None:
+    nan = float("nan")
+    assert grade(
+        call_problem(([], [nan, None, 0.3])), "def f(): return (float('nan'), None, 0.1 + 0.2)"
+    ).is_right
+    assert not grade(call_problem(([], nan)), "def f(): return 0.0").is_right
+    assert grade(
+        call_problem(([], [1, 2])), "import array\ndef f(): return array.array('i', [1, 2])"
+    ).is_right
+    assert grade(assert_problem("assert f() == {1, 2}"), "def f(): return {2, 1}").is_right
+    assert not grade(assert_problem("assert f() == (1, 2)"), "def f(): return [1, 2]").is_right
 
 
 @caged

@@ -16,11 +16,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from r1kit.data.long_numbers import decimal_text, readable_literals, whole_number
+
+
+def _text(value: Any = "") -> str:
+    """`str`, of a whole number of any length that a program may return."""
+    return decimal_text(value) if type(value) is int else str(value)
+
+
+def _whole(value: Any = 0, *base: int) -> int:
+    """`int`, of a text of digits of any length that a program may return."""
+    return (
+        whole_number(value)
+        if isinstance(value, str) and not base and len(value) > 4_000
+        else int(value, *base)
+    )
+
+
 # What an assert may do with the value that the program returned, beside comparing it.
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
-    for function in (set, frozenset, list, tuple, dict, sorted, len, str, round, abs, sum, min, max)
-} | {"int": int, "float": float, "bool": bool, "any": any, "all": all}
+    for function in (set, frozenset, list, tuple, dict, sorted, len, round, abs, sum, min, max)
+} | {"str": _text, "int": _whole, "float": float, "bool": bool, "any": any, "all": all}
 _MATH: Mapping[str, Any] = {
     name: getattr(math, name)
     for name in ("isclose", "isnan", "pi", "e", "inf", "nan", "sqrt", "floor", "ceil")
@@ -46,8 +63,8 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-# 10 ** 64 is in some test; a program's own number must not become one that takes a minute to write.
-_MAX_EXPONENT, _MAX_BASE = 256, 10**64
+# 10 ** 5000 is in some test; a program's own number must not become one that takes a minute.
+_MAX_POWER_BITS = 400_000
 
 
 class UnclearAssert(ValueError):
@@ -76,7 +93,7 @@ def parse_assert(code: str, setup: str = "") -> Assert:
     """Take one assert apart. Raises `UnclearAssert`, a half sentence, where that can't be done."""
     _check_setup(setup)
     try:
-        statements = ast.parse(code.strip()).body
+        statements = ast.parse(readable_literals(code.strip())).body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise UnclearAssert(f"a test is not Python: {error}") from None
     if len(statements) != 1 or not isinstance(statements[0], ast.Assert):
@@ -214,6 +231,7 @@ def _calculate(operation: ast.operator, left: Any, right: Any) -> Any:
         return left + right
     if not all(isinstance(side, int | float | complex) for side in (left, right)):
         raise TypeError("only numbers are calculated with")
-    if isinstance(operation, ast.Pow) and (abs(right) > _MAX_EXPONENT or abs(left) > _MAX_BASE):
+    is_whole = isinstance(left, int) and isinstance(right, int)
+    if isinstance(operation, ast.Pow) and is_whole and abs(right) * left.bit_length() > _MAX_POWER_BITS:
         raise ArithmeticError("the power is too large")
     return _OPERATIONS[type(operation)](left, right)

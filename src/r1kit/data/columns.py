@@ -7,8 +7,10 @@ field's own name. A file of r1kit's own problem records needs no mapping at all.
 import json
 import string
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from r1kit.data.choice_answers import AnswerReader, read_options
+from r1kit.data.long_numbers import whole_number
 from r1kit.data.records import messages_from_json, problem_from_json
 from r1kit.data.rows import Row, column
 from r1kit.errors import DataError
@@ -29,11 +31,22 @@ COLUMNS = (
 )
 
 
-def row_maker(columns: Mapping[str, str], kind: Kind, first: Row) -> Callable[[Row], Problem]:
-    """How the rows of a file read whose first row is `first`: as r1kit's own records, or by columns."""
-    if not columns and {"id", "kind", "messages"} <= set(first.values):
+def row_maker(
+    columns: Mapping[str, str], kind: Kind, rows: Sequence[Row], *, answers_from: Literal[0, 1] | None = None
+) -> Callable[[Row], Problem]:
+    """How the rows of a file read: as r1kit's own records, or by columns.
+
+    `answers_from`: what the positions of choices count from, where the rows don't tell.
+    """
+    if not columns and {"id", "kind", "messages"} <= set(rows[0].values):
         return _own_record
-    return lambda row: _from_columns(row, columns, kind)
+    reader = AnswerReader(
+        rows if kind == "choice" else (),
+        lambda row: _value(row, columns, "options"),
+        lambda row: _value(row, columns, "answer"),
+        answers_from=answers_from,
+    )
+    return lambda row: _from_columns(row, columns, kind, reader)
 
 
 def _own_record(row: Row) -> Problem:
@@ -47,17 +60,17 @@ def _value(row: Row, columns: Mapping[str, str], name: str) -> Any:
     return column(row, columns[name]) if name in columns else row.values.get(name)
 
 
-def _from_columns(row: Row, columns: Mapping[str, str], kind: Kind) -> Problem:
+def _from_columns(row: Row, columns: Mapping[str, str], kind: Kind, reader: AnswerReader) -> Problem:
     """Raises `DataError` with the place where a column is missing or can't be read."""
     messages = _messages(row, columns)
     answer = _value(row, columns, "answer")
-    options = _options(_value(row, columns, "options"), row)
+    options = read_options(_value(row, columns, "options"), row.place)
     if options and kind == "choice":
         listed = "\n".join(
-            f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, options, strict=False)
+            f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, options.texts, strict=False)
         )
         messages = (*messages[:-1], {"role": "user", "content": f"{messages[-1]['content']}\n{listed}"})
-        answer = _letter(answer, options)
+        answer = None if answer is None else reader.letter(answer, options, row.place)
     answer = None if answer is None else str(answer).strip()
     reference = _value(row, columns, "reference")
     identity = _value(row, columns, "id")
@@ -71,7 +84,7 @@ def _from_columns(row: Row, columns: Mapping[str, str], kind: Kind) -> Problem:
         language=_value(row, columns, "language"),
         domain=str(_value(row, columns, "domain") or ""),
         tier=str(_value(row, columns, "tier") or ""),
-        metadata={"options": options} if options else {},
+        metadata={"options": list(options.texts)} if options else {},
     )
 
 
@@ -88,28 +101,10 @@ def _messages(row: Row, columns: Mapping[str, str]) -> tuple[Message, ...]:
     return ({"role": "user", "content": question.strip()},)
 
 
-def _options(value: Any, row: Row) -> list[str]:
-    if value is None:
-        return []
-    if isinstance(value, Mapping) and "text" in value:  # {"label": [...], "text": [...]}, as ARC has it
-        value = value["text"]
-    if not isinstance(value, Sequence) or isinstance(value, str) or not 2 <= len(value) <= 26:
-        raise DataError(f"{row.place}: options must be a list of 2 to 26 texts, not {value!r}")
-    return [str(option) for option in value]
-
-
-def _letter(answer: Any, options: Sequence[str]) -> Any:
-    """The letter of an answer given as a letter, an index from 0, or the option's text; else unchanged."""
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options):
-        return string.ascii_uppercase[answer]
-    text = str(answer).strip()
-    return string.ascii_uppercase[options.index(text)] if text in options else text
-
-
 def _tests(value: Any, row: Row) -> tuple[Any, ...]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{row.place}: the tests are not valid JSON: {error.msg}") from None
+            value = json.loads(value, parse_int=whole_number)
+        except ValueError as error:
+            raise DataError(f"{row.place}: the tests are not valid JSON: {error}") from None
     return tuple(value) if isinstance(value, Sequence) else ()

@@ -17,6 +17,16 @@ from r1kit.types import Problem
 PREFIX = "reasoning_gym:"
 # Tenths of a data set's questions.
 SPLITS: Mapping[str, range] = {"train": range(0, 6), "validation": range(6, 8), "test": range(8, 10)}
+# What can't be graded, and why (seen in reasoning-gym 0.1.25).
+_NO_ANSWER = "its problems come without an answer that its scorer could be checked with"
+REFUSED: Mapping[str, str] = {
+    "boxnet": _NO_ANSWER,
+    "composite": "its members have scorers of their own; name each as a source",
+    "graph_color": _NO_ANSWER,
+    "propositional_logic": "its scorer takes a premise repeated for a conclusion, whatever the problem",
+    "rubiks_cube": _NO_ANSWER,
+    "rush_hour": _NO_ANSWER,
+}
 # Candidates drawn for each problem asked for, before a data set is said to have too few different ones.
 _MAX_CANDIDATES_PER_PROBLEM = 50
 
@@ -27,6 +37,8 @@ def make_gym_problems(
     """`num` different problems of a data set. Raises `RecipeError` for a name or option that it has not."""
     if split not in SPLITS:
         raise RecipeError(f"problems from {PREFIX}{name}: no split {split!r}; there are {', '.join(SPLITS)}.")
+    if name in REFUSED:
+        raise RecipeError(f"problems from {PREFIX}{name}: it can't be used, {REFUSED[name]}.")
     size = num * _MAX_CANDIDATES_PER_PROBLEM
     gym_seed = derive_seed(seed, "reasoning_gym", name, split) % 2**31
     dataset = _dataset(name, seed=gym_seed, size=size, options=options)
@@ -35,6 +47,8 @@ def make_gym_problems(
     for index in range(size):
         entry = dataset[index]
         question = str(entry["question"])
+        if not _truth(entry):  # "" for no solutions: any answer without a number would be right
+            continue
         if question in seen or derive_seed("reasoning_gym split", name, question) % 10 not in SPLITS[split]:
             continue
         seen.add(question)
@@ -55,19 +69,24 @@ def make_gym_problems(
 
 
 def _problem(entry: Mapping[str, Any], spec: Mapping[str, Any]) -> Problem:
-    metadata = entry.get("metadata", {})
-    # a data set with many right answers keeps one of them as an example
-    truth = entry["answer"] if entry["answer"] is not None else metadata.get("example_answer")
     return Problem(
         id=f"{spec['dataset']}-{spec['seed']}-{spec['index']}",
         kind="logic",
         messages=({"role": "user", "content": str(entry["question"])},),
-        ground_truth=None if truth is None else str(truth),
+        ground_truth=_truth(entry),
         language="en",
         domain=str(spec["dataset"]),
         source=f"{PREFIX}{spec['dataset']}",
         metadata={"verifier": "reasoning_gym", "gym": dict(spec)},
     )
+
+
+def _truth(entry: Mapping[str, Any]) -> str:
+    """A right answer; a data set with many keeps one of them as an example. "" where there is none."""
+    answer = (
+        entry["answer"] if entry["answer"] is not None else entry.get("metadata", {}).get("example_answer")
+    )
+    return "" if answer is None else str(answer)
 
 
 def _dataset(name: str, *, seed: int, size: int, options: Mapping[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from r1kit.data.long_numbers import whole_number
 from r1kit.errors import DataError
 
 
@@ -45,11 +46,20 @@ def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
         raise DataError(f"{path}:{number}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{number}: not valid JSON: {error.msg} at column {error.colno}") from None
+    except ValueError:  # a whole number of more digits than `int` reads
+        row = _parse_long(raw, path, number)
     except RecursionError:
         raise DataError(f"{path}:{number}: the JSON is nested too deeply to read") from None
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: expected a JSON object, not {type(row).__name__}")
     return row
+
+
+def _parse_long(raw: bytes, path: Path, number: int) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8-sig"), parse_int=whole_number)
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: not valid JSON: {error}") from None
 
 
 def encode_row(row: Mapping[str, Any]) -> str:

@@ -13,6 +13,8 @@ from r1kit.types import Completion, Message, Problem, PromptStyle, RewardBreakdo
 
 Json = dict[str, Any]
 
+_LONG_NUMBER, _MAX_DECIMAL_BITS = "$hexadecimal", 10_000
+
 
 def problem_to_json(problem: Problem) -> Json:
     """A problem as a JSON object; fields at their default are left out."""
@@ -28,7 +30,25 @@ def problem_to_json(problem: Problem) -> Json:
 
 
 def _plain(value: Any) -> Any:
-    return [dict(item) for item in value] if isinstance(value, tuple) else value
+    return [_with_long_numbers(dict(item)) for item in value] if isinstance(value, tuple) else value
+
+
+def _with_long_numbers(value: Any) -> Any:
+    """Whole numbers of more digits than JSON's writer takes, as in tests of programs, in hexadecimal."""
+    if isinstance(value, dict):
+        return {key: _with_long_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_long_numbers(item) for item in value]
+    is_long = isinstance(value, int) and value.bit_length() > _MAX_DECIMAL_BITS
+    return {_LONG_NUMBER: hex(value)} if is_long else value
+
+
+def _read_long_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {_LONG_NUMBER}:
+            return int(str(value[_LONG_NUMBER]), 16)
+        return {key: _read_long_numbers(item) for key, item in value.items()}
+    return [_read_long_numbers(item) for item in value] if isinstance(value, list) else value
 
 
 def problem_from_json(row: Mapping[str, Any]) -> Problem:
@@ -40,7 +60,7 @@ def problem_from_json(row: Mapping[str, Any]) -> Problem:
         raise DataError(f"problem without {', '.join(missing)}")
     values = dict(row)
     values["messages"] = messages_from_json(row["messages"])
-    values["tests"] = tuple(row.get("tests", ()))
+    values["tests"] = tuple(map(_read_long_numbers, row.get("tests", ())))
     return Problem(**values)
 
 

@@ -57,6 +57,9 @@ class ProblemSource(Config):
     wants_reasoning: bool | None = None
     # What a percentage of the ground truth may be given as: 50% as 50% or 50, or also as 0.5.
     percent: Literal["strict", "either"] = "strict"
+    answers_from: Literal[0, 1] | None = (
+        None  # choice: what positions of options count from; None: as rows tell
+    )
     num_problems: int | None = Field(default=None, gt=0)  # None: all
     seed: int | None = None  # None: the run's; fixed, it is the same set in every run
     limits: CodeLimits | None = None  # code: of each test; None: the problem's own, or the defaults
@@ -143,7 +146,11 @@ def load_problems(
     )
     if not rows:
         raise DataError(f"{source.source}: no rows in it")
-    make_row = ready.make if ready else row_maker(source.columns, source.kind, rows[0])
+    make_row = (
+        ready.make
+        if ready
+        else row_maker(source.columns, source.kind, rows, answers_from=source.answers_from)
+    )
     collected = collect_records(
         rows,
         _Checked(source, make_row, check),
@@ -164,6 +171,7 @@ def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> Non
         ("limits", source.limits is not None, "code"),
         ("check_reference", not source.check_reference, "code"),
         ("percent", source.percent != "strict", "math"),
+        ("answers_from", source.answers_from is not None, "choice"),
     )
     for name, is_set, kind in idle:
         if is_set and kind not in kinds:

@@ -23,9 +23,10 @@ from fractions import Fraction
 from typing import Literal
 
 from r1kit.errors import UserError
-from r1kit.rewards.answers import answer_in, choice_letter, extract_answer, numbers_in
+from r1kit.rewards.answers import answer_in, extract_answer, numbers_in
 from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
+from r1kit.rewards.choice import are_different, choice_letter
 from r1kit.rewards.code import grade_programs, verify_code_problem
 from r1kit.rewards.math_answers import latex_pair, math_verdict, normalised, plain_verdict, squeezed
 from r1kit.rewards.math_pool import MathPool, shared_gym_pool, shared_pool
@@ -266,7 +267,7 @@ def _fault_in_fields(problem: Problem) -> str | None:
     if problem.kind == "choice":
         options = metadata.get("options", ())
         letters = [chr(ord("A") + i) for i in range(len(options))]
-        if not 2 <= len(options) <= 26 or len({normalised(option) for option in options}) < len(options):
+        if not 2 <= len(options) <= 26 or not are_different(options):
             return f"metadata.options must be 2 to 26 texts that all differ, not {options!r}"
         return (
             None

@@ -10,8 +10,8 @@ is trained on it.
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 
+from r1kit.rewards.choice import choice_letter, is_negated, last_mention
 from r1kit.rewards.code import language_of, program_in
 from r1kit.rewards.numbers import CONTINUED, SIZE, number_of, plain_characters, spans_of_numbers
 from r1kit.types import Problem, PromptStyle, Response
@@ -50,23 +50,9 @@ _JOINS = r"(?:or|and|oder|und|ou|et|或者?|和|及)"
 _JOINED = re.compile(rf"[,\s]*{_JOINS}\s*(?:\$?[A-Za-z]\s*=\s*)?", re.IGNORECASE)
 _JOINED_OR_LISTED = re.compile(rf"{_JOINED.pattern}|,\s*(?:[A-Za-z]\s*=\s*)?", re.IGNORECASE)
 _NEGATION = re.compile(r"not\b|不是|nicht\b", re.IGNORECASE)
-# Right before what is said not to be the answer.
-_NEGATED = re.compile(
-    r"(?:\b(?:not|isn['’]t|never|neither|nor|nicht|pas)\b|不是|并非)\s*(?:an?\b|the\b|option\b|选项)?[\s(\"'“‘*$]*$",
-    re.IGNORECASE,
-)
-_NEGATION_CHARS = 24
-# Between two options that are given as one answer; letters may also stand side by side.
-_OPTION_JOINS = re.compile(
-    r"[\s()\[\]*.\"'“”]*(?:[,/&、]|\b(?:or|and|nor|oder|und|ou|et)\b|或者?|和|及)+\s*(?:the\b|an?\b)?[\s()\[\]*\"'“”]*",
-    re.IGNORECASE,
-)
-_LETTER_JOINS = re.compile(rf"[\s()\[\]*]*|{_OPTION_JOINS.pattern}", re.IGNORECASE)
 _UNIT = r"km/h|mph|m/s|[ck]?m\^[23]|[mck]m|kg|mg|min|cents?|hours?|minutes?|seconds?"
 _SIZE_AND_UNIT = re.compile(rf"(?i:{SIZE.pattern})?(?:\s?(?:%|percent\b)|\s?(?:{_UNIT})(?![A-Za-z0-9^]))?")
 _ARITHMETIC = re.compile(r"(?:(?<![\w)])-)?(?:[\d(][\d\s+\-*/()=]*[\d)]|\d)")
-_ARTICLE = re.compile(r" (?!(?:or|and|nor)\b)[a-z]")
-_LETTER = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
 
 
 def extract_answer(response: Response, problem: Problem | None = None) -> str | None:
@@ -119,17 +105,17 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
     if not text:
         return None
     kind = "math" if problem is None else problem.kind
+    if problem is not None and kind == "choice":
+        return choice_letter(text, problem.metadata["options"])
     boxed = last_boxed(text)
     if boxed is not None:
         text = boxed
     elif _EMPTY_BOX.search(text):
         return None
-    if kind not in ("math", "choice", "logic"):
+    if kind not in ("math", "logic"):
         return text
     if len(text) > MAX_ANSWER_CHARS:
         text = text[-MAX_ANSWER_CHARS:]
-    if problem is not None and kind == "choice":
-        return choice_letter(text, problem.metadata["options"])
     if problem is not None and kind == "logic":
         return _logic_answer(text, problem)
     return text if boxed is not None else _expression_in(text)
@@ -153,71 +139,6 @@ def numbers_in(text: str, *, thousands: bool = True) -> list[str]:
     """Every number in the text, in order."""
     text = plain_characters(text)
     return [text[start:end] for start, end in spans_of_numbers(text, thousands=thousands)]
-
-
-def choice_letter(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that a text settles on: by letter, or else the last option quoted.
-
-    A letter counts standing alone (`B`, `(B)`, `B) 12`, `选B`): the first after "the answer is" where that
-    is said, else the last. The article of "A train" does not, nor does what is negated ("not B"). Where an
-    option's text is itself a letter, the letter names the option. Several options given as one answer ("A or
-    B", "A, B, C") are none.
-    """
-    letters = [chr(ord("A") + i) for i in range(len(options))]
-    bare = text.strip().strip("()[]{}.,:*$` ")
-    bare = re.sub(r"^\\text\s*\{\s*\(?([A-Za-z])\)?\s*\}?$", r"\1", bare)
-    if bare.upper() in letters:
-        return bare.upper()
-    for region, is_cued in _regions(text):
-        named = [
-            m
-            for m in _LETTER.finditer(region)
-            if m.group() in letters and not _is_article(m) and not _is_negated(region, m.start())
-        ]
-        if named:
-            return _settled_letter(named, 0 if is_cued else len(named) - 1)
-        quoted = last_mention(region, options)
-        if quoted is not None:
-            return letters[quoted]
-    return None
-
-
-def _settled_letter(named: Sequence[re.Match[str]], at: int) -> str | None:
-    """The letter at this place, unless it is one of several that are given together."""
-    for first, second in pairwise(named[max(0, at - 1) : at + 2]):
-        between = first.string[first.end() : second.start()]
-        if first.group() != second.group() and _LETTER_JOINS.fullmatch(between):
-            return None
-    return named[at].group()
-
-
-def _is_negated(text: str, start: int) -> bool:
-    return _NEGATED.search(text[max(0, start - _NEGATION_CHARS) : start]) is not None
-
-
-def last_mention(text: str, phrases: Sequence[str]) -> int | None:
-    """Which of the phrases the text mentions last (of two that end together, the longer).
-
-    None for none, and where the last one is joined to another ("true or false"); what is negated ("not true")
-    is not mentioned.
-    """
-    found: list[tuple[int, int, int]] = []
-    for i, phrase in enumerate(phrases):
-        pattern = re.escape(plain_characters(phrase).strip())
-        # whole words and numbers only: no 12 in 123 or 12.5, no "true" in "untrue"
-        before = r"(?<![A-Za-z0-9_])(?<!\d[.,/])" if pattern[:1].isascii() else ""
-        after = r"(?![A-Za-z0-9_]|[.,/]\d)" if pattern[-1:].isascii() else ""
-        for match in re.finditer(before + pattern + after, text, re.IGNORECASE):
-            if pattern and not _is_negated(text, match.start()):
-                found.append((match.end(), match.end() - match.start(), i))
-    if not found:
-        return None
-    end, length, best = max(found, key=lambda mention: mention[:2])
-    start = end - length
-    others = [mention for mention in found if mention[0] <= start and mention[2] != best]
-    if others and _OPTION_JOINS.fullmatch(text, max(others)[0], start):
-        return None
-    return best
 
 
 def _logic_answer(text: str, problem: Problem) -> str | None:
@@ -269,10 +190,6 @@ def _first_sentence(text: str) -> str:
     return text[: match.start()] if match else text
 
 
-def _is_article(match: re.Match[str]) -> bool:
-    return match.group() == "A" and _ARTICLE.match(match.string, match.end()) is not None
-
-
 def _expression_in(text: str) -> str | None:
     """The mathematical expression that a text ends on: all of a bare one, else by cue, else the last."""
     text = text.lstrip("#> ")
@@ -313,7 +230,7 @@ def _stretches(text: str, *, commas_join: bool) -> list[str]:
     separator = _JOINED_OR_LISTED if commas_join else _JOINED
     joined: list[tuple[int, int, str]] = []
     for start, end, expression in sorted(found):
-        if _is_negated(text, start):
+        if is_negated(text, start):
             continue
         if joined and separator.fullmatch(text, joined[-1][1], start):
             before = joined.pop()

@@ -301,6 +301,8 @@ def same_value(value: Any, wanted: Any) -> bool:
         return by_text.keys() == wanted.keys() and all(same_value(by_text[k], wanted[k]) for k in wanted)
     if isinstance(value, float) or isinstance(wanted, float):
         numbers = isinstance(value, int | float) and isinstance(wanted, int | float)
+        if value != value and wanted != wanted:  # both are not a number
+            return True
         return numbers and _near(value, wanted)
     return bool(value == wanted)
 

@@ -1,12 +1,14 @@
 """A process that asks reasoning-gym's own scorers whether an answer is right. Started by `math_pool`.
 
 Reads `{"truth": <where the problem is, as JSON>, "answer": ...}` a line, writes `{"correct": true}` a line,
-after a first line that says it is ready. Right is a score of 1: what the scorers pay for a part of the answer
-counts as wrong. What is covered: memory (RLIMIT_AS), an alarm that ends it should its parent be gone; answers
-to data sets whose scorers `eval` them (seen in reasoning-gym 0.1.25) are let through only where they can't
-call anything. Not covered: a scorer of another version that evaluates what this list does not know of.
+after a first line that says it is ready. Right is a score of 1, and of a data set whose scorer gives that to
+wrong answers, our own check too (`gym_checks`): what scorers pay for a part of the answer counts as wrong.
+What is covered: memory (RLIMIT_AS), an alarm that ends it should its parent be gone; answers to data sets
+whose scorers `eval` them (seen in reasoning-gym 0.1.25) are let through only where they can't call anything.
+Not covered: a scorer of another version that evaluates what this list does not know of.
 """
 
+import copy
 import json
 import os
 import re
@@ -49,19 +51,26 @@ def main(orphan_limit_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     from reasoning_gym import create_dataset
 
+    from r1kit.rewards.gym_checks import passes, writings
+
     @lru_cache(maxsize=16)
     def dataset_of(place: str) -> Any:
         spec = json.loads(place)
         return create_dataset(spec["dataset"], seed=spec["seed"], size=spec["size"], **spec["options"])
 
     def is_right(place: dict[str, Any], answer: str) -> bool:
-        if not is_harmless(place["dataset"], answer):
-            return False
+        name = place["dataset"]
         index = place.pop("index")
         dataset = dataset_of(json.dumps(place, sort_keys=True))
         entry = dataset[index]
-        # a sentence's period is no part of the answer, but some answers are sentences
-        return any(dataset.score_answer(text, entry) >= 1.0 for text in {answer, answer.rstrip(".。")})
+        truth = entry["answer"] if entry["answer"] is not None else entry["metadata"].get("example_answer")
+        # the scorer may change the entry it is given
+        return any(
+            is_harmless(name, text)
+            and dataset.score_answer(text, copy.deepcopy(entry)) >= 1.0
+            and passes(name, text, str(truth), entry)
+            for text in writings(answer, str(truth))
+        )
 
     print(json.dumps({"ready": True}), file=replies)
     for line in sys.stdin:

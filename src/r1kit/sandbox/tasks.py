@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 import types
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ _MAX_FD = 256
 _STACK_BYTES = 64 * 2**20
 _OPEN_FILES = 64
 _ITERABLES = ("range", "dict_keys", "dict_values", "dict_items", "deque")
+_MAX_DECIMAL_BITS = 10_000
 _PR_SET_DUMPABLE = 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -149,6 +151,10 @@ class PythonTask:
             sys.modules[module.__name__] = module
             sys.argv = ["program.py"]
             module.__dict__["__file__"] = "program.py"
+            if hasattr(sys, "set_int_max_str_digits"):  # tests were made before Python had the limit
+                sys.set_int_max_str_digits(0)
+            if call is not None:  # as starter code has it: `nums: List[int]`, and no import
+                module.__dict__.update({name: getattr(typing, name) for name in typing.__all__})
             exec(code, module.__dict__)
             if call is not None:
                 return_value(module, call)
@@ -176,6 +182,8 @@ def decode(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     kind, items = value[0], value[1:]
+    if kind == "int":
+        return int(items[0], 16)
     if kind == "dict":
         return {decode(key): decode(item) for key, item in items}
     if kind == "complex":
@@ -191,7 +199,8 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
-        return int(value)
+        # Python writes no longer ones in decimal
+        return int(value) if value.bit_length() <= _MAX_DECIMAL_BITS else ["int", hex(value)]
     if isinstance(value, float):
         return float(value)
     if isinstance(value, complex):
@@ -205,6 +214,8 @@ def encode(value: Any) -> Any:
             return [base.__name__, *map(encode, value)]
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a number of numpy's
         return encode(value.item())
+    if hasattr(value, "tolist"):  # an array
+        return encode(value.tolist())
     if hasattr(value, "__next__") or type(value).__name__ in _ITERABLES:
         return ["iterator", *map(encode, value)]
     raise TypeError(f"a value of type {type(value).__name__} is no plain data")

@@ -9,6 +9,8 @@ from typing import Any
 
 # Hashes of whole numbers can be made to collide, which makes a set quadratic: this many are harmless.
 MAX_HASHED = 20_000
+# Python writes and reads whole numbers in decimal up to 4,300 digits; longer ones travel in hexadecimal.
+_MAX_DECIMAL_BITS = 10_000
 _MAKERS: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "iterator": iter}
 
 
@@ -18,6 +20,8 @@ class NotPlainData(ValueError):
 
 def encode_value(value: Any) -> Any:
     """A value for the driver; raises `NotPlainData` for what is none."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _MAX_DECIMAL_BITS:
+        return ["int", hex(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, complex):
@@ -51,6 +55,8 @@ def _decoded(value: Any) -> Any:
     kind, items = value[0], value[1:]
     if kind in ("set", "frozenset", "dict") and len(items) > MAX_HASHED:
         raise NotPlainData(f"a {kind} of {len(items)} is too large to be compared")
+    if kind == "int":
+        return int(items[0], 16)
     if kind == "dict":
         return {_decoded(key): _decoded(item) for key, item in items}
     if kind == "complex":
