@@ -31,25 +31,52 @@ def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[tuple[int, di
                 return
             if raw.strip():
                 try:
-                    yield number, _parse(raw, path, number)
+                    yield number, parse_line(raw, f"{path}:{number}", is_first=number == 1)
                 except DataError as error:
                     if not torn_tail:
                         raise
                     raise DataError(f"{error}. The log is damaged; delete this line and run again") from None
 
 
-def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+def parse_line(raw: bytes, place: str, *, is_first: bool = False) -> dict[str, Any]:
+    """The JSON object of one line; the first may begin with a byte order mark. Raises `DataError`."""
     try:
-        row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+        row = json.loads(raw.decode("utf-8-sig" if is_first else "utf-8"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise DataError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: not valid JSON: {error.msg} at column {error.colno}") from None
+        raise DataError(f"{place}: not valid JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise DataError(f"{path}:{number}: the JSON is nested too deeply to read") from None
+        raise DataError(f"{place}: the JSON is nested too deeply to read") from None
+    except ValueError:  # what Python refuses to make an int of
+        raise DataError(f"{place}: a whole number has too many digits; write it as text") from None
     if not isinstance(row, dict):
-        raise DataError(f"{path}:{number}: expected a JSON object, not {type(row).__name__}")
+        raise DataError(f"{place}: expected a JSON object, not {type(row).__name__}")
+    if b"\\ud" in raw.lower() and (field := half_character(row)):
+        raise DataError(f"{place}: {field}")
     return row
+
+
+def half_character(value: Any, name: str = "") -> str | None:
+    r"""What is wrong where a text holds one half of a surrogate pair, such as `\ud83d`; None where none does.
+
+    JSON can write it, and no tokenizer or file can take it.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = ascii(value[error.start])
+            return f"the field {name!r} holds {half}, half a character; write the whole character, or none"
+        return None
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, item in items:
+        key_fault = half_character(key, f"{name} (a key)") if isinstance(key, str) else None
+        if fault := key_fault or half_character(item, f"{name}.{key}" if name else str(key)):
+            return fault
+    return None
 
 
 def encode_row(row: Mapping[str, Any]) -> str:

@@ -6,10 +6,13 @@ Not here: rows of other people's schemas (`mappings`, `sources`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, get_args
 
+from r1kit.data.faults import shown
+from r1kit.data.rows import near_miss
+from r1kit.data.truths import truth_text
 from r1kit.errors import DataError
-from r1kit.types import Completion, Message, Problem, PromptStyle, RewardBreakdown, Rollout
+from r1kit.types import Completion, Kind, Message, Problem, PromptStyle, RewardBreakdown, Rollout
 
 Json = dict[str, Any]
 
@@ -38,25 +41,42 @@ def problem_from_json(row: Mapping[str, Any]) -> Problem:
         raise DataError(f"unknown problem fields: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     if missing := sorted({"id", "kind", "messages"} - set(row)):
         raise DataError(f"problem without {', '.join(missing)}")
-    values = dict(row)
+    if row["kind"] not in get_args(Kind):
+        raise DataError(f"there is no kind {row['kind']!r}; {near_miss(str(row['kind']), get_args(Kind))}")
+    values = {name: value for name, value in row.items() if value is not None}
+    values["id"] = str(row["id"])
     values["messages"] = messages_from_json(row["messages"])
-    values["tests"] = tuple(row.get("tests", ()))
+    values["tests"] = tuple(values.get("tests", ()))
+    for name in ("reference", "language", "domain", "tier", "source"):
+        if not isinstance(values.get(name, ""), str):
+            raise DataError(f"{name} must be text, not {shown(values[name])}")
+    if not isinstance(values.get("metadata", {}), Mapping):
+        raise DataError(f"metadata must be an object, not {shown(values['metadata'])}")
+    if "ground_truth" in values:
+        values["ground_truth"] = truth_text(values["ground_truth"], row["kind"], "ground_truth")
     return Problem(**values)
 
 
 def messages_from_json(rows: Any) -> tuple[Message, ...]:
     """Conversation turns, checked: a list of objects with a known role and a text content."""
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
-        raise DataError(f"messages must be a list of turns that is not empty, not {rows!r}")
+        raise DataError(f"messages must be a list of turns that is not empty, not {shown(rows)}")
     messages: list[Message] = []
     for row in rows:
         if not isinstance(row, Mapping) or row.get("role") not in ("system", "user", "assistant"):
-            raise DataError(f"a turn needs a role (system, user or assistant) and a content, not {row!r}")
+            raise DataError(
+                f"a turn needs a role (system, user or assistant) and a content, not {shown(row)}"
+            )
         if not isinstance(row.get("content"), str):
-            raise DataError(f"a turn's content must be text, not {row.get('content')!r}")
+            raise DataError(f"a turn's content must be text, not {shown(row.get('content'))}")
         messages.append({"role": row["role"], "content": row["content"]})
     if not any(message["role"] == "user" for message in messages):
         raise DataError("messages hold no user turn")
+    if messages[-1]["role"] == "assistant":
+        raise DataError(
+            "messages end with a turn of the assistant's, which would be put into the prompt; leave it out, "
+            "or map the question"
+        )
     return tuple(messages)
 
 
