@@ -114,7 +114,8 @@ def test_unverifiable_problems_are_one_line_a_kind_with_count_example_places_and
     fix = 'mend such rows, or leave them out with `on_bad = "skip"`'
     first, second = str(caught.value).splitlines()
     assert re.fullmatch(
-        rf"4 rows: {path}:1: not a number: 'x' \(id '\w{{16}}'\); the same at {path}:3, {path}:5, {path}:7; {fix}",
+        rf"4 rows: {path}:1: not a number: 'x' \(id '\w{{16}}'\); the same at {path}:3, {path}:5, "
+        rf"{path}:7; {fix}",
         first,
     )
     assert second.startswith(f"4 rows: {path}:2: why?")
@@ -191,7 +192,9 @@ def test_code_problems_need_tests_that_can_be_read(tmp_path: Path) -> None:
 
 def test_a_file_type_that_is_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_text("question,answer\n")
-    with pytest.raises(DataError, match=r"can't read \.xlsx files; \.json, \.jsonl, \.csv, \.tsv .* are read"):
+    with pytest.raises(
+        DataError, match=r"can't read \.xlsx files; \.json, \.jsonl, \.csv, \.tsv .* are read"
+    ):
         load(ProblemSource(source="a.xlsx"), tmp_path)
 
 

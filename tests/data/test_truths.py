@@ -91,9 +91,36 @@ def test_several_entries_are_one_answer_of_mathematics_alone() -> None:
 
 @pytest.mark.parametrize(
     "truth",
-    "notfound|Not found|N/A|#N/A|NA|nan|NaN|None|null|Unknown|proof|Proof.|See solution|see the figure above|"
-    "Refer to the explanation.|\\text{None}|$N/A$|\\boxed{notfound}|**proof**|proof omitted|Figure|answers may vary|"
-    "-|–|?|...|$$|_".split("|"),
+    [
+        "notfound",
+        "Not found",
+        "N/A",
+        "#N/A",
+        "NA",
+        "nan",
+        "NaN",
+        "None",
+        "null",
+        "Unknown",
+        "proof",
+        "Proof.",
+        "See solution",
+        "see the figure above",
+        "Refer to the explanation.",
+        "\\text{None}",
+        "$N/A$",
+        "\\boxed{notfound}",
+        "**proof**",
+        "proof omitted",
+        "Figure",
+        "answers may vary",
+        "-",
+        "–",
+        "?",
+        "...",
+        "$$",
+        "_",
+    ],
 )
 def test_a_text_that_stands_for_a_missing_answer_is_no_truth(truth: str) -> None:
     fault = missing_truth(truth, "math")
@@ -103,8 +130,26 @@ def test_a_text_that_stands_for_a_missing_answer_is_no_truth(truth: str) -> None
 
 @pytest.mark.parametrize(
     "truth",
-    "22|na|\\emptyset|∞|\\infty|no solution|does not exist|DNE|undefined|\\text{yes}|x|\\{\\}0|all real numbers|"
-    "\\boxed{4}|$$\n4\n$$|90\\text{ square\nunits}|\\begin{pmatrix}\n1\\\\\n2\\end{pmatrix}|seesaw".split("|"),
+    [
+        "22",
+        "na",
+        "\\emptyset",
+        "∞",
+        "\\infty",
+        "no solution",
+        "does not exist",
+        "DNE",
+        "undefined",
+        "\\text{yes}",
+        "x",
+        "\\{\\}0",
+        "all real numbers",
+        "\\boxed{4}",
+        "$$\n4\n$$",
+        "90\\text{ square\nunits}",
+        "\\begin{pmatrix}\n1\\\\\n2\\end{pmatrix}",
+        "seesaw",
+    ],
 )
 def test_answers_that_somebody_can_give_are_truths(truth: str) -> None:
     assert missing_truth(truth, "math") is None
@@ -119,7 +164,7 @@ def test_unknown_and_none_are_answers_to_a_question_of_logic() -> None:
 @pytest.mark.parametrize(
     ("truth", "fault"),
     [
-        ("She has 3 + 4 = <<3+4=7>>7.\n#### 7", 'ends in \'#### 7\'; set answer_in = "####"'),
+        ("She has 3 + 4 = <<3+4=7>>7.\n#### 7", "ends in '#### 7'; set answer_in = \"####\""),
         ("We add both and get 3 + 4 = 7, hence the result is $\\boxed{7}$.", 'set answer_in = "boxed"'),
         ("x = 2\ny = 3", "several lines"),
         ("2|3", "several to choose from"),
@@ -154,5 +199,5 @@ def test_the_answer_of_a_solution_is_in_its_box_or_behind_the_hashes() -> None:
     assert answer_inside("so $\\boxed{4}$", "boxed") == "4"
     with pytest.raises(DataError, match="no answer after ####"):
         answer_inside("so 4", "####")
-    with pytest.raises(DataError, match="no .boxed answer"):
+    with pytest.raises(DataError, match=r"no .boxed answer"):
         answer_inside("so 4", "boxed")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from r1kit.data import hub
-from r1kit.data.jsonl import half_character, parse_line
+from r1kit.data.jsonl import parse_line, text_fault
 from r1kit.data.rows import Row, near_miss
-from r1kit.errors import DataError, UserError
+from r1kit.errors import DataError
 
 _OPENERS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _TEXT = {".jsonl", ".ndjson", ".json", ".csv", ".tsv"}
@@ -139,7 +139,7 @@ def _array_in(whole: dict[str, Any], path: Path) -> list[Any]:
 def _json_row(place: str, values: Any) -> Row:
     if not isinstance(values, dict):
         return Row(place, {}, f"expected a JSON object, not {type(values).__name__}")
-    return Row(place, values, half_character(values))
+    return Row(place, values, text_fault(values))
 
 
 def _table_rows(file: IO[bytes], path: Path, delimiter: str) -> Iterator[Row]:
@@ -216,22 +216,24 @@ def _read_hub(name: str, path: Path, *, split: str, subset: str | None) -> Seque
         read = f"; {READABLE} are read" if path.suffix else ""
         raise DataError(f"{nothing_here}, nor a name of a hub data set{read}")
     why = hub.unreachable()
-    try:
-        return _load(name, split=split, subset=subset)
-    except UserError as error:
-        if why is None:
-            raise DataError(f"{nothing_here}, and the hub has no such data set: {error}") from None
-        raise DataError(f"{nothing_here}, nor in the cache, and {why}") from None
+    if why is not None and not hub.has_data_set(name):
+        raise DataError(f"{nothing_here}, nor in the hub's cache, and {why}; name a file or folder")
+    return _load(
+        name, split=split, subset=subset, not_found=f"{nothing_here}, nor a data set on the hub that"
+    )
 
 
-def _load(name: str, *, split: str, subset: str | None) -> Sequence[Row]:
+def _load(name: str, *, split: str, subset: str | None, not_found: str = "") -> Sequence[Row]:
     import datasets
-    from datasets.exceptions import DatasetsError
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
         rows = datasets.load_dataset(name, subset, split=split)
+    except DatasetNotFoundError as error:
+        raise DataError(f"{not_found} can be had: {_first_line(error)}") from None
     except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(f"{name} (subset {subset}, split {split!r}): {_first_line(error)}") from None
+        what = f"the data set {name!r} (subset {subset}, split {split!r})"
+        raise DataError(f"can't load {what}: {_first_line(error)}") from None
     return [Row(f"{name}[{split}] row {i}", values) for i, values in enumerate(rows, 1)]
 
 

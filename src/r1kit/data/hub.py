@@ -3,14 +3,16 @@
 Where it can't be, its libraries are set to what is in their cache, which they then use without asking.
 """
 
+import os
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
@@ -44,6 +46,19 @@ def unreachable() -> str | None:
     _set_offline(not answers)
     host = urlsplit(endpoint).netloc or endpoint
     return None if answers else f"the hub ({host}) can't be reached: no network, or it does not answer"
+
+
+def has_model(name: str) -> bool:
+    """Whether the cache has a model of this name."""
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def has_data_set(name: str) -> bool:
+    """Whether the cache has something of this name: the files, or what was made of them."""
+    files = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
+    made = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
+    owner, slash, _ = name.rpartition("/")
+    return files.is_dir() or any(made.glob(f"{owner}___*" if slash else "*"))
 
 
 def _answers(endpoint: str) -> bool:

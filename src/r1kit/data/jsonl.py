@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 
 
@@ -52,31 +53,14 @@ def parse_line(raw: bytes, place: str, *, is_first: bool = False) -> dict[str, A
         raise DataError(f"{place}: a whole number has too many digits; write it as text") from None
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected a JSON object, not {type(row).__name__}")
-    if b"\\ud" in raw.lower() and (field := half_character(row)):
-        raise DataError(f"{place}: {field}")
+    if b"\\ud" in raw.lower() and (fault := text_fault(row)):
+        raise DataError(f"{place}: {fault}")
     return row
 
 
-def half_character(value: Any, name: str = "") -> str | None:
-    r"""What is wrong where a text holds one half of a surrogate pair, such as `\ud83d`; None where none does.
-
-    JSON can write it, and no tokenizer or file can take it.
-    """
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            half = ascii(value[error.start])
-            return f"the field {name!r} holds {half}, half a character; write the whole character, or none"
-        return None
-    items = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    )
-    for key, item in items:
-        key_fault = half_character(key, f"{name} (a key)") if isinstance(key, str) else None
-        if fault := key_fault or half_character(item, f"{name}.{key}" if name else str(key)):
-            return fault
-    return None
+def text_fault(row: Mapping[str, Any]) -> str | None:
+    """Which field of a row holds text that no tokenizer or file can take; None where none does."""
+    return next((fault for name, value in row.items() if (fault := surrogate_fault(value, name))), None)
 
 
 def encode_row(row: Mapping[str, Any]) -> str:

@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_args
 
+from r1kit.config import suggest
 from r1kit.data.faults import shown
-from r1kit.data.rows import near_miss
+from r1kit.data.texts import surrogate_fault
 from r1kit.data.truths import truth_text
 from r1kit.errors import DataError
 from r1kit.types import Completion, Kind, Message, Problem, PromptStyle, RewardBreakdown, Rollout
 
 Json = dict[str, Any]
+
+_KINDS: tuple[str, ...] = get_args(Kind)
+# A problem's fields that are not text.
+_TYPES: Mapping[str, type] = {"tests": list, "metadata": dict, "wants_reasoning": bool}
+_TYPE_NAMES = {list: "a list", dict: "a table", bool: "true or false", str: "text"}
 
 
 def problem_to_json(problem: Problem) -> Json:
@@ -41,24 +47,32 @@ def problem_from_json(row: Mapping[str, Any]) -> Problem:
         raise DataError(f"unknown problem fields: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     if missing := sorted({"id", "kind", "messages"} - set(row)):
         raise DataError(f"problem without {', '.join(missing)}")
-    if row["kind"] not in get_args(Kind):
-        raise DataError(f"there is no kind {row['kind']!r}; {near_miss(str(row['kind']), get_args(Kind))}")
-    values = {name: value for name, value in row.items() if value is not None}
-    values["id"] = str(row["id"])
-    values["messages"] = messages_from_json(row["messages"])
-    values["tests"] = tuple(values.get("tests", ()))
-    for name in ("reference", "language", "domain", "tier", "source"):
-        if not isinstance(values.get(name, ""), str):
-            raise DataError(f"{name} must be text, not {shown(values[name])}")
-    if not isinstance(values.get("metadata", {}), Mapping):
-        raise DataError(f"metadata must be an object, not {shown(values['metadata'])}")
+    if row["kind"] not in _KINDS:
+        raise DataError(f"`kind` is {row['kind']!r}: there is no such kind; {suggest(row['kind'], _KINDS)}")
+    # a null is a field that is left out, and people write ids and answers as numbers
+    values = {"id": ""} | {name: value for name, value in row.items() if value is not None}
+    values["id"] = _text_of_number(values["id"])
     if "ground_truth" in values:
         values["ground_truth"] = truth_text(values["ground_truth"], row["kind"], "ground_truth")
+        values = {name: value for name, value in values.items() if value is not None}
+    for name, value in values.items():
+        wanted = _TYPES.get(name, str)
+        if name != "messages" and not isinstance(value, wanted):
+            raise DataError(f"`{name}` must be {_TYPE_NAMES[wanted]}, not {shown(value)}")
+    values["messages"] = messages_from_json(row["messages"])
+    values["tests"] = tuple(values.get("tests", ()))
     return Problem(**values)
 
 
+def _text_of_number(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def messages_from_json(rows: Any) -> tuple[Message, ...]:
-    """Conversation turns, checked: a list of objects with a known role and a text content."""
+    """Conversation turns, checked: a list of objects with a known role and a text content.
+
+    The last is the user's: what an assistant said last would stand in the prompt, the answer with it.
+    """
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
         raise DataError(f"messages must be a list of turns that is not empty, not {shown(rows)}")
     messages: list[Message] = []
@@ -72,11 +86,13 @@ def messages_from_json(rows: Any) -> tuple[Message, ...]:
         messages.append({"role": row["role"], "content": row["content"]})
     if not any(message["role"] == "user" for message in messages):
         raise DataError("messages hold no user turn")
-    if messages[-1]["role"] == "assistant":
+    if messages[-1]["role"] != "user":
         raise DataError(
-            "messages end with a turn of the assistant's, which would be put into the prompt; leave it out, "
-            "or map the question"
+            f"the last turn of messages is of the {messages[-1]['role']}, and would be a part of the prompt: "
+            "end them on the question (a response has a field of its own)"
         )
+    if fault := surrogate_fault(messages, "messages"):
+        raise DataError(fault)
     return tuple(messages)
 
 

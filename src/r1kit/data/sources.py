@@ -25,12 +25,14 @@ from r1kit.data.gym import make_gym_problems
 from r1kit.data.limits import CodeLimits
 from r1kit.data.mappings import PROBLEM_MAPPINGS, ProblemMapping
 from r1kit.data.rows import FIX, Row, collect_records, near_miss, told
+from r1kit.data.texts import surrogate_fault
 from r1kit.data.truths import AnswerIn, missing_truth
 from r1kit.errors import DataError, RecipeError
 from r1kit.types import Kind, Problem
 
 Check = Callable[[Problem], str | None]
 Note = Callable[[str], None]
+Make = Callable[[Row], Problem]
 
 # Kinds whose answer is compared with one that the problem comes with.
 _COMPARED = ("math", "choice", "logic", "judged")
@@ -161,7 +163,7 @@ def load_problems(
         rows, _Checked(source, make_row, check), num_records=source.num_problems, seed=seed
     )
     problems, faults = collected.records, collected.faults
-    hint = _ready_hint(collected.faulty, not_this=ready) if 2 * len(faults) > len(rows) else ""
+    hint = _ready_hint(collected.faulty, make_row, ready) if 2 * len(faults) > len(rows) else ""
     if faults and source.on_bad == "error":
         raise DataError(told(faults, fix=FIX) + hint)
     _report(source, problems, faults, hint, note)
@@ -169,20 +171,31 @@ def load_problems(
     return problems
 
 
-def _ready_hint(faulty: list[Row], *, not_this: ProblemMapping | None) -> str:
-    """A line with the ready mapping that reads what could not be read; "" where there is none."""
+def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None) -> str:
+    """A line with the ready mapping that reads what `make` could not, or another answer; "" for none."""
+    tried = faulty[:_ROWS_TRIED]
+    truths = [_truth_of(row, make) for row in tried]
     for name, ready in PROBLEM_MAPPINGS.items():
-        try:
-            if ready is not not_this and not any(
-                problem_fault(ready.make(row), None) for row in faulty[:_ROWS_TRIED]
-            ):
-                return (
-                    f'\nThese are the columns of a well-known set: set mapping = "{name}", and drop '
-                    "`columns` and `kind`"
-                )
-        except DataError:
-            continue
+        found = [_truth_of(row, ready.make) for row in tried]
+        if (
+            ready is not used
+            and None not in found
+            and all(a != b for a, b in zip(truths, found, strict=True))
+        ):
+            return (
+                f'\nThese are the columns of a well-known set: set mapping = "{name}", and drop `columns` '
+                "and `kind`"
+            )
     return ""
+
+
+def _truth_of(row: Row, make: Make) -> str | None:
+    """What answers to the row's problem are compared with; None where it is no problem that can be used."""
+    try:
+        problem = make(row)
+    except DataError:
+        return None
+    return None if problem_fault(problem, None) else str(problem.ground_truth)
 
 
 def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> None:
@@ -251,7 +264,7 @@ class _Checked:
     Remembers where each id was seen: two problems with one id would get the same samples.
     """
 
-    def __init__(self, source: ProblemSource, make: Callable[[Row], Problem], check: Check | None) -> None:
+    def __init__(self, source: ProblemSource, make: Make, check: Check | None) -> None:
         self.source, self.make, self.check = source, make, check
         self.seen: dict[str, tuple[str, str]] = {}  # id -> place and content
 
@@ -298,13 +311,22 @@ def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
 
 def _content_id(problem: Problem) -> str:
     content = json.dumps([problem.messages, problem.ground_truth, problem.reference], ensure_ascii=False)
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    # what can't be encoded is refused below, by `problem_fault`
+    return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def _surrogate_fault(problem: Problem) -> str | None:
+    names = ("question", "messages", "ground_truth", "reference", "tests", "metadata")
+    texts = {name: getattr(problem, name) for name in names}
+    return next((fault for name, value in texts.items() if (fault := surrogate_fault(value, name))), None)
 
 
 def problem_fault(problem: Problem, check: Check | None) -> str | None:
     """Why a problem can't be scored as its kind, or None."""
     if not problem.question.strip():
         return "the question is empty"
+    if fault := _surrogate_fault(problem):
+        return fault
     truth = problem.ground_truth
     if problem.kind in _COMPARED and problem.kind != "judged" and not truth:
         return (

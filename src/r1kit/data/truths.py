@@ -1,8 +1,8 @@
 r"""What a row gives as an answer, as the text that a verifier reads; and answers that nobody can give.
 
 A value is read by its type: `22.0` is `22`, a list with one entry is that entry, a list of several is one
-answer in several parts. So is the Python or JSON text of a list, as CSV files and `str()` leave it. A table, a
-date or a list in a list is refused, and so is a text that stands for no answer: `notfound`, `N/A`,
+answer in several parts. So is the Python or JSON text of a list, as CSV files and `str()` leave it. A
+table, a date or a list in a list is refused, and so is a text that stands for no answer: `notfound`, `N/A`,
 `See solution`.
 Not here: whether a verifier can read the text (`rewards.accuracy`).
 """
