@@ -43,6 +43,10 @@ from r1kit.errors import DataError
         ("[22]", "22"),
         (str(["\\frac{1}{2}"]), "\\frac{1}{2}"),
         (json.dumps(["\\theta", "2"]), "\\theta, 2"),
+        ("x = 2\ny = 3", "x = 2, y = 3"),
+        ("$y_{1}=\\frac{1}{x}$;\n\n$y_{2}=-6$", "y_{1}=\\frac{1}{x}, y_{2}=-6"),
+        ("$$\n4\n$$", "$$\n4\n$$"),
+        ("We solve it.\nThen x = 3", "We solve it.\nThen x = 3"),
         # mathematics, and no lists
         ("[2, 5]", "[2, 5]"),
         ("[0, +∞)", "[0, +∞)"),
@@ -166,7 +170,7 @@ def test_unknown_and_none_are_answers_to_a_question_of_logic() -> None:
     [
         ("She has 3 + 4 = <<3+4=7>>7.\n#### 7", "ends in '#### 7'; set answer_in = \"####\""),
         ("We add both and get 3 + 4 = 7, hence the result is $\\boxed{7}$.", 'set answer_in = "boxed"'),
-        ("x = 2\ny = 3", "several lines"),
+        ("We solve it.\nThen x = 3", "several lines"),
         ("2|3", "several to choose from"),
         ("1.5 || 2", "several to choose from"),
     ],

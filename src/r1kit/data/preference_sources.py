@@ -103,8 +103,10 @@ def _gap(first: Row, second: Row, names: tuple[str, str]) -> float:
 
 
 def _ultrafeedback(row: Row) -> PreferencePair:
-    gap = _gap(row, row, ("score_chosen", "score_rejected"))
-    if gap <= 0:
+    # cleaned copies of the set have lost the scores
+    has_scores = "score_chosen" in row.values or "score_rejected" in row.values
+    gap = _gap(row, row, ("score_chosen", "score_rejected")) if has_scores else None
+    if gap is not None and gap <= 0:
         raise DataError(f"{row.place}: no preference, score_chosen is not above score_rejected")
     chosen, rejected = (_response(column(row, side), row) for side in ("chosen", "rejected"))
     return _pair(_prompt(column(row, "prompt"), row), chosen, rejected, row, gap)
@@ -235,8 +237,7 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
     def value(name: str) -> Any:
         return column(row, columns.get(name, name))
 
-    has_messages = "messages" in columns or ("prompt" not in columns and "messages" in row.values)
-    messages = _turns(value("messages"), row) if has_messages else _prompt(value("prompt"), row)
+    messages = _messages(row, columns, wanted)
     if wanted == "pairs":
         # the one column that need not be there
         gap = value("difference") if "difference" in columns else row.values.get("difference")
@@ -245,3 +246,20 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
     if not isinstance(safe, bool) and safe not in (0, 1):
         raise DataError(f"{row.place}: safe must be true or false, not {safe!r}")
     return SafetyLabel(messages, _response(value("response"), row), bool(safe))
+
+
+def _messages(
+    row: Row, columns: Mapping[str, str], wanted: Literal["pairs", "labels"]
+) -> tuple[Message, ...]:
+    """The prompt: a column of conversations or of texts, or what both responses' conversations begin with."""
+    if "messages" in columns or ("prompt" not in columns and "messages" in row.values):
+        return _turns(column(row, columns.get("messages", "messages")), row)
+    name = columns.get("prompt", "prompt")
+    if wanted == "pairs" and "prompt" not in columns and name not in row.values:
+        chosen, rejected = (column(row, columns.get(side, side)) for side in ("chosen", "rejected"))
+        if isinstance(chosen, list) and isinstance(rejected, list):
+            if chosen[:-1] != rejected[:-1]:
+                raise DataError(f"{row.place}: chosen and rejected are conversations that begin differently")
+            return _turns(chosen[:-1], row)
+    prompt = column(row, name)
+    return _turns(prompt, row) if isinstance(prompt, list) else _prompt(prompt, row)

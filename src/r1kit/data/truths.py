@@ -87,7 +87,9 @@ def truth_text(value: Any, kind: Kind, column: str = "answer") -> str | None:
     if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
         return None
     if isinstance(value, str):
-        return _plain_number(value) if kind == "math" and _SCIENTIFIC.fullmatch(value) else value
+        if kind != "math":
+            return value
+        return _plain_number(value) if _SCIENTIFIC.fullmatch(value) else _lines_joined(value)
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, int):
@@ -246,6 +248,15 @@ def _parts(entries: Sequence[Any], kind: Kind, column: str) -> str | None:
             )
         parts.append(part)
     return ", ".join(dict.fromkeys(parts))
+
+
+def _lines_joined(text: str) -> str:
+    """Formulas that stand in a line each, as one answer in several parts; any other text as it is."""
+    lines = [line.strip().rstrip(";,.").strip() for line in text.splitlines() if line.strip()]
+    bare = [re.fullmatch(r"\$([^$]+)\$|([^$\\{}]+)", line) for line in lines]
+    parts = [match[1] or match[2] for match in bare if match]
+    has_words = any(re.search(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", "", part)) for part in parts)
+    return text if len(lines) < 2 or len(parts) < len(lines) or has_words else ", ".join(parts)
 
 
 def _plain_number(text: str) -> str:
