@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from r1kit.data import hub
 from r1kit.errors import ModelError
 from r1kit.export import write_older_names
 from r1kit.multimodal import class_of, scorer_of, text_config_of, text_model_of
@@ -399,6 +400,8 @@ def _checked_source(name: str, part: str, files: tuple[str, ...]) -> str:
     # a hub name is `model` or `owner/model`
     if source.startswith((".", "~", "/")) or source.count("/") > 1 or not source:
         raise ModelError(f"{name!r}: no such folder")
+    if (why := hub.unreachable()) and not hub.has_model(source):
+        raise ModelError(f"{name!r} is no folder here, nor a model in the hub's cache, and {why}")
     return source
 
 

@@ -71,3 +71,41 @@ def test_a_difference_is_a_number_of_0_or_more(tmp_path: Path, given: object) ->
         load_pairs(table, seed=0, base_dir=tmp_path)
     (tmp_path / "a.jsonl").write_text(json.dumps({**row, "by": 2}) + "\n")
     assert load_pairs(table, seed=0, base_dir=tmp_path)[0].difference == 2.0
+
+
+def load_rows(folder: Path, *rows: dict, note=None, **more) -> list:
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_pairs(PreferenceSource(source="a.jsonl", **more), seed=0, base_dir=folder, note=note)
+
+
+def test_the_prompt_is_what_both_conversations_begin_with_where_there_is_no_column_of_it(
+    tmp_path: Path,
+) -> None:
+    prompt = [{"role": "user", "content": "Hello?"}]
+    good, bad = ([*prompt, {"role": "assistant", "content": text}] for text in ("Hi!", "No."))
+    (pair,) = load_rows(tmp_path, {"chosen": good, "rejected": bad})
+    assert (pair.messages, pair.chosen, pair.rejected) == (tuple(prompt), "Hi!", "No.")
+    (pair,) = load_rows(tmp_path, {"prompt": prompt, "chosen": good[1:], "rejected": bad[1:]})
+    assert (pair.messages, pair.chosen) == (tuple(prompt), "Hi!")
+    with pytest.raises(DataError, match="conversations that begin differently"):
+        load_rows(tmp_path, {"chosen": good, "rejected": [{"role": "user", "content": "Else?"}, bad[1]]})
+    with pytest.raises(DataError, match="the last turn of messages is of the assistant"):
+        load_rows(tmp_path, {"messages": good, "chosen": "Hi!", "rejected": "No."})
+
+
+def test_ultrafeedback_may_have_lost_its_scores_but_not_hold_what_are_none(tmp_path: Path) -> None:
+    row = {"prompt": "Hello?", "chosen": "Hi!", "rejected": "No."}
+    (pair,) = load_rows(tmp_path, row, mapping="ultrafeedback")
+    assert (pair.chosen, pair.difference) == ("Hi!", None)
+    with pytest.raises(DataError, match="score_rejected must be a number, not None"):
+        load_rows(tmp_path, {**row, "score_chosen": 7.0, "score_rejected": None}, mapping="ultrafeedback")
+
+
+def test_skipped_pairs_are_told_by_kind(tmp_path: Path) -> None:
+    same = {"prompt": "?", "chosen": "x", "rejected": "x"}
+    notes: list[str] = []
+    load_rows(tmp_path, same, {**same, "chosen": "y"}, same, {**same, "chosen": ""}, note=notes.append)
+    head, *kinds = notes[0].splitlines()
+    assert head == "a.jsonl: 1 records kept, 3 skipped:"
+    assert kinds[0].startswith(f"2 rows: {tmp_path}/a.jsonl:1: chosen and rejected are the same text")
+    assert kinds[1].startswith(f"{tmp_path}/a.jsonl:4: a response is empty")

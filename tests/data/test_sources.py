@@ -67,17 +67,6 @@ def test_parquet_and_a_folder_of_files_give_what_jsonl_gives(tmp_path: Path, mon
         assert [(p.id, p.ground_truth) for p in load(ProblemSource(source=name), tmp_path)] == expected
 
 
-def test_a_hub_name_that_can_not_be_had_is_one_clear_sentence(tmp_path: Path, monkeypatch) -> None:
-    import datasets
-
-    def unreachable(*args: object, **more: object) -> None:
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(DataError, match=r"can't load the data set 'someone/none' .*no route"):
-        load(ProblemSource(source="someone/none"), tmp_path)
-
-
 def test_a_missing_column_suggests_the_near_miss(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", {"Question": "1+1?", "answer": "2"})
     with pytest.raises(DataError, match=r"a\.jsonl:1: no column 'question'; did you mean 'Question'\?"):
@@ -116,14 +105,20 @@ def test_a_judged_problem_takes_its_answer_as_the_reference(tmp_path: Path) -> N
     assert (problem.reference, problem.ground_truth) == ("Because.", None)
 
 
-def test_the_first_five_unverifiable_problems_are_listed_with_file_and_line(tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", *({"question": f"{i}?", "answer": "x"} for i in range(1, 9)))
+def test_unverifiable_problems_are_one_line_a_kind_with_count_example_places_and_fix(tmp_path: Path) -> None:
+    rows = [{"question": f"{i}?", "answer": "x" if i % 2 else "y"} for i in range(1, 9)]
+    path = write(tmp_path / "a.jsonl", *rows)
+    faults = {"x": "not a number: 'x'", "y": "why?"}
     with pytest.raises(DataError) as caught:
-        load(ProblemSource(source="a.jsonl"), tmp_path, check=lambda problem: "not a number: 'x'")
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 5
-    for number, line in enumerate(lines, 1):
-        assert re.fullmatch(rf"{tmp_path}/a\.jsonl:{number}: not a number: 'x' \(id '\w{{16}}'\)", line)
+        load(ProblemSource(source="a.jsonl"), tmp_path, check=lambda problem: faults[problem.ground_truth])
+    fix = 'mend such rows, or leave them out with `on_bad = "skip"`'
+    first, second = str(caught.value).splitlines()
+    assert re.fullmatch(
+        rf"4 rows: {path}:1: not a number: 'x' \(id '\w{{16}}'\); the same at {path}:3, {path}:5, "
+        rf"{path}:7; {fix}",
+        first,
+    )
+    assert second.startswith(f"4 rows: {path}:2: why?")
 
 
 def test_bad_problems_are_skipped_with_their_count_where_the_source_says_so(tmp_path: Path) -> None:
@@ -196,9 +191,11 @@ def test_code_problems_need_tests_that_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_file_type_that_is_not_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("question,answer\n")
-    with pytest.raises(DataError, match=r"can't read \.csv files; use \.jsonl or \.parquet"):
-        load(ProblemSource(source="a.csv"), tmp_path)
+    (tmp_path / "a.xlsx").write_text("question,answer\n")
+    with pytest.raises(
+        DataError, match=r"can't read \.xlsx files; \.json, \.jsonl, \.csv, \.tsv .* are read"
+    ):
+        load(ProblemSource(source="a.xlsx"), tmp_path)
 
 
 def test_fields_for_tinyworld_are_refused_elsewhere_and_its_number_is_needed() -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1kit.data.faults import Fault, summarise
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import Json
-from r1kit.data.rows import MAX_FAULTS_SHOWN
 from r1kit.errors import DataError, StageHalted
 
 REVIEW_FILE = "review.jsonl"
@@ -31,10 +31,10 @@ def halt_for_review(path: Path, records: Sequence[Json], stage: str) -> None:
 def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
     """The accepted records without their mark, and the number of those dropped.
 
-    Raises `DataError` with file and line for up to five records that can't be used.
+    Raises `DataError` for records that can't be used, one line a kind.
     """
     records: list[Json] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
     num_dropped = 0
     for number, row in read_jsonl(path):
         if row.get("accepted") is False:
@@ -43,10 +43,10 @@ def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
         fault = _fault(row, verify)
         if fault is None:
             records.append({name: value for name, value in row.items() if name != "accepted"})
-        elif len(faults) < MAX_FAULTS_SHOWN:
-            faults.append(f"{path}:{number}: {fault}")
+        else:
+            faults.append(Fault(f"{path}:{number}", fault))
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError("\n".join(summarise(faults)))
     if not records:
         raise DataError(f"{path}: no record is accepted; there is nothing to train on")
     return records, num_dropped

@@ -71,8 +71,11 @@ def _without_labels(texts: list[str], labels: list[str]) -> Options:
     return Options(tuple(texts), tuple(labels))
 
 
-def position_of(answer: Any, options: Options, place: str) -> int | None:
-    """Which option an answer names by label, text or letter; None for a bare position, and for no option."""
+def position_of(answer: Any, options: Options) -> int | None:
+    """Which option an answer names by label, text or letter; None for a bare position, and for no option.
+
+    Raises `DataError`, a half sentence, where the answer contradicts the options.
+    """
     text = str(answer).strip()
     is_number = re.fullmatch(r"\d+", text) is not None and not isinstance(answer, bool)
     if options.labels:
@@ -80,14 +83,14 @@ def position_of(answer: Any, options: Options, place: str) -> int | None:
             return options.labels.index(text)
         if text not in options.texts and not (is_number and not options.labels[0].isdigit()):
             known = ", ".join(options.labels)
-            raise DataError(f"{place}: the answer {answer!r} is none of the labels {known}")
+            raise DataError(f"the answer {answer!r} is none of the labels {known}")
     lettered = re.fullmatch(r"[(\[]?([A-Za-z])[)\].:]?", text)
     letter = string.ascii_uppercase.find(lettered[1].upper()) if lettered else -1
     by_text = options.texts.index(text) if text in options.texts else None
     if 0 <= letter < len(options.texts):
         if by_text is not None and by_text != letter:
             raise DataError(
-                f"{place}: the answer {text!r} is the letter of one option and the text of another; "
+                f"the answer {text!r} is the letter of one option and the text of another; "
                 "give the options labels"
             )
         return letter
@@ -133,7 +136,7 @@ class AnswerReader:
         for row in rows:
             try:
                 options, answer = read_options(options_of(row), row.place), answer_of(row)
-                if options and _is_position(answer) and position_of(answer, options, row.place) is None:
+                if options and _is_position(answer) and position_of(answer, options) is None:
                     bare.append((int(answer), options))
             except DataError:
                 continue  # said when the row itself is read
@@ -143,13 +146,16 @@ class AnswerReader:
             most = max(len(options.texts) for _, options in bare)
             self._range = f"{min(numbers)} to {max(numbers)}, of up to {most} options"
 
-    def letter(self, answer: Any, options: Options, place: str) -> str:
-        """The letter; or the answer as it is, where it names no option. Raises `DataError` where unclear."""
-        position = position_of(answer, options, place)
+    def letter(self, answer: Any, options: Options) -> str:
+        """The letter; or the answer as it is, where it names no option.
+
+        Raises `DataError`, a half sentence, where that is unclear.
+        """
+        position = position_of(answer, options)
         if position is None and _is_position(answer):
             if self._reading is None:
                 raise DataError(
-                    f"{place}: the answer {answer!r} is a position, and whether positions count from 0 or "
+                    f"the answer {answer!r} is a position, and whether positions count from 0 or "
                     f"from 1 can't be told (they are {self._range}): set `answers_from = 0` or "
                     f"`answers_from = 1` for this source, or give letters"
                 )

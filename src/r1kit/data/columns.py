@@ -1,18 +1,20 @@
 """Columns of somebody's own file as a problem: by the recipe's `columns`, or by columns of the same name.
 
-A column that the recipe maps must be there; one that it does not map is taken where there is one of the
-field's own name. A file of r1kit's own problem records needs no mapping at all.
+A column that the recipe maps must be there, and outranks all others; a field that it does not map is taken
+where there is a column of its own name. A file of r1kit's own problem records needs no mapping at all.
 """
 
-import json
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from r1kit.data.choice_answers import AnswerReader, read_options
-from r1kit.data.long_numbers import whole_number
+from r1kit.data.code_shapes import read_tests
+from r1kit.data.faults import shown
 from r1kit.data.records import messages_from_json, problem_from_json
 from r1kit.data.rows import Row, column
+from r1kit.data.truths import AnswerIn, answer_inside, plain_value, truth_text
 from r1kit.errors import DataError
 from r1kit.types import Kind, Message, Problem
 
@@ -24,6 +26,7 @@ COLUMNS = (
     "options",
     "reference",
     "tests",
+    "entry_point",
     "id",
     "language",
     "domain",
@@ -31,22 +34,44 @@ COLUMNS = (
 )
 
 
+ColumnNames = str | list[str]
+Columns = Mapping[str, ColumnNames]
+
+# Fields that several columns may be joined for, and what is put between their texts.
+_JOINED_BY = {"question": "\n", "answer": " ", "id": "-", "domain": "-", "reference": "\n"}
+
+
+def check_columns(columns: Columns) -> None:
+    """Raise `ValueError` for a mapping that contradicts itself, or that joins what can't be joined."""
+    if "question" in columns and "messages" in columns:
+        raise ValueError("both `question` and `messages` are mapped, and either is the prompt; drop one")
+    for name, names in columns.items():
+        if isinstance(names, list) and (name not in _JOINED_BY or not names):
+            raise ValueError(f"{name!r} takes one column; several can be joined for {', '.join(_JOINED_BY)}")
+
+
 def row_maker(
-    columns: Mapping[str, str], kind: Kind, rows: Sequence[Row], *, answers_from: Literal[0, 1] | None = None
+    columns: Columns,
+    kind: Kind,
+    answer_in: AnswerIn | None,
+    rows: Sequence[Row],
+    *,
+    answers_from: Literal[0, 1] | None = None,
 ) -> Callable[[Row], Problem]:
     """How the rows of a file read: as r1kit's own records, or by columns.
 
     `answers_from`: what the positions of choices count from, where the rows don't tell.
     """
-    if not columns and {"id", "kind", "messages"} <= set(rows[0].values):
+    readable = [row for row in rows if row.fault is None]
+    if not columns and readable and {"id", "kind", "messages"} <= set(readable[0].values):
         return _own_record
     reader = AnswerReader(
-        rows if kind == "choice" else (),
+        readable if kind == "choice" else (),
         lambda row: _value(row, columns, "options"),
-        lambda row: _value(row, columns, "answer"),
+        lambda row: _answer(row, columns, answer_in),
         answers_from=answers_from,
     )
-    return lambda row: _from_columns(row, columns, kind, reader)
+    return lambda row: _from_columns(row, columns, kind, answer_in, reader)
 
 
 def _own_record(row: Row) -> Problem:
@@ -56,55 +81,100 @@ def _own_record(row: Row) -> Problem:
         raise DataError(f"{row.place}: {error}") from None
 
 
-def _value(row: Row, columns: Mapping[str, str], name: str) -> Any:
-    return column(row, columns[name]) if name in columns else row.values.get(name)
+def _value(row: Row, columns: Columns, name: str) -> Any:
+    names = columns.get(name)
+    if names is None:
+        return row.values.get(name)
+    if isinstance(names, str):
+        return column(row, names)
+    texts = [_text_of(column(row, one), row, one) for one in names]
+    return _JOINED_BY[name].join(text for text in texts if text)
 
 
-def _from_columns(row: Row, columns: Mapping[str, str], kind: Kind, reader: AnswerReader) -> Problem:
+def _text_of(value: Any, row: Row, name: str) -> str:
+    """One of several values that are joined; a missing one is left out."""
+    value = plain_value(value)
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
+        raise DataError(f"{row.place}: the column {name!r} can't be joined with others: {shown(value)}")
+    return (truth_text(value, "general") or "").strip()
+
+
+def _from_columns(
+    row: Row, columns: Columns, kind: Kind, answer_in: AnswerIn | None, reader: AnswerReader
+) -> Problem:
     """Raises `DataError` with the place where a column is missing or can't be read."""
     messages = _messages(row, columns)
-    answer = _value(row, columns, "answer")
     options = read_options(_value(row, columns, "options"), row.place)
+    try:
+        value = _answer(row, columns, answer_in)
+        if options and kind == "choice" and value is not None:
+            value = reader.letter(value, options)
+        mapped = columns.get("answer", "answer")
+        text = truth_text(value, kind, mapped if isinstance(mapped, str) else mapped[0])
+        entry_point = _value(row, columns, "entry_point")
+        tests = read_tests(_value(row, columns, "tests"), None if entry_point is None else str(entry_point))
+    except DataError as error:
+        raise DataError(f"{row.place}: {error}") from None
     if options and kind == "choice":
         listed = "\n".join(
             f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, options.texts, strict=False)
         )
         messages = (*messages[:-1], {"role": "user", "content": f"{messages[-1]['content']}\n{listed}"})
-        answer = None if answer is None else reader.letter(answer, options, row.place)
-    answer = None if answer is None else str(answer).strip()
+    answer = None if text is None else text.strip()
     reference = _value(row, columns, "reference")
+    if reference is not None and not isinstance(reference, str):
+        raise DataError(f"{row.place}: the reference must be text, not {shown(reference)}")
     identity = _value(row, columns, "id")
     return Problem(
         id="" if identity is None else str(identity),
         kind=kind,
         messages=messages,
         ground_truth=None if kind == "judged" else answer,
-        tests=_tests(_value(row, columns, "tests"), row),
+        tests=tests,
         reference=answer if kind == "judged" and reference is None else reference,
-        language=_value(row, columns, "language"),
+        language=_language(row, columns),
         domain=str(_value(row, columns, "domain") or ""),
         tier=str(_value(row, columns, "tier") or ""),
         metadata={"options": list(options.texts)} if options else {},
     )
 
 
-def _messages(row: Row, columns: Mapping[str, str]) -> tuple[Message, ...]:
-    conversation = _value(row, columns, "messages")
+def _answer(row: Row, columns: Columns, answer_in: AnswerIn | None) -> Any:
+    """The answer as the row has it, out of a solution where it lies in one. Raises `DataError`."""
+    value = _value(row, columns, "answer")
+    if answer_in is not None and isinstance(value, str):
+        value = answer_inside(value, answer_in)
+    value = plain_value(value)
+    # positions of choices, in a column that has gaps, which makes floats of them
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _language(row: Row, columns: Columns) -> str | None:
+    """The language's code. A column of this name that is not mapped may hold another thing: "python"."""
+    value = _value(row, columns, "language")
+    if isinstance(value, str) and re.fullmatch(r"[a-z]{2,3}", value):
+        return value
+    if value is not None and "language" in columns:
+        raise DataError(f"{row.place}: the language must be a code such as 'en' or 'zh', not {shown(value)}")
+    return None
+
+
+def _messages(row: Row, columns: Columns) -> tuple[Message, ...]:
+    """The prompt: what the recipe maps, else the column `messages`, else `question`."""
+    conversation = None if "question" in columns else _value(row, columns, "messages")
     if conversation is not None:
         try:
             return messages_from_json(conversation)
         except DataError as error:
             raise DataError(f"{row.place}: {error}") from None
-    question = column(row, columns.get("question", "question"))
-    if not isinstance(question, str) or not question.strip():
+    question = _value(row, columns, "question") if "question" in columns else column(row, "question")
+    if isinstance(question, Sequence) and question and isinstance(question[0], Mapping):
+        name = columns.get("question", "question")
+        raise DataError(
+            f'{row.place}: {name!r} holds a conversation; map columns = {{ messages = "{name}" }}'
+        )
+    if question is None or (isinstance(question, str) and not question.strip()):
         raise DataError(f"{row.place}: the question is empty")
+    if not isinstance(question, str):
+        raise DataError(f"{row.place}: the question must be text, not {shown(question)}")
     return ({"role": "user", "content": question.strip()},)
-
-
-def _tests(value: Any, row: Row) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value, parse_int=whole_number)
-        except ValueError as error:
-            raise DataError(f"{row.place}: the tests are not valid JSON: {error}") from None
-    return tuple(value) if isinstance(value, Sequence) else ()

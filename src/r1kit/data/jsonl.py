@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r1kit.data.long_numbers import whole_number
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 
 
@@ -32,34 +33,43 @@ def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[tuple[int, di
                 return
             if raw.strip():
                 try:
-                    yield number, _parse(raw, path, number)
+                    yield number, parse_line(raw, f"{path}:{number}", is_first=number == 1)
                 except DataError as error:
                     if not torn_tail:
                         raise
                     raise DataError(f"{error}. The log is damaged; delete this line and run again") from None
 
 
-def _parse(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+def parse_line(raw: bytes, place: str, *, is_first: bool = False) -> dict[str, Any]:
+    """The JSON object of one line; the first may begin with a byte order mark. Raises `DataError`."""
     try:
-        row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+        row = json.loads(raw.decode("utf-8-sig" if is_first else "utf-8"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise DataError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: not valid JSON: {error.msg} at column {error.colno}") from None
-    except ValueError:  # a whole number of more digits than `int` reads
-        row = _parse_long(raw, path, number)
+        raise DataError(f"{place}: not valid JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise DataError(f"{path}:{number}: the JSON is nested too deeply to read") from None
+        raise DataError(f"{place}: the JSON is nested too deeply to read") from None
+    except ValueError:
+        row = _parse_long(raw, place)
     if not isinstance(row, dict):
-        raise DataError(f"{path}:{number}: expected a JSON object, not {type(row).__name__}")
+        raise DataError(f"{place}: expected a JSON object, not {type(row).__name__}")
+    if b"\\ud" in raw.lower() and (fault := text_fault(row)):
+        raise DataError(f"{place}: {fault}")
     return row
 
 
-def _parse_long(raw: bytes, path: Path, number: int) -> Any:
+def _parse_long(raw: bytes, place: str) -> Any:
+    """A line with whole numbers of more digits than `int` reads."""
     try:
         return json.loads(raw.decode("utf-8-sig"), parse_int=whole_number)
     except ValueError as error:
-        raise DataError(f"{path}:{number}: not valid JSON: {error}") from None
+        raise DataError(f"{place}: not valid JSON: {error}") from None
+
+
+def text_fault(row: Mapping[str, Any]) -> str | None:
+    """Which field of a row holds text that no tokenizer or file can take; None where none does."""
+    return next((fault for name, value in row.items() if (fault := surrogate_fault(value, name))), None)
 
 
 def encode_row(row: Mapping[str, Any]) -> str:

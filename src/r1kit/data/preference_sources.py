@@ -14,8 +14,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
+from r1kit.data.files import read_rows
 from r1kit.data.records import messages_from_json
-from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, column, near_miss, read_rows
+from r1kit.data.rows import FIX, Row, collect_records, column, near_miss, told
 from r1kit.data.sources import Note
 from r1kit.errors import DataError
 from r1kit.types import Message
@@ -92,9 +93,20 @@ def _pair(
     return PreferencePair(messages, chosen, rejected, None if difference is None else float(difference))
 
 
+def _gap(first: Row, second: Row, names: tuple[str, str]) -> float:
+    """How much the first score is above the second. Raises `DataError` for what is no number."""
+    scores = column(first, names[0]), column(second, names[1])
+    for score, name in zip(scores, names, strict=True):
+        if not isinstance(score, int | float) or not math.isfinite(score):
+            raise DataError(f"{first.place}: {name} must be a number, not {score!r}")
+    return float(scores[0]) - float(scores[1])
+
+
 def _ultrafeedback(row: Row) -> PreferencePair:
-    gap = column(row, "score_chosen") - column(row, "score_rejected")
-    if gap <= 0:
+    # cleaned copies of the set have lost the scores
+    has_scores = "score_chosen" in row.values or "score_rejected" in row.values
+    gap = _gap(row, row, ("score_chosen", "score_rejected")) if has_scores else None
+    if gap is not None and gap <= 0:
         raise DataError(f"{row.place}: no preference, score_chosen is not above score_rejected")
     chosen, rejected = (_response(column(row, side), row) for side in ("chosen", "rejected"))
     return _pair(_prompt(column(row, "prompt"), row), chosen, rejected, row, gap)
@@ -102,7 +114,7 @@ def _ultrafeedback(row: Row) -> PreferencePair:
 
 def _helpsteer3(row: Row) -> PreferencePair:
     preference = column(row, "overall_preference")  # -3: response 1 is much better ... 3: response 2 is
-    if not preference:
+    if not isinstance(preference, int | float) or not preference:
         raise DataError(f"{row.place}: no preference, overall_preference is {preference!r}")
     first = _response(column(row, "response1"), row)
     second = _response(column(row, "response2"), row)
@@ -122,7 +134,7 @@ def _join_same_prompt(rows: Sequence[Row]) -> list[Row]:
 
 def _helpsteer2(row: Row) -> PreferencePair:
     first, second = (Row(row.place, row.values[side]) for side in ("first", "second"))
-    gap = column(first, "helpfulness") - column(second, "helpfulness")
+    gap = _gap(first, second, ("helpfulness", "helpfulness"))
     if gap == 0:
         raise DataError(f"{row.place}: no preference, both responses have the same helpfulness")
     better, worse = (first, second) if gap > 0 else (second, first)
@@ -206,18 +218,18 @@ def _load(
     )
     rows = ready.regroup(rows) if ready else rows
     make: Make = ready.make if ready else lambda row: _from_columns(row, source.columns, wanted)
-    collected = collect_records(
-        rows, make, num_records=source.num_records, seed=seed, skip_bad=source.on_bad == "skip"
-    )
-    shown = "\n".join(collected.faults[:MAX_FAULTS_SHOWN])
+    collected = collect_records(rows, make, num_records=source.num_records, seed=seed)
+    if collected.faults and source.on_bad == "error":
+        raise DataError(told(collected.faults, fix=FIX))
+    skipped = told(collected.faults)
     if not collected.records:
-        raise DataError(f"{source.source}: no usable record in it; the first faults:\n{shown}")
+        raise DataError(f"{source.source}: no usable record in it:\n{skipped}")
     record_type = PreferencePair if wanted == "pairs" else SafetyLabel
     if not isinstance(collected.records[0], record_type):
         raise DataError(f"{source.source} does not hold {wanted}; choose another source or label")
     if collected.faults and note is not None:
         num_kept, num_skipped = len(collected.records), len(collected.faults)
-        note(f"{source.source}: {num_kept} records kept, {num_skipped} skipped; the first:\n{shown}")
+        note(f"{source.source}: {num_kept} records kept, {num_skipped} skipped:\n{skipped}")
     yield from collected.records
 
 
@@ -225,8 +237,7 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
     def value(name: str) -> Any:
         return column(row, columns.get(name, name))
 
-    has_messages = "messages" in columns or ("prompt" not in columns and "messages" in row.values)
-    messages = _turns(value("messages"), row) if has_messages else _prompt(value("prompt"), row)
+    messages = _messages(row, columns, wanted)
     if wanted == "pairs":
         # the one column that need not be there
         gap = value("difference") if "difference" in columns else row.values.get("difference")
@@ -235,3 +246,20 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
     if not isinstance(safe, bool) and safe not in (0, 1):
         raise DataError(f"{row.place}: safe must be true or false, not {safe!r}")
     return SafetyLabel(messages, _response(value("response"), row), bool(safe))
+
+
+def _messages(
+    row: Row, columns: Mapping[str, str], wanted: Literal["pairs", "labels"]
+) -> tuple[Message, ...]:
+    """The prompt: a column of conversations or of texts, or what both responses' conversations begin with."""
+    if "messages" in columns or ("prompt" not in columns and "messages" in row.values):
+        return _turns(column(row, columns.get("messages", "messages")), row)
+    name = columns.get("prompt", "prompt")
+    if wanted == "pairs" and "prompt" not in columns and name not in row.values:
+        chosen, rejected = (column(row, columns.get(side, side)) for side in ("chosen", "rejected"))
+        if isinstance(chosen, list) and isinstance(rejected, list):
+            if chosen[:-1] != rejected[:-1]:
+                raise DataError(f"{row.place}: chosen and rejected are conversations that begin differently")
+            return _turns(chosen[:-1], row)
+    prompt = column(row, name)
+    return _turns(prompt, row) if isinstance(prompt, list) else _prompt(prompt, row)

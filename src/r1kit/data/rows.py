@@ -1,69 +1,32 @@
-"""Rows of a data set with the place that each came from: JSONL, parquet, a folder, or a hub name.
+"""Rows of a data set with the place that each came from, their columns, and records made of them.
 
-`datasets` is imported only where a folder or hub name is read. Not here: what the columns mean
-(`mappings`, `sources`, `preference_sources`).
+Not here: where rows come from (`files`), what the columns mean (`columns`, `mappings`, `preference_sources`).
 """
 
+import ast
 import difflib
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from r1kit.data.jsonl import read_jsonl
+from r1kit.data.faults import Fault, parse_fault, summarise
 from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
 
-MAX_FAULTS_SHOWN = 5
+# said of faults of rows
+FIX = 'mend such rows, or leave them out with `on_bad = "skip"`'
+_INDEX = re.compile(r"\[(-?\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record and its place, such as `train.jsonl:17`, for messages."""
+    """One record and its place, such as `train.jsonl:17`, for messages; or why it can't be read."""
 
     place: str
     values: Mapping[str, Any]
-
-
-def read_rows(source: str, *, split: str | None, subset: str | None, base_dir: Path) -> Sequence[Row]:
-    """Every row of a file, folder or hub data set. A relative path is taken from `base_dir`."""
-    path = base_dir / Path(source).expanduser()
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        return [Row(f"{path}:{number}", values) for number, values in read_jsonl(path)]
-    if suffix == ".parquet":
-        return _read_parquet(path)
-    if path.is_file():
-        raise DataError(f"{path}: can't read {suffix or 'this'} files; use .jsonl or .parquet")
-    return _read_hub(str(path) if path.is_dir() else source, split=split or "train", subset=subset)
-
-
-def _read_parquet(path: Path) -> list[Row]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not a parquet file: {error}") from None
-    return [Row(f"{path} row {i}", values) for i, values in enumerate(table.to_pylist(), 1)]
-
-
-def _read_hub(name: str, *, split: str, subset: str | None) -> Sequence[Row]:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    try:
-        rows = datasets.load_dataset(name, subset, split=split)
-    except (DatasetsError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"can't load the data set {name!r} (subset {subset}, split {split!r}): {reason}. "
-            "It is neither a file here nor a hub data set that can be reached"
-        ) from None
-    return [Row(f"{name}[{split}] row {i}", values) for i, values in enumerate(rows, 1)]
+    fault: str | None = None
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
@@ -76,10 +39,50 @@ def near_miss(name: str, known: Iterable[str]) -> str:
 
 
 def column(row: Row, name: str) -> Any:
-    """The value of a column; `DataError` with the place and the nearest column where there is none."""
-    if name not in row.values:
+    """The value of a column; `DataError` with the place and the nearest column where there is none.
+
+    `reward_model.ground_truth` is a field of a column that holds a table, or the JSON text of one;
+    `solutions.0` and `solutions[0]` are an entry of a list.
+    """
+    if row.fault is not None:
+        raise DataError(f"{row.place}: {row.fault}")
+    if name in row.values:
+        return row.values[name]
+    first, *inner = _INDEX.sub(r".\1", name).split(".")
+    if first not in row.values:
         raise DataError(f"{row.place}: no column {name!r}; {near_miss(name, row.values)}")
-    return row.values[name]
+    value, path = row.values[first], first
+    for step in inner:
+        value = _entry(_structure(value), step, f"{row.place}: no column {name!r}", path)
+        path = f"{path}.{step}"
+    return value
+
+
+def _structure(value: Any) -> Any:
+    """A table or list, also where it is the JSON or Python text of one, as in a CSV file."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                return read(value)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+    return value
+
+
+def _entry(value: Any, step: str, missing: str, path: str) -> Any:
+    if isinstance(value, Mapping):
+        if step not in value:
+            raise DataError(f"{missing}; in {path}: {near_miss(step, map(str, value))}")
+        return value[step]
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        if not re.fullmatch(r"-?\d+", step):
+            raise DataError(f"{missing}; {path} is a list, so name an entry by its number: {path}.0")
+        if not -len(value) <= int(step) < len(value):
+            raise DataError(f"{missing}; {path} has {len(value)} entries, the first of them {path}.0")
+        return value[int(step)]
+    if value is None:
+        return None
+    raise DataError(f"{missing}; {path} is {type(value).__name__}, and has no fields")
 
 
 RecordT = TypeVar("RecordT")
@@ -87,42 +90,46 @@ RecordT = TypeVar("RecordT")
 
 @dataclass(frozen=True, slots=True)
 class Collected(Generic[RecordT]):
-    """Records that could be used, in the rows' order, and the faults of the rows that were skipped."""
+    """Records that could be used, in the rows' order, and the faults of the rows that could not."""
 
     records: list[RecordT]
-    faults: list[str]
+    faults: list[Fault]
+    faulty: list[Row]  # aligned with `faults`
 
 
 def collect_records(
-    rows: Sequence[Row],
-    make: Callable[[Row], RecordT],
-    *,
-    num_records: int | None,
-    seed: int,
-    skip_bad: bool,
-    max_faults: int = MAX_FAULTS_SHOWN,
+    rows: Sequence[Row], make: Callable[[Row], RecordT], *, num_records: int | None, seed: int
 ) -> Collected[RecordT]:
     """Make records of the rows, all or `num_records` chosen by the seed.
 
     Only rows that are needed are made, in an order drawn from the seed, so a bad row costs another one and
-    not the whole. `make` raises `DataError` for a row that can't be used; without `skip_bad` the first
-    `max_faults` are raised together, in the rows' order.
+    not the whole. `make` raises `DataError` for a row that can't be used.
     """
     order = list(range(len(rows)))
     if num_records is not None and num_records < len(rows):
         order.sort(key=lambda i: derive_seed(seed, "rows", i))
     made: dict[int, RecordT] = {}
-    faults: dict[int, str] = {}
+    faults: dict[int, Fault] = {}
     for i in order:
         if num_records is not None and len(made) == num_records:
             break
+        row = rows[i]
         try:
-            made[i] = make(rows[i])
+            if row.fault is not None:
+                raise DataError(f"{row.place}: {row.fault}")
+            made[i] = make(row)
         except DataError as error:
-            faults[i] = str(error)
-            if not skip_bad and len(faults) == max_faults:
-                break
-    listed = [faults[i] for i in sorted(faults)]
-    if listed and not skip_bad:
-        raise DataError("\n".join(listed))
-    return Collected([made[i] for i in sorted(made)], listed)
+            message = str(error)
+            is_placed = message.startswith(f"{row.place}: ")
+            faults[i] = (
+                Fault(row.place, message.removeprefix(f"{row.place}: "))
+                if is_placed
+                else parse_fault(message)
+            )
+    bad = sorted(faults)
+    return Collected([made[i] for i in sorted(made)], [faults[i] for i in bad], [rows[i] for i in bad])
+
+
+def told(faults: Sequence[Fault], *, fix: str = "") -> str:
+    """Faults as text, one line a kind."""
+    return "\n".join(summarise(faults, fix=fix))

@@ -17,17 +17,27 @@ from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
 from r1kit.data.code_tests import test_fault
-from r1kit.data.columns import COLUMNS, row_maker
+from r1kit.data.columns import COLUMNS, ColumnNames, check_columns, row_maker
+from r1kit.data.faults import Fault
+from r1kit.data.files import read_rows
 from r1kit.data.gym import PREFIX as GYM_PREFIX
 from r1kit.data.gym import make_gym_problems
 from r1kit.data.limits import CodeLimits
-from r1kit.data.mappings import PROBLEM_MAPPINGS
-from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, near_miss, read_rows
+from r1kit.data.mappings import PROBLEM_MAPPINGS, ProblemMapping
+from r1kit.data.rows import FIX, Row, collect_records, near_miss, told
+from r1kit.data.texts import surrogate_fault
+from r1kit.data.truths import AnswerIn, missing_truth
 from r1kit.errors import DataError, RecipeError
 from r1kit.types import Kind, Problem
 
 Check = Callable[[Problem], str | None]
 Note = Callable[[str], None]
+Make = Callable[[Row], Problem]
+
+# Kinds whose answer is compared with one that the problem comes with.
+_COMPARED = ("math", "choice", "logic", "judged")
+# Faulty rows that are tried with a ready mapping before it is named.
+_ROWS_TRIED = 3
 
 TINYWORLD_SOURCES = ("tinyworld", "tinyworld-general")
 
@@ -44,13 +54,17 @@ _TAKES = {
 class ProblemSource(Config):
     """A named set of problems in a recipe: where they come from and how to read them."""
 
-    # tinyworld, tinyworld-general, reasoning_gym:<data set>, a ready mapping, a .jsonl or .parquet file, a
-    # folder, a hub name
+    # tinyworld, tinyworld-general, reasoning_gym:<data set>, a ready mapping, a file or files (JSON, CSV,
+    # TSV, parquet; `data/*.parquet`), a folder, a hub name
     source: str
     mapping: str | None = None  # a ready mapping for a file that has that schema
     split: str | None = None
     subset: str | None = None  # the hub's name for one configuration of a data set
-    columns: dict[str, str] = Field(default_factory=dict)  # field of a problem -> column of the row
+    # field of a problem -> column of the row, or several whose texts are joined; `a.b`: field b of column a
+    columns: dict[str, ColumnNames] = Field(default_factory=dict)
+    answer_in: AnswerIn | None = (
+        None  # the answer's column holds a solution: the answer is in its last \\boxed, or behind ####
+    )
     kind: Kind = "math"
     language: str | None = None
     domain: str | None = None
@@ -73,10 +87,11 @@ class ProblemSource(Config):
 
     @field_validator("columns")
     @classmethod
-    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+    def _known_columns(cls, columns: dict[str, ColumnNames]) -> dict[str, ColumnNames]:
         for name in columns:
             if name not in COLUMNS:
                 raise ValueError(f"can't map {name!r}; {near_miss(name, COLUMNS)}")
+        check_columns(columns)
         return columns
 
     @model_validator(mode="after")
@@ -85,8 +100,10 @@ class ProblemSource(Config):
             raise ValueError(
                 f"no ready mapping {self.mapping!r}; {near_miss(self.mapping, PROBLEM_MAPPINGS)}"
             )
-        if self.columns and (self.mapping or self.source in PROBLEM_MAPPINGS):
-            raise ValueError("a ready mapping knows its columns; drop `columns` or the mapping")
+        if (self.columns or self.answer_in) and (self.mapping or self.source in PROBLEM_MAPPINGS):
+            raise ValueError(
+                "a ready mapping knows its columns; drop `columns` and `answer_in`, or the mapping"
+            )
         is_gym = self.source.startswith(GYM_PREFIX)
         if self.options and not is_gym:
             raise ValueError("`options` is for reasoning_gym sources only; drop it")
@@ -121,21 +138,20 @@ def load_problems(
     base_dir: Path,
     check: Check | None = None,
     note: Note | None = None,
-    max_faults: int = MAX_FAULTS_SHOWN,
 ) -> list[Problem]:
     """The problems of a source, in its own order, each checked.
 
     `check` says what is wrong with a problem, or None; `note` is told what was skipped. Relative paths are
-    taken from `base_dir`. Raises `DataError` with the first `max_faults` faults, or where too few are left.
+    taken from `base_dir`. Raises `DataError` with the faults, one line a kind, or where too few are left.
     """
     seed = seed if source.seed is None else source.seed
     if source.source in TINYWORLD_SOURCES:
-        return _refuse_faults(_make_tinyworld(source, seed), check, max_faults)
+        return _refuse_faults(_make_tinyworld(source, seed), check)
     if source.source.startswith(GYM_PREFIX):
         name, num = source.source.removeprefix(GYM_PREFIX), source.num_problems or 0
         split = source.split or "train"
         problems = make_gym_problems(name, split, num, seed=seed, options=source.options)
-        return _refuse_faults(problems, check, max_faults)
+        return _refuse_faults(problems, check)
     ready = PROBLEM_MAPPINGS.get(source.mapping or source.source)
     is_named = source.source in PROBLEM_MAPPINGS
     rows = read_rows(
@@ -144,24 +160,48 @@ def load_problems(
         subset=source.subset or (ready.subset if ready and is_named else None),
         base_dir=base_dir,
     )
-    if not rows:
-        raise DataError(f"{source.source}: no rows in it")
     make_row = (
         ready.make
         if ready
-        else row_maker(source.columns, source.kind, rows, answers_from=source.answers_from)
+        else row_maker(source.columns, source.kind, source.answer_in, rows, answers_from=source.answers_from)
     )
     collected = collect_records(
-        rows,
-        _Checked(source, make_row, check),
-        num_records=source.num_problems,
-        seed=seed,
-        skip_bad=source.on_bad == "skip",
-        max_faults=max_faults,
+        rows, _Checked(source, make_row, check), num_records=source.num_problems, seed=seed
     )
-    _report(source, collected.records, collected.faults, note)
-    _refuse_idle_settings(source, collected.records)
-    return collected.records
+    problems, faults = collected.records, collected.faults
+    hint = _ready_hint(collected.faulty, make_row, ready, source.kind) if 2 * len(faults) > len(rows) else ""
+    if faults and source.on_bad == "error":
+        raise DataError(told(faults, fix=FIX) + hint)
+    _report(source, problems, faults, hint, note)
+    _refuse_idle_settings(source, problems)
+    return problems
+
+
+def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None, kind: Kind) -> str:
+    """A line with the ready mapping that reads what `make` could not, or another answer; "" for none."""
+    tried = faulty[:_ROWS_TRIED]
+    truths = [_truth_of(row, make, kind) for row in tried]
+    for name, ready in PROBLEM_MAPPINGS.items():
+        found = [_truth_of(row, ready.make, kind) for row in tried]
+        if (
+            ready is not used
+            and None not in found
+            and all(a != b for a, b in zip(truths, found, strict=True))
+        ):
+            return (
+                f'\nThese are the columns of a well-known set: set mapping = "{name}", and drop `columns` '
+                "and `kind`"
+            )
+    return ""
+
+
+def _truth_of(row: Row, make: Make, kind: Kind) -> str | None:
+    """What answers to the row's problem are compared with; None where it is none of this kind to be used."""
+    try:
+        problem = make(row)
+    except DataError:
+        return None
+    return None if problem.kind != kind or problem_fault(problem, None) else str(problem.ground_truth)
 
 
 def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> None:
@@ -181,25 +221,28 @@ def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> Non
             )
 
 
-def _refuse_faults(problems: list[Problem], check: Check | None, max_faults: int) -> list[Problem]:
+def _refuse_faults(problems: list[Problem], check: Check | None) -> list[Problem]:
     """The problems as they are; a `DataError` where any of what was generated can't be verified."""
-    faults = [f"id {p.id!r}: {fault}" for p in problems if (fault := problem_fault(p, check))]
+    faults = [Fault(f"id {p.id!r}", fault) for p in problems if (fault := problem_fault(p, check))]
     if faults:
-        raise DataError("\n".join(faults[:max_faults]))
+        raise DataError(told(faults))
     return problems
 
 
-def _report(source: ProblemSource, problems: list[Problem], faults: list[str], note: Note | None) -> None:
-    shown = "\n".join(faults[:MAX_FAULTS_SHOWN])
+def _report(
+    source: ProblemSource, problems: list[Problem], faults: list[Fault], hint: str, note: Note | None
+) -> None:
+    """What was skipped, by kind. Raises `DataError` where too few problems are left."""
+    skipped = told(faults) + hint
     if not problems:
-        raise DataError(f"{source.source}: no usable problem in it; the first faults:\n{shown}")
+        raise DataError(f"{source.source}: no usable problem in it:\n{skipped}")
     if source.num_problems is not None and len(problems) < source.num_problems:
         raise DataError(
             f"{source.source}: {source.num_problems} problems asked for, {len(problems)} usable; "
-            f"lower `num_problems`" + (f". Skipped:\n{shown}" if faults else "")
+            f"lower `num_problems`" + (f". Skipped:\n{skipped}" if faults else "")
         )
     if faults and note is not None:
-        note(f"{source.source}: {len(problems)} problems kept, {len(faults)} skipped; the first:\n{shown}")
+        note(f"{source.source}: {len(problems)} problems kept, {len(faults)} skipped:\n{skipped}")
 
 
 def _make_tinyworld(source: ProblemSource, seed: int) -> list[Problem]:
@@ -228,9 +271,9 @@ class _Checked:
     Remembers where each id was seen: two problems with one id would get the same samples.
     """
 
-    def __init__(self, source: ProblemSource, make: Callable[[Row], Problem], check: Check | None) -> None:
+    def __init__(self, source: ProblemSource, make: Make, check: Check | None) -> None:
         self.source, self.make, self.check = source, make, check
-        self.places: dict[str, str] = {}
+        self.seen: dict[str, tuple[str, str]] = {}  # id -> place and content
 
     def __call__(self, row: Row) -> Problem:
         problem = self.make(row)
@@ -253,9 +296,15 @@ class _Checked:
             problem = _code_problem(problem, source)
         if fault := problem_fault(problem, self.check):
             raise DataError(f"{row.place}: {fault} (id {problem.id!r})")
-        if other := self.places.get(problem.id):
-            raise DataError(f"{row.place}: the same problem (id {problem.id!r}) is at {other}")
-        self.places[problem.id] = row.place
+        if problem.id in self.seen:
+            other, content = self.seen[problem.id]
+            if content == _content_id(problem):
+                raise DataError(f"{row.place}: the same problem (id {problem.id!r}) is at {other!r}")
+            raise DataError(
+                f"{row.place}: another problem has its id {problem.id!r} too, at {other!r}; map `id` to a "
+                "column that tells them apart"
+            )
+        self.seen[problem.id] = row.place, _content_id(problem)
         return problem
 
 
@@ -269,15 +318,31 @@ def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
 
 def _content_id(problem: Problem) -> str:
     content = json.dumps([problem.messages, problem.ground_truth, problem.reference], ensure_ascii=False)
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    # what can't be encoded is refused below, by `problem_fault`
+    return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def _surrogate_fault(problem: Problem) -> str | None:
+    names = ("question", "messages", "ground_truth", "reference", "tests", "metadata")
+    texts = {name: getattr(problem, name) for name in names}
+    return next((fault for name, value in texts.items() if (fault := surrogate_fault(value, name))), None)
 
 
 def problem_fault(problem: Problem, check: Check | None) -> str | None:
     """Why a problem can't be scored as its kind, or None."""
     if not problem.question.strip():
         return "the question is empty"
-    if problem.kind in ("math", "choice", "logic") and not problem.ground_truth:
-        return f"a {problem.kind} problem needs an answer; map its column with columns = {{answer = ...}}"
+    if fault := _surrogate_fault(problem):
+        return fault
+    truth = problem.ground_truth
+    if problem.kind in _COMPARED and problem.kind != "judged" and not truth:
+        return (
+            f"a {problem.kind} problem needs an answer, and there is none; map its column with columns = "
+            "{answer = ...}"
+        )
+    compared = problem.reference if problem.kind == "judged" else truth
+    if compared and problem.kind in _COMPARED and (fault := missing_truth(compared, problem.kind)):
+        return fault
     if problem.kind == "judged" and not problem.reference:
         return "a judged problem needs a reference answer for the judge"
     if problem.kind == "choice" and (options := problem.metadata.get("options")):

@@ -7,7 +7,6 @@ imported; judges and teachers answer, and judges tell right from wrong. `r1 run`
 server. Not checked: the sandbox's cage, disk, time, and memory (`memory`).
 """
 
-import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
@@ -31,7 +29,6 @@ from r1kit.pipeline.stages import references
 from r1kit.pipeline.turn_checks import asked_by, asked_in_evaluation, check_sft_rows, check_turns
 from r1kit.prompts import encode_prompt
 from r1kit.reward_model import RewardModelConfig
-from r1kit.rewards.accuracy import verify_problem
 from r1kit.rewards.classifiers import ClassifierConfig, label_index
 from r1kit.rewards.own import load_own_reward
 from r1kit.sandbox import sandbox_refusal
@@ -40,7 +37,6 @@ from r1kit.types import Problem, PromptStyle
 
 # The longest questions by characters, of which the longest prompt in tokens is one.
 _LONGEST = 32
-_PLACE = re.compile(r":\d+: ")  # a fault of a row, which can be mended or left out
 
 
 @dataclass(frozen=True)
@@ -110,28 +106,13 @@ def _guarded(subject: str, look: Callable[..., Check | str], *arguments: Any) ->
 
 
 def _problems(context: RunContext, name: str) -> Check | str:
-    """The set as a run would load it; where it can't be, every row that is at fault."""
+    """The set as a run would load it; where it can't be, every kind of fault."""
+    subject = f"problems.{name}"
     try:
         problems = context.problems(name)
-    except DataError as first_faults:
-        try:
-            load_problems(
-                context.recipe.problems[name],
-                seed=context.recipe.run.seed,
-                base_dir=context.recipe_path.parent,
-                check=verify_problem,
-                max_faults=sys.maxsize,
-            )
-        except DataError as error:
-            advice = 'mend the row, or leave such rows out with `on_bad = "skip"`'
-            return Check(
-                f"problems.{name}",
-                faults=[
-                    f"problems.{name}: {line}" + (f"; {advice}" if _PLACE.search(line) else "")
-                    for line in _mendable(str(error).splitlines())
-                ],
-            )
-        raise first_faults from None
+    except DataError as error:
+        lines = str(error).removeprefix(f"{subject}: ").splitlines()
+        return Check(subject, faults=[f"{subject}: {line}" for line in _mendable(lines)])
     verified = sum(p.kind in ("math", "choice", "logic") for p in problems)
     programs = sum(p.kind == "code" for p in problems)
     others = len(problems) - verified - programs

@@ -181,14 +181,11 @@ def _refusals(
             seed=context.recipe.run.seed,
             base_dir=context.recipe_path.parent,
             check=lambda problem: _rendered(problem, tokenizer)[1],
-            max_faults=_MOST_ROWS,
         )
     except DataError as error:
         yield from (f"problems.{name}: {line}" for line in str(error).splitlines())
     else:
-        yield f"problems.{name}: {refused[0]}"
-    if len(refused) > _MOST_ROWS:
-        yield f"problems.{name}: {len(refused)} prompts in all are refused by the chat template"
+        yield f"problems.{name}: {len(refused)} prompts are refused by the chat template: {refused[0]}"
 
 
 def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Iterator[str]:
