@@ -4,6 +4,7 @@ Prompt and completion are encoded apart and joined as ids: a sampled completion 
 have the same tokens at the seam. Not here: the shapes of responses (`template`).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -40,6 +41,22 @@ def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> TokenIds:
 def encode_response(text: str, tokenizer: PreTrainedTokenizerBase) -> TokenIds:
     """The tokens of a completion's text, and the end token, which is the stop token."""
     return (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
+
+
+def vocabulary_fault(
+    token_ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, num_embeddings: int
+) -> str | None:
+    """Which of some tokens a model with so many embeddings has no row for, and what to do; or None."""
+    beyond = sorted({i for i in token_ids if i >= num_embeddings})
+    if not beyond:
+        return None
+    names = ", ".join(f"{tokenizer.convert_ids_to_tokens(i)!r} ({i})" for i in beyond[:5])
+    names += f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
+    return (
+        f"the model has {num_embeddings} embeddings, and none for the token {names}: enlarge it with "
+        "`model.resize_token_embeddings(len(tokenizer))` and save it again, or take the token out of the "
+        "tokenizer"
+    )
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -7,9 +7,10 @@ Not covered: several turns with a loss (the last response is trained).
 """
 
 import itertools
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,17 +22,20 @@ from transformers import PreTrainedTokenizerBase
 from r1kit import distributed
 from r1kit.checkpoint import Summary, explain_full_disk, read_finished
 from r1kit.config import Config
+from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.logprobs import CompletionBatch, completion_logprobs
 from r1kit.losses import LossParts, next_token_loss
-from r1kit.models import context_length, load_model, load_tokenizer
+from r1kit.models import context_length, load_model, load_tokenizer, num_embeddings
 from r1kit.packing import batching_for
-from r1kit.prompts import check_chat_template, encode_prompt, encode_response
+from r1kit.prompts import check_chat_template, encode_prompt, encode_response, vocabulary_fault
 from r1kit.seeds import derive_seed
 from r1kit.sharding import shard_model, share, without_fillers
 from r1kit.stage import StageContext
+from r1kit.template import parse_response
 from r1kit.train import LoraConfig, OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
 from r1kit.updates import finish_stage, identity_of, run_updates
@@ -96,12 +100,10 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         shard_model(model, device=context.device, dtype=context.dtype)
     names = [config.data] if isinstance(config.data, str) else config.data
     max_tokens = min(config.max_tokens, context_length(model))
-    examples, counts = load_examples([context.data_path(name) for name in names], tokenizer, max_tokens)
-    if counts["dropped_too_long"]:
-        context.progress.note(
-            f"{counts['dropped_too_long']} of {counts['records']} examples are longer than {max_tokens} "
-            "tokens and are left out"
-        )
+    paths = [context.data_path(name) for name in names]
+    examples, counts = load_examples(
+        paths, tokenizer, max_tokens, num_embeddings(model.config), note=context.progress.note
+    )
     write_jsonl(context.work_dir / "counts.json", [counts])
     batches = plan_batches(
         [example.num_tokens for example in examples],
@@ -143,56 +145,98 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
 
 
 def load_examples(
-    paths: Sequence[Path], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    paths: Sequence[Path],
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    num_embeddings: int = sys.maxsize,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[Example], dict[str, Any]]:
     """The examples of all files, and counts: `records`, `dropped_too_long`, `examples_by_domain`.
 
-    Raises `DataError` with file and line for a record that can't be used, and where nothing is left.
+    A row of more than `max_tokens` is left out, and `note` is told which are, and which are there twice.
+    Raises `DataError` for records that can't be used, with file and line, by kind; and where nothing is left.
+    A token beyond the model's `num_embeddings` rows can't be.
     """
     examples: list[Example] = []
+    too_long: list[Fault] = []
+    repeated: list[Fault] = []
+    faults: list[Fault] = []
+    seen: set[Example] = set()
     num_records, template_checked = 0, False
-    for path in paths:
-        for line, row in read_jsonl(path):
-            num_records += 1
-            if row.get("style") == "chat" and not template_checked:
+    for place, row in ((f"{path}:{line}", row) for path in paths for line, row in read_jsonl(path)):
+        num_records += 1
+        try:
+            problem, response, style = _read_record(row)
+            if style == "chat" and not template_checked:
                 check_chat_template(tokenizer)
                 template_checked = True
-            try:
-                example = _example(row, tokenizer)
-            except DataError as error:
-                raise DataError(f"{path}:{line}: {error}") from None
-            if example.num_tokens <= max_tokens:
-                examples.append(example)
+            example = _encode(problem, response, style, tokenizer, num_embeddings)
+        except DataError as error:
+            faults.append(Fault(place, str(error)))
+            continue
+        if example.num_tokens > max_tokens:
+            too_long.append(Fault(place, f"{example.num_tokens} tokens"))
+            continue
+        if example in seen:
+            repeated.append(Fault(place, "the same as a row before"))
+        seen.add(example)
+        examples.append(example)
+    if faults:
+        raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
     files = ", ".join(str(path) for path in paths)
     if not num_records:
         raise DataError(f"{files}: no records to train on")
+    limit = f"longer than {max_tokens} tokens"
     if not examples:
         raise DataError(
-            f"{files}: all {num_records} examples are longer than {max_tokens} tokens, the smaller of "
-            "max_tokens and the model's context"
+            f"{files}: all {num_records} examples are {limit}, the smaller of max_tokens and the model's "
+            "context"
         )
+    for what, rows in ((f"{limit} and are left out", too_long), ("there twice or more", repeated)):
+        if rows and note is not None:
+            note(f"{len(rows)} of {num_records} examples are {what}: {'; '.join(summarise(rows))}")
     return examples, {
         "records": num_records,
-        "dropped_too_long": num_records - len(examples),
+        "dropped_too_long": len(too_long),
         "examples_by_domain": dict(sorted(Counter(example.domain for example in examples).items())),
     }
 
 
-def _example(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Example:
-    for key in ("messages", "response", "style"):
+def _read_record(row: Mapping[str, Any]) -> tuple[Problem, str, PromptStyle]:
+    for key in ("messages", "response"):
         if key not in row:
-            raise DataError(f"the record has no `{key}`; it needs messages, response and style")
-    response, style = row["response"], row["style"]
+            raise DataError(f"the record has no `{key}`; it needs messages and response")
+    response, style, domain = row["response"], row.get("style"), row.get("domain") or ""
     if not isinstance(response, str) or not response.strip():
-        raise DataError(f"response must be text that is not empty, not {response!r}")
+        raise DataError(f"response must be text that is not empty, not {shown(response)}")
+    if fault := surrogate_fault(response, "response"):
+        raise DataError(fault)
+    if style is None:  # Table 1's shape is made for its prompt; all else is a turn of a chat
+        style = "zero" if parse_response(response, "zero").well_formed else "chat"
     if style not in ("zero", "chat"):
-        raise DataError(f"style must be zero or chat, not {style!r}")
-    problem = Problem(id="", kind="general", messages=messages_from_json(row["messages"]))
+        raise DataError(f"style must be zero or chat, not {shown(style)}; or leave it out")
+    messages = messages_from_json(row["messages"])
+    return (
+        Problem(id="", kind="general", messages=messages, domain=str(domain)),
+        response,
+        cast(PromptStyle, style),
+    )
+
+
+def _encode(
+    problem: Problem,
+    response: str,
+    style: PromptStyle,
+    tokenizer: PreTrainedTokenizerBase,
+    num_embeddings: int,
+) -> Example:
     response_ids = encode_response(response, tokenizer)
     if tokenizer.eos_token_id in response_ids[:-1]:
         raise DataError(f"the response holds the end token {tokenizer.eos_token}, which is added by itself")
-    prompt_ids = encode_prompt(problem, tokenizer, cast(PromptStyle, style))
-    return Example(prompt_ids, response_ids, str(row.get("domain") or ""))
+    prompt_ids = encode_prompt(problem, tokenizer, style)
+    if fault := vocabulary_fault((*prompt_ids, *response_ids), tokenizer, num_embeddings):
+        raise DataError(fault)
+    return Example(prompt_ids, response_ids, problem.domain)
 
 
 def plan_batches(lengths: Sequence[int], *, epochs: int, tokens_per_batch: int, seed: int) -> list[list[int]]:

@@ -17,6 +17,7 @@ from r1kit.config import Config
 from r1kit.data.records import messages_from_json
 from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, column, near_miss, read_rows
 from r1kit.data.sources import Note
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.types import Message
 
@@ -61,6 +62,8 @@ class PreferenceMapping:
 def _prompt(text: Any, row: Row) -> tuple[Message, ...]:
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{row.place}: the prompt is empty")
+    if fault := surrogate_fault(text, "the prompt"):
+        raise DataError(f"{row.place}: {fault}")
     return ({"role": "user", "content": text.strip()},)
 
 
@@ -78,6 +81,8 @@ def _response(value: Any, row: Row) -> str:
         value = last.get("content") if isinstance(last, Mapping) and last.get("role") == "assistant" else None
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{row.place}: a response is empty")
+    if fault := surrogate_fault(value, "a response"):
+        raise DataError(f"{row.place}: {fault}")
     return value.strip()
 
 

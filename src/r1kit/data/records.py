@@ -6,12 +6,20 @@ Not here: rows of other people's schemas (`mappings`, `sources`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, get_args
 
+from r1kit.config import suggest
+from r1kit.data.faults import shown
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
-from r1kit.types import Completion, Message, Problem, PromptStyle, RewardBreakdown, Rollout
+from r1kit.types import Completion, Kind, Message, Problem, PromptStyle, RewardBreakdown, Rollout
 
 Json = dict[str, Any]
+
+_KINDS: tuple[str, ...] = get_args(Kind)
+# A problem's fields that are not text.
+_TYPES: Mapping[str, type] = {"tests": list, "metadata": dict, "wants_reasoning": bool}
+_TYPE_NAMES = {list: "a list", dict: "a table", bool: "true or false", str: "text"}
 
 
 def problem_to_json(problem: Problem) -> Json:
@@ -38,25 +46,52 @@ def problem_from_json(row: Mapping[str, Any]) -> Problem:
         raise DataError(f"unknown problem fields: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     if missing := sorted({"id", "kind", "messages"} - set(row)):
         raise DataError(f"problem without {', '.join(missing)}")
-    values = dict(row)
+    if row["kind"] not in _KINDS:
+        raise DataError(f"`kind` is {row['kind']!r}: there is no such kind; {suggest(row['kind'], _KINDS)}")
+    # a null is a field that is left out, and people write ids and answers as numbers
+    values = {"id": ""} | {
+        name: _text_of_number(value) if name in ("id", "ground_truth") else value
+        for name, value in row.items()
+        if value is not None
+    }
+    for name, value in values.items():
+        wanted = _TYPES.get(name, str)
+        if name != "messages" and not isinstance(value, wanted):
+            raise DataError(f"`{name}` must be {_TYPE_NAMES[wanted]}, not {shown(value)}")
     values["messages"] = messages_from_json(row["messages"])
-    values["tests"] = tuple(row.get("tests", ()))
+    values["tests"] = tuple(values.get("tests", ()))
     return Problem(**values)
 
 
+def _text_of_number(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def messages_from_json(rows: Any) -> tuple[Message, ...]:
-    """Conversation turns, checked: a list of objects with a known role and a text content."""
+    """Conversation turns, checked: a list of objects with a known role and a text content.
+
+    The last is the user's: what an assistant said last would stand in the prompt, the answer with it.
+    """
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
-        raise DataError(f"messages must be a list of turns that is not empty, not {rows!r}")
+        raise DataError(f"messages must be a list of turns that is not empty, not {shown(rows)}")
     messages: list[Message] = []
     for row in rows:
         if not isinstance(row, Mapping) or row.get("role") not in ("system", "user", "assistant"):
-            raise DataError(f"a turn needs a role (system, user or assistant) and a content, not {row!r}")
+            raise DataError(
+                f"a turn needs a role (system, user or assistant) and a content, not {shown(row)}"
+            )
         if not isinstance(row.get("content"), str):
-            raise DataError(f"a turn's content must be text, not {row.get('content')!r}")
+            raise DataError(f"a turn's content must be text, not {shown(row.get('content'))}")
         messages.append({"role": row["role"], "content": row["content"]})
     if not any(message["role"] == "user" for message in messages):
         raise DataError("messages hold no user turn")
+    if messages[-1]["role"] != "user":
+        raise DataError(
+            f"the last turn of messages is of the {messages[-1]['role']}, and would be a part of the prompt: "
+            "end them on the question (a response has a field of its own)"
+        )
+    if fault := surrogate_fault(messages, "messages"):
+        raise DataError(fault)
     return tuple(messages)
 
 

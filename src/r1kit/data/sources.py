@@ -23,6 +23,7 @@ from r1kit.data.gym import make_gym_problems
 from r1kit.data.limits import CodeLimits
 from r1kit.data.mappings import PROBLEM_MAPPINGS
 from r1kit.data.rows import MAX_FAULTS_SHOWN, Row, collect_records, near_miss, read_rows
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError, RecipeError
 from r1kit.types import Kind, Problem
 
@@ -261,13 +262,22 @@ def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
 
 def _content_id(problem: Problem) -> str:
     content = json.dumps([problem.messages, problem.ground_truth, problem.reference], ensure_ascii=False)
-    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+    # what can't be encoded is refused below, by `problem_fault`
+    return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def _surrogate_fault(problem: Problem) -> str | None:
+    names = ("question", "messages", "ground_truth", "reference", "tests", "metadata")
+    texts = {name: getattr(problem, name) for name in names}
+    return next((fault for name, value in texts.items() if (fault := surrogate_fault(value, name))), None)
 
 
 def problem_fault(problem: Problem, check: Check | None) -> str | None:
     """Why a problem can't be scored as its kind, or None."""
     if not problem.question.strip():
         return "the question is empty"
+    if fault := _surrogate_fault(problem):
+        return fault
     if problem.kind in ("math", "choice", "logic") and not problem.ground_truth:
         return f"a {problem.kind} problem needs an answer; map its column with columns = {{answer = ...}}"
     if problem.kind == "judged" and not problem.reference:

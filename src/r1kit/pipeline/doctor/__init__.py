@@ -1,0 +1,190 @@
+"""What can be known to go wrong before anything is trained: `r1 doctor RECIPE`, and the start of `r1 run`.
+
+Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong, and what
+sets have twice or share (`problems`); files that stages read (`data`); responses with think tags survive the
+tokenizer and its chat template; every token has an embedding; every prompt leaves room for its completion
+(`prompts`); layers that are to get an adapter are there; own rewards give numbers; judges and teachers answer,
+and judges tell right from wrong. `r1 run` leaves out what asks a server. Not checked: the sandbox's cage, disk,
+time, and memory (`memory`).
+"""
+
+from collections.abc import Collection, Iterator
+
+from transformers import PreTrainedTokenizerBase
+
+from r1kit.errors import ModelError, RecipeError, UserError
+from r1kit.evaluate import EvalConfig
+from r1kit.grpo import GrpoConfig
+from r1kit.lora import check_lora
+from r1kit.models import classifier_labels, load_skeleton, load_tokenizer, num_embeddings_of
+from r1kit.pipeline.context import RunContext
+from r1kit.pipeline.doctor.check import Check, guarded
+from r1kit.pipeline.doctor.data import look_at_data, sft_files, sft_questions
+from r1kit.pipeline.doctor.problems import look_at_overlap, look_at_set, look_at_use
+from r1kit.pipeline.doctor.prompts import Prompts, find_uses
+from r1kit.pipeline.judge_probes import askable, probe
+from r1kit.pipeline.memory import TrainingConfig, adapter_size
+from r1kit.pipeline.plan import Job
+from r1kit.pipeline.recipe import Recipe, style_of
+from r1kit.pipeline.stages import references
+from r1kit.prompts import check_chat_template, check_round_trip, vocabulary_fault
+from r1kit.reward_model import RewardModelConfig
+from r1kit.rewards.classifiers import ClassifierConfig, label_index
+from r1kit.rewards.own import load_own_reward
+from r1kit.rollouts import made_rollouts
+from r1kit.sft import SftConfig
+
+__all__ = ["Check", "examine", "refuse_faults"]
+
+
+def examine(
+    context: RunContext, jobs: Collection[Job] | None = None, *, ask_servers: bool = True
+) -> list[Check]:
+    """Every check of a recipe, faults and all; nothing is raised for what a fault can say.
+
+    `jobs` limits it to what these need; by default the whole recipe is looked at.
+    """
+    recipe = context.recipe
+    stages = [name for name in recipe.stages if jobs is None or any(job.name == name for job in jobs)]
+    evaluates = jobs is None or any(job.kind == "eval" for job in jobs)
+    sets = recipe.problems if jobs is None else dict.fromkeys(_sets_of(recipe, stages, evaluates))
+    checks = [guarded(f"problems.{name}", look_at_set, context, name) for name in sets]
+    sound = [name for name, check in zip(sets, checks, strict=True) if not check.faults]
+    for name in stages:
+        checks.append(guarded(f"stages.{name}", _template, context, name))
+        checks.append(guarded(f"stages.{name}.model", _vocabulary, context, name))
+        checks.append(guarded(f"stages.{name}.lora", _adapter, context, name))
+        checks.append(guarded(f"stages.{name}", look_at_use, context, name, sound))
+        checks += look_at_data(context, name)
+        checks += _rewards(context, name, sound)
+    checks += _prompts(context, stages, evaluates, sound)
+    checks.append(guarded("held out", look_at_overlap, context, stages, sound, _sft_prompts(context, stages)))
+    if ask_servers:
+        for asked in askable(context.recipe):
+            checks.append(guarded(asked.place, probe, context, asked))
+    return [check for check in checks if check.found or check.faults or check.warnings]
+
+
+def refuse_faults(context: RunContext, jobs: Collection[Job] | None = None) -> None:
+    """What needs no server, before anything is trained. Raises `RecipeError` with every fault.
+
+    Warnings are noted.
+    """
+    checks = examine(context, jobs, ask_servers=False)
+    faults = [fault for check in checks for fault in check.faults]
+    if faults:
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+    for warning in dict.fromkeys(warning for check in checks for warning in check.warnings):
+        context.progress.note(warning)
+
+
+def _sets_of(recipe: Recipe, stages: Collection[str], evaluates: bool) -> Iterator[str]:
+    for name in stages:
+        for reference in references(recipe.stages[name]):
+            if reference.role == "problems":
+                yield reference.target
+    if evaluates and isinstance(recipe.eval, EvalConfig):
+        yield from recipe.eval.sets
+
+
+def _prompts(
+    context: RunContext, stages: Collection[str], evaluates: bool, sound: Collection[str]
+) -> Iterator[Check]:
+    prompts, seen = Prompts(context), set()
+    for use in find_uses(context.recipe):
+        if use.problem_set not in sound or not (use.stage in stages or (use.stage is None and evaluates)):
+            continue
+        subject = f"{use.where}: prompts of {use.problem_set}"
+        if use.stage is None:
+            subject += f" ({use.style})"
+        check = guarded(subject, prompts.look_at, use)
+        if (key := (subject, check.found, tuple(check.faults))) not in seen:  # models of one tokenizer
+            seen.add(key)
+            yield check
+
+
+def _sft_prompts(context: RunContext, stages: Collection[str]) -> dict[str, set[str]]:
+    """The questions of SFT files by their places in the recipe."""
+    found: dict[str, set[str]] = {}
+    for name in stages:
+        config = context.recipe.stages[name]
+        if isinstance(config, SftConfig):
+            try:
+                found[f"stages.{name}.data"] = sft_questions(sft_files(context, config))
+            except UserError:  # said by the check of the files themselves
+                continue
+    return found
+
+
+def _template(context: RunContext, stage: str) -> str:
+    """Whether the stage's tokenizer keeps responses as they are, in a turn too where it writes turns."""
+    config = context.recipe.stages[stage]
+    model = getattr(config, "model", None)
+    if not isinstance(model, str):
+        return ""
+    tokenizer = _tokenizer(context, model)
+    check_round_trip(tokenizer)
+    if style_of(context.recipe, stage) == "zero" and config.kind == "grpo":
+        return "think tags survive the tokenizer"
+    check_chat_template(tokenizer)
+    return "think tags survive tokenizer and chat template"
+
+
+def _adapter(context: RunContext, stage: str) -> str:
+    """Whether peft is installed and the stage's model has the layers that are to get an adapter."""
+    config = context.recipe.stages[stage]
+    if not isinstance(config, TrainingConfig) or config.lora is None:
+        return ""
+    model = load_skeleton(context.root_path(config.model), scorer=isinstance(config, RewardModelConfig))
+    check_lora(model, config.lora)
+    return f"{adapter_size(model, config.lora):,} weights of the adapter are trained"
+
+
+def _vocabulary(context: RunContext, stage: str) -> Check | str:
+    """Whether the stage's model has an embedding for each token of its tokenizer."""
+    model = getattr(context.recipe.stages[stage], "model", None)
+    if not isinstance(model, str):
+        return ""
+    tokenizer, rows = _tokenizer(context, model), num_embeddings_of(context.root_path(model))
+    always = [i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None]
+    if fault := vocabulary_fault(always, tokenizer, rows):
+        raise ModelError(f"{context.root_path(model)}: {fault}")
+    if fault := vocabulary_fault(tokenizer.get_vocab().values(), tokenizer, rows):
+        subject = f"stages.{stage}.model"
+        return Check(subject, warnings=[f"{subject}: {context.root_path(model)}: {fault}"])
+    return ""
+
+
+def _rewards(context: RunContext, stage: str, sound: Collection[str]) -> Iterator[Check]:
+    config = context.recipe.stages[stage]
+    if not isinstance(config, GrpoConfig):
+        return
+    for name in config.reward_names():
+        if ":" in name:
+            subject = f"stages.{stage}.rewards"
+            yield guarded(subject, _own_reward, context, config, name, sound)
+    for name, model in config.reward_models.items():
+        table = ClassifierConfig(model=model) if isinstance(model, str) else model
+        if table.model not in context.recipe.stages:
+            yield guarded(f"stages.{stage}.reward_models.{name}", _classifier, context, table)
+
+
+def _classifier(context: RunContext, table: ClassifierConfig) -> str:
+    """Whether somebody else's reward model has the label that is asked for, by its configuration."""
+    labels = classifier_labels(context.model_path(table.model))
+    return f"{table.model} has the label {labels[label_index(labels, table.label, table.model)]!r}"
+
+
+def _own_reward(context: RunContext, config: GrpoConfig, name: str, sound: Collection[str]) -> str:
+    """Import the function and call it once, on made rollouts of the stage's own problems."""
+    reward = load_own_reward(name, recipe_dir=context.recipe_path.parent, on_error=config.on_reward_error)
+    problems = [p for found in config.problem_sets() if found in sound for p in context.problems(found)[:2]]
+    if not problems:
+        return f"{name} can be imported"
+    rollouts = made_rollouts(problems, _tokenizer(context, config.model), config.prompt_style)
+    reward.try_on(rollouts)
+    return f"{name} gives a number for each of {len(rollouts)} made rollouts"
+
+
+def _tokenizer(context: RunContext, model: str) -> PreTrainedTokenizerBase:
+    return load_tokenizer(context.root_path(model))
