@@ -1,11 +1,11 @@
 """What can be known to go wrong before anything is trained: `r1 doctor RECIPE`, and the start of `r1 run`.
 
 Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong, and what
-sets have twice or share (`checks.problems`); files that stages read (`checks.data`); responses with think tags
-survive the tokenizer and its chat template; every token has an embedding; every prompt leaves room for its
-completion (`checks.prompts`); layers that are to get an adapter are there; own rewards give numbers; judges and
-teachers answer, and judges tell right from wrong. `r1 run` leaves out what asks a server. Not checked: the
-sandbox's cage, disk, time, and memory (`memory`).
+sets have twice or share (`checks.problems`); files that stages read (`checks.data`); responses with think
+tags survive the tokenizer and its chat template; every token has an embedding; every prompt leaves room for
+its completion (`checks.prompts`); layers that are to get an adapter are there; own rewards give numbers;
+judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out what asks a server. Not
+checked: the sandbox's cage, disk, time, and memory (`memory`).
 """
 
 from collections.abc import Collection, Iterator
@@ -17,11 +17,11 @@ from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.lora import check_lora
 from r1kit.models import classifier_labels, load_skeleton, load_tokenizer, num_embeddings_of
-from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.checks.check import Check, guarded
 from r1kit.pipeline.checks.data import look_at_data, sft_files, sft_questions
 from r1kit.pipeline.checks.problems import look_at_overlap, look_at_set, look_at_use
 from r1kit.pipeline.checks.prompts import Prompts, find_uses
+from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.judge_probes import askable, probe
 from r1kit.pipeline.memory import TrainingConfig, adapter_size
 from r1kit.pipeline.plan import Job

@@ -15,9 +15,9 @@ from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pa
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
 from r1kit.models import context_length_of, load_tokenizer, num_embeddings_of
-from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.checks.check import Check, guarded
 from r1kit.pipeline.checks.problems import question_key
+from r1kit.pipeline.context import RunContext
 from r1kit.preferences import PreferencesConfig
 from r1kit.rejection import RejectionConfig
 from r1kit.rejection.general import read_demonstrations

@@ -14,8 +14,8 @@ from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
-from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.checks.check import Check
+from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.stages import references
 from r1kit.preferences import PreferencesConfig
 from r1kit.preferences.run import check_kinds
@@ -210,8 +210,8 @@ def _idle(context: RunContext, stage: str, config: GrpoConfig) -> Iterator[str]:
             if not any(applies(reward, problem) for reward in paid):
                 raise RecipeError(
                     f"stages.{stage}: none of its rewards ({', '.join(sorted(paid))}) is for problems of "
-                    f"kind {problem.kind}, such as {problem.id!r} of {name!r}: add one that is, or leave them "
-                    "out"
+                    f"kind {problem.kind}, such as {problem.id!r} of {name!r}: add one that is, or "
+                    "leave them out"
                 )
             if problem.kind == "judged" and "accuracy" in paid and "accuracy" not in config.judges:
                 raise RecipeError(

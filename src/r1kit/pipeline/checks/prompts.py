@@ -12,8 +12,8 @@ from r1kit.data.faults import Fault, summarise
 from r1kit.errors import DataError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.models import context_length_of, load_tokenizer, num_embeddings_of
-from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.checks.check import Check
+from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.recipe import Recipe, evaluated_models, style_of
 from r1kit.pipeline.stages import references
 from r1kit.prompts import encode_prompt, vocabulary_fault
