@@ -5,7 +5,7 @@ sets have twice or share (`checks.problems`); files that stages read (`checks.da
 tags survive the tokenizer and its chat template; every token has an embedding; every prompt leaves room for
 its completion (`checks.prompts`); layers that are to get an adapter are there; own rewards give numbers;
 judges and teachers answer, and judges tell right from wrong. `r1 run` leaves out what asks a server. Not
-checked: the sandbox's cage, disk, time, and memory (`memory`).
+checked: the sandbox's cage, disk, time.
 """
 
 from collections.abc import Collection, Iterator
@@ -19,11 +19,18 @@ from r1kit.lora import check_lora
 from r1kit.models import classifier_labels, load_skeleton, load_tokenizer, num_embeddings_of
 from r1kit.pipeline.checks.check import Check, guarded
 from r1kit.pipeline.checks.data import look_at_data, sft_files, sft_questions
-from r1kit.pipeline.checks.problems import look_at_overlap, look_at_set, look_at_use
+from r1kit.pipeline.checks.problems import look_at_evaluation, look_at_overlap, look_at_set, look_at_use
 from r1kit.pipeline.checks.prompts import Prompts, find_uses
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.judge_probes import askable, probe
-from r1kit.pipeline.memory import TrainingConfig, adapter_size
+from r1kit.pipeline.memory import (
+    TrainingConfig,
+    adapter_size,
+    device_bytes,
+    format_bytes,
+    machine_bytes,
+    plan_memory,
+)
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import Recipe, style_of
 from r1kit.pipeline.stages import references
@@ -58,6 +65,9 @@ def examine(
         checks += look_at_data(context, name)
         checks += _rewards(context, name, sound)
     checks += _prompts(context, stages, evaluates, sound)
+    if evaluates:
+        checks.append(guarded("eval", look_at_evaluation, context, sound))
+    checks.append(guarded("memory", _memory, context, stages))
     checks.append(guarded("held out", look_at_overlap, context, stages, sound, _sft_prompts(context, stages)))
     if ask_servers:
         for asked in askable(context.recipe):
@@ -153,6 +163,18 @@ def _vocabulary(context: RunContext, stage: str) -> Check | str:
         subject = f"stages.{stage}.model"
         return Check(subject, warnings=[f"{subject}: {context.root_path(model)}: {fault}"])
     return ""
+
+
+def _memory(context: RunContext, stages: Collection[str]) -> Check | str:
+    """Stages that need more memory than there is, by the estimates of `r1 plan`."""
+    has = device_bytes(context.device) or machine_bytes()
+    warnings = [
+        f"stages.{row.stage}: needs about {format_bytes(row.num_bytes)}, and {context.device} has "
+        f"{format_bytes(has)}: `r1 plan` says what for, and what would take less"
+        for row in plan_memory(context, stages)
+        if row.num_bytes > has
+    ]
+    return Check("memory", warnings=warnings)
 
 
 def _rewards(context: RunContext, stage: str, sound: Collection[str]) -> Iterator[Check]:

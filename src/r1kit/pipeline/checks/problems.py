@@ -13,6 +13,7 @@ from r1kit.data.faults import parse_fault, shown, summarise
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError
 from r1kit.evaluate import EvalConfig
+from r1kit.evaluate.grading import grader_of
 from r1kit.grpo import GrpoConfig
 from r1kit.pipeline.checks.check import Check
 from r1kit.pipeline.context import RunContext
@@ -159,6 +160,22 @@ def look_at_overlap(
     if warnings:
         return Check("held out", warnings=warnings)
     return "no question of evaluations and probes is trained on" if evaluated and trained else ""
+
+
+def look_at_evaluation(context: RunContext, sound: Collection[str]) -> Check | str:
+    """Whether everything that is evaluated on can be graded."""
+    table = context.recipe.eval
+    if not isinstance(table, EvalConfig) or table.judge is not None:
+        return ""
+    warnings: list[str] = []
+    for name in table.sets:
+        problems = context.problems(name) if name in sound else []
+        if num := sum(grader_of(problem) == "judge" for problem in problems):
+            warnings.append(
+                f"eval: {num} of the {len(problems)} problems of {name!r} can be graded by a judge only, and "
+                "none is named, so that they are not: add a table [eval.judge], or leave them out"
+            )
+    return Check("eval", warnings=warnings)
 
 
 def _shared(name: str, where: str, shared: Collection[str]) -> str:
