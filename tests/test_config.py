@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, model_validator
 
-from r1kit.config import Config, Source, find_line, read_toml, validate
+from r1kit.config import Config, Source, find_line, nearest, read_toml, validate
 from r1kit.errors import RecipeError
 
 
@@ -173,3 +173,10 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text("rate = 1e-6", encoding="utf-8")
     assert read_toml(path)[0] == {"rate": 1e-6}
+
+
+def test_a_name_in_other_case_is_near() -> None:
+    assert nearest("MATH", ["math", "code"]) == "math"
+    assert nearest("Accuracy", ["accuracy", "format"]) == "accuracy"
+    assert nearest("x", ["math", "code"]) is None
+    assert nearest(None, ["math"]) is None

@@ -133,9 +133,11 @@ def doctor(recipe: RecipeArgument, seed: SeedOption = None) -> None:
     from r1kit.pipeline.shipped import find_recipe
 
     checks = examine(open_run(find_recipe(recipe), seed=seed))
+    for warning in dict.fromkeys(warning for check in checks for warning in check.warnings):
+        print(f"warning: {warning}")
     if faults := list(dict.fromkeys(fault for check in checks for fault in check.faults)):
         raise UserError("\n".join(faults))
-    Console(highlight=False).print(ui.check_table(checks))
+    Console(highlight=False).print(ui.check_table([check for check in checks if check.found]))
 
 
 @app.command()

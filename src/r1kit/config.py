@@ -87,12 +87,18 @@ def validate(
         raise RecipeError("\n".join(text for _, text in sorted(lines, key=lambda line: line[0]))) from None
 
 
-def suggest(name: str, known: Collection[str]) -> str:
+def suggest(name: object, known: Collection[str]) -> str:
     """A half sentence that helps with a name that is not known: the near miss, or all that there are."""
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean `{near[0]}`?"
+    if near := nearest(name, known):
+        return f"did you mean `{near}`?"
     return f"known here: {', '.join(known)}." if known else "there are none here."
+
+
+def nearest(name: object, known: Collection[str]) -> str | None:
+    """The one of `known` that was meant, upper and lower case aside; None where none is near."""
+    lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1)
+    return lower[near[0]] if near else None
 
 
 def dotted(keys: Sequence[Key]) -> str:
@@ -120,8 +126,8 @@ def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Sourc
     if kind == "literal_error" and isinstance(value, str) and not names:
         expected = fault["ctx"]["expected"]
         choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
-        near = difflib.get_close_matches(value, choices, n=1)
-        hint = f" (did you mean `{near[0]}`?)" if near else ""
+        near = nearest(value, choices)
+        hint = f" (did you mean `{near}`?)" if near else ""
         return f"{where}: `{field}` = {value!r}: should be {expected}{hint}."
     messages = dict.fromkeys(_sentence(found["msg"]) for found, _ in faults)
     message = ", or ".join(messages)

@@ -279,6 +279,17 @@ def context_length_of(name: str) -> int:
     return int(length) if length else sys.maxsize
 
 
+def num_embeddings(config: Any) -> int:
+    """The rows of a model's embedding, by its configuration: its tokens have the ids below."""
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    return int(rows) if rows else sys.maxsize
+
+
+def num_embeddings_of(name: str) -> int:
+    """`num_embeddings` of a model that is not loaded."""
+    return num_embeddings(_config_of(name))
+
+
 def weights_stamp(model_path: str) -> list[list[str | int]]:
     """Name, size and time of each weight file of a local model: another training run, another stamp."""
     files = sorted(Path(model_path).glob("*.safetensors")) if Path(model_path).is_dir() else []

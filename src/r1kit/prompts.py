@@ -6,6 +6,8 @@ whether the chat template drops the reasoning of one, as DeepSeek-R1's own does.
 Not here: the shapes of responses (`template`), and which tokens end them (`turns`).
 """
 
+from collections.abc import Iterable
+
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.errors import DataError, ModelError
@@ -78,6 +80,22 @@ def _end_of(prompt_token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> s
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
+def vocabulary_fault(
+    token_ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, num_embeddings: int
+) -> str | None:
+    """Which of some tokens a model with so many embeddings has no row for, and what to do; or None."""
+    beyond = sorted({i for i in token_ids if i >= num_embeddings})
+    if not beyond:
+        return None
+    names = ", ".join(f"{tokenizer.convert_ids_to_tokens(i)!r} ({i})" for i in beyond[:5])
+    names += f" and {len(beyond) - 5} more" if len(beyond) > 5 else ""
+    return (
+        f"the model has {num_embeddings} embeddings, and none for the token {names}: enlarge it with "
+        "`model.resize_token_embeddings(len(tokenizer))` and save it again, or take the token out of the "
+        "tokenizer"
+    )
+
+
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise `UserError` where the chat template is missing, raises, or leaves out what the user says."""
     question: Message = {"role": "user", "content": "How many?"}
@@ -105,14 +123,9 @@ def check_begin(source: str, tokenizer: PreTrainedTokenizerBase, style: PromptSt
             f"{name}: a prompt in the {style} style begins with {count} begin tokens ({begin}); it should be "
             "one: write it in the chat template or in the tokenizer's post-processor, not in both"
         )
-    if count == 1 or not asks_for_begin(source, tokenizer):
+    # a chat template that writes none is how its model was trained
+    if count == 1 or style == "chat" or not asks_for_begin(source, tokenizer):
         return
-    if style == "chat":
-        raise ModelError(
-            f"{name}: its tokenizer begins every text with {begin}, and its chat template does not write it; "
-            "let `chat_template` begin with {{ bos_token }}, or set add_bos_token to false where the model "
-            "was trained without"
-        )
     raise ModelError(
         f"{name}: its tokenizer_config.json or tokenizer.json asks for the begin token {begin}, and as it is "
         "loaded texts are encoded without it; put a post-processor that writes it (TemplateProcessing) into "

@@ -8,8 +8,10 @@ by. A killed run goes on from its last checkpoint, to the bit. Pairs may ask for
 covered: ensembles, heads with several labels (the reward takes those of others: `model_rewards`).
 """
 
+import itertools
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +26,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from r1kit import distributed
 from r1kit.checkpoint import Summary, explain_full_disk, read_finished
 from r1kit.config import Config
+from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import messages_from_json
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.evaluate.statistics import calibration_error
 from r1kit.logprobs import pack_by_tokens
 from r1kit.losses import LossParts, pairwise_loss, pointwise_loss
 from r1kit.metrics import MetricsWriter
-from r1kit.models import context_length, load_reward_model, load_scoring_tokenizer, train_without_noise
+from r1kit.models import (
+    context_length,
+    load_reward_model,
+    load_scoring_tokenizer,
+    num_embeddings,
+    train_without_noise,
+)
+from r1kit.prompts import vocabulary_fault
 from r1kit.rewards.classifiers import View
 from r1kit.rewards.model_rewards import RewardScale, encode_for_reward_model, scale_of, write_scale
 from r1kit.seeds import derive_seed
@@ -116,11 +127,16 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
     if context.shard:
         shard_model(model, device=context.device, dtype=context.dtype)
     max_tokens = min(config.max_tokens, context_length(model))
-    examples = load_examples(context.data_path(config.data), tokenizer, config, max_tokens=max_tokens)
+    examples = load_examples(
+        context.data_path(config.data),
+        tokenizer,
+        config,
+        max_tokens=max_tokens,
+        num_embeddings=num_embeddings(model.config),
+        note=context.progress.note,
+    )
     training = [example for example in examples if not example.held_out]
     held_out = [example for example in examples if example.held_out]
-    if not training:
-        raise DataError(f"stages.{context.name}: no example is left to train on; lower `held_out_frac`")
     batches = plan_batches(
         len(training), epochs=config.epochs, examples_per_batch=config.examples_per_batch, seed=context.seed
     )
@@ -174,25 +190,72 @@ def view_of(config: RewardModelConfig) -> View:
 
 
 def load_examples(
-    path: Path, tokenizer: PreTrainedTokenizerBase, config: RewardModelConfig, *, max_tokens: int
+    path: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    config: RewardModelConfig,
+    *,
+    max_tokens: int,
+    num_embeddings: int = sys.maxsize,
+    note: Callable[[str], None] | None = None,
 ) -> list[Example]:
     """The examples of a file. A prompt's examples are all held out or all trained on.
 
-    Raises `DataError` with file and line for a record that can't be used, and where there are none.
+    Pairs whose sides are equal in what is read of them say nothing, and are left out; `note` is told which,
+    and how many texts are cut. Raises `DataError` for
+    records that can't be used, with file and line, by kind, and where nothing can be learned from the rest.
     """
     examples: list[Example] = []
+    faults: list[Fault] = []
+    equal: list[Fault] = []
+    num_records = num_cut = 0
     for line, row in read_jsonl(path):
+        num_records += 1
+        place = f"{path}:{line}"
         try:
             rows, label = _encode(row, tokenizer, config)
+            if fault := vocabulary_fault(itertools.chain(*rows), tokenizer, num_embeddings):
+                raise DataError(fault)
         except DataError as error:
-            raise DataError(f"{path}:{line}: {error}") from None
+            faults.append(Fault(place, str(error)))
+            continue
+        cut = tuple(ids[-max_tokens:] for ids in rows)
+        num_cut += any(len(ids) > max_tokens for ids in rows)
+        if len(cut) == 2 and cut[0] == cut[1]:
+            equal.append(Fault(place, _why_equal(row, rows, config, max_tokens)))
+            continue
         prompt = json.dumps(row["messages"], ensure_ascii=False, sort_keys=True)
         held_out = derive_seed("reward-model", prompt) % 10_000 < 10_000 * config.held_out_frac
         margin = config.margin * row["difference"] if config.margin else 0.0
-        examples.append(Example(tuple(ids[-max_tokens:] for ids in rows), label, held_out, margin))
-    if not examples:
+        examples.append(Example(cut, label, held_out, margin))
+    if faults:
+        raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
+    if not num_records:
         raise DataError(f"{path}: no records to train on")
+    if not examples:
+        raise DataError("\n".join([f"{path}: no pair is left to train on", *summarise(equal)]))
+    if config.objective == "pointwise" and len({example.label for example in examples}) == 1:
+        which = "safe" if examples[0].label else "not safe"
+        raise DataError(f"{path}: every response in it is {which}; a safety model needs both to learn from")
+    if all(example.held_out for example in examples):
+        raise DataError(f"{path}: no example is left to train on; lower `held_out_frac`")
+    if note is not None:
+        for text in summarise(equal):
+            note(f"left out, as it says nothing: {text}")
+        if num_cut:
+            note(f"{num_cut} of {num_records} records are longer than {max_tokens} tokens; their end is read")
     return examples
+
+
+def _why_equal(
+    row: Mapping[str, Any], rows: Sequence[tuple[int, ...]], config: RewardModelConfig, max_tokens: int
+) -> str:
+    if row["chosen"] == row["rejected"]:
+        return "chosen and rejected are the same text"
+    if rows[0] != rows[1]:
+        return f"chosen and rejected differ only before their last {max_tokens} tokens: raise max_tokens"
+    if view_of(config) == "summary":
+        return 'chosen and rejected have the same summary, which is all that is read: set view = "response"'
+    return "chosen and rejected are the same tokens"
 
 
 def _encode(
@@ -216,10 +279,12 @@ def _encode(
     rows: list[tuple[int, ...]] = []
     for name in names:
         if not isinstance(row[name], str):
-            raise DataError(f"{name} must be text, not {row[name]!r}")
+            raise DataError(f"{name} must be text, not {shown(row[name])}")
+        if fault := surrogate_fault(row[name], name):
+            raise DataError(fault)
         ids = encode_for_reward_model(problem, row[name], tokenizer, view)
         if ids is None:
-            raise DataError(f"{name} holds nothing that can be read (view {view}): {row[name]!r}")
+            raise DataError(f"{name} holds nothing that can be read (view {view}): {shown(row[name])}")
         rows.append(ids)
     return rows, float(label)
 

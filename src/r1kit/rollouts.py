@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams, sample_all
-from r1kit.prompts import encode_prompt
+from r1kit.prompts import encode_prompt, encode_response
 from r1kit.seeds import derive_seed
+from r1kit.template import format_chat, format_zero
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
 
@@ -99,3 +100,22 @@ def _requests(
             requests.append(request)
             samples.append(sample)
     return requests, samples
+
+
+def made_rollouts(
+    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, style: PromptStyle
+) -> list[Rollout]:
+    """Two rollouts of each problem that nothing sampled: one that stopped, in the style's shape, one cut off.
+
+    What a function of rollouts is tried on before there are any.
+    """
+    text = format_zero("One and one.", "2") if style == "zero" else format_chat("One and one.", "2")
+    whole = encode_response(text, tokenizer)
+    cut = whole[: len(whole) // 2]
+    stopped = Completion(whole, (-1.0,) * len(whole), text, "stop", 0)
+    truncated = Completion(cut, (-1.0,) * len(cut), str(tokenizer.decode(list(cut))), "length", 0)
+    return [
+        Rollout(problem, 1, group, sample, sample, encode_prompt(problem, tokenizer, style), completion)
+        for group, problem in enumerate(problems)
+        for sample, completion in enumerate((stopped, truncated))
+    ]

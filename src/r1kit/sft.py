@@ -7,9 +7,10 @@ Not covered: several turns with a loss (the last response is trained).
 """
 
 import itertools
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,17 +22,20 @@ from transformers import PreTrainedTokenizerBase
 from r1kit import distributed
 from r1kit.checkpoint import Summary, explain_full_disk, read_finished
 from r1kit.config import Config
+from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.logprobs import CompletionBatch, check_head, completion_logprobs
 from r1kit.losses import LossParts, next_token_loss
-from r1kit.models import context_length, load_model, load_tokenizer, stop_token_ids
+from r1kit.models import context_length, load_model, load_tokenizer, num_embeddings, stop_token_ids
 from r1kit.packing import batching_for
-from r1kit.prompts import encode_exchange, has_closed_thought
+from r1kit.prompts import encode_exchange, has_closed_thought, vocabulary_fault
 from r1kit.seeds import derive_seed
 from r1kit.sharding import shard_model, share, without_fillers
 from r1kit.stage import StageContext
+from r1kit.template import parse_response
 from r1kit.train import LoraConfig, OptimizerConfig, Trainer
 from r1kit.turns import end_token_ids
 from r1kit.types import Problem, PromptStyle
@@ -98,13 +102,15 @@ def run_sft(context: StageContext, config: SftConfig) -> Summary:
         shard_model(model, device=context.device, dtype=context.dtype)
     names = [config.data] if isinstance(config.data, str) else config.data
     max_tokens = min(config.max_tokens, context_length(model))
-    paths, ends = [context.data_path(name) for name in names], stop_token_ids(model_path, tokenizer)
-    examples, counts = load_examples(paths, tokenizer, max_tokens, ends)
-    if counts["dropped_too_long"]:
-        context.progress.note(
-            f"{counts['dropped_too_long']} of {counts['records']} examples are longer than {max_tokens} "
-            "tokens and are left out"
-        )
+    paths = [context.data_path(name) for name in names]
+    examples, counts = load_examples(
+        paths,
+        tokenizer,
+        max_tokens,
+        num_embeddings=num_embeddings(model.config),
+        stop_token_ids=stop_token_ids(model_path, tokenizer),
+        note=context.progress.note,
+    )
     write_jsonl(context.work_dir / "counts.json", [counts])
     batches = plan_batches(
         [example.num_tokens for example in examples],
@@ -149,54 +155,90 @@ def load_examples(
     paths: Sequence[Path],
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
+    *,
+    num_embeddings: int = sys.maxsize,
     stop_token_ids: Sequence[int] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[Example], dict[str, Any]]:
     """The examples of all files, and counts: `records`, `dropped_too_long`, `examples_by_domain`.
 
-    `stop_token_ids` are all that may end a response, and so must not be in one; None: as far as the tokenizer
-    knows them. Raises `DataError` with file and line for a record that can't be used, and where nothing is
-    left.
+    A row of more than `max_tokens` is left out, and `note` is told which are, and which are there twice.
+    Raises `DataError` for records that can't be used, with file and line, by kind; and where nothing is left.
+    A token beyond the model's `num_embeddings` rows can't be, nor can one of `stop_token_ids`, all that may
+    end a response (None: as far as the tokenizer knows them), within one.
     """
     ends = end_token_ids(tokenizer) if stop_token_ids is None else stop_token_ids
     examples: list[Example] = []
+    too_long: list[Fault] = []
+    repeated: list[Fault] = []
+    faults: list[Fault] = []
+    seen: set[Example] = set()
     num_records = 0
-    for path in paths:
-        for line, row in read_jsonl(path):
-            num_records += 1
-            try:
-                example = _example(row, tokenizer, ends)
-            except DataError as error:
-                raise DataError(f"{path}:{line}: {error}") from None
-            if example.num_tokens <= max_tokens:
-                examples.append(example)
+    for place, row in ((f"{path}:{line}", row) for path in paths for line, row in read_jsonl(path)):
+        num_records += 1
+        try:
+            example = _encode(*_read_record(row), tokenizer, num_embeddings, ends)
+        except DataError as error:
+            faults.append(Fault(place, str(error)))
+            continue
+        if example.num_tokens > max_tokens:
+            too_long.append(Fault(place, f"{example.num_tokens} tokens"))
+            continue
+        if example in seen:
+            repeated.append(Fault(place, "the same as a row before"))
+        seen.add(example)
+        examples.append(example)
+    if faults:
+        raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
     files = ", ".join(str(path) for path in paths)
     if not num_records:
         raise DataError(f"{files}: no records to train on")
+    limit = f"longer than {max_tokens} tokens"
     if not examples:
         raise DataError(
-            f"{files}: all {num_records} examples are longer than {max_tokens} tokens, the smaller of "
-            "max_tokens and the model's context"
+            f"{files}: all {num_records} examples are {limit}, the smaller of max_tokens and the model's "
+            "context"
         )
+    for what, rows in ((f"{limit} and are left out", too_long), ("there twice or more", repeated)):
+        if rows and note is not None:
+            note(f"{len(rows)} of {num_records} examples are {what}: {'; '.join(summarise(rows))}")
     return examples, {
         "records": num_records,
-        "dropped_too_long": num_records - len(examples),
+        "dropped_too_long": len(too_long),
         "examples_by_domain": dict(sorted(Counter(example.domain for example in examples).items())),
     }
 
 
-def _example(
-    row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, stop_token_ids: Sequence[int]
-) -> Example:
-    for key in ("messages", "response", "style"):
+def _read_record(row: Mapping[str, Any]) -> tuple[Problem, str, PromptStyle]:
+    for key in ("messages", "response"):
         if key not in row:
-            raise DataError(f"the record has no `{key}`; it needs messages, response and style")
-    response, style = row["response"], row["style"]
+            raise DataError(f"the record has no `{key}`; it needs messages and response")
+    response, style, domain = row["response"], row.get("style"), row.get("domain") or ""
     if not isinstance(response, str) or not response.strip():
-        raise DataError(f"response must be text that is not empty, not {response!r}")
+        raise DataError(f"response must be text that is not empty, not {shown(response)}")
+    if fault := surrogate_fault(response, "response"):
+        raise DataError(fault)
+    if style is None:  # Table 1's shape is made for its prompt; all else is a turn of a chat
+        style = "zero" if parse_response(response, "zero").well_formed else "chat"
     if style not in ("zero", "chat"):
-        raise DataError(f"style must be zero or chat, not {style!r}")
-    problem = Problem(id="", kind="general", messages=messages_from_json(row["messages"]))
-    prompt_ids, response_ids = encode_exchange(problem, response, tokenizer, cast(PromptStyle, style))
+        raise DataError(f"style must be zero or chat, not {shown(style)}; or leave it out")
+    messages = messages_from_json(row["messages"])
+    return (
+        Problem(id="", kind="general", messages=messages, domain=str(domain)),
+        response,
+        cast(PromptStyle, style),
+    )
+
+
+def _encode(
+    problem: Problem,
+    response: str,
+    style: PromptStyle,
+    tokenizer: PreTrainedTokenizerBase,
+    num_embeddings: int,
+    stop_token_ids: Sequence[int],
+) -> Example:
+    prompt_ids, response_ids = encode_exchange(problem, response, tokenizer, style)
     if found := [token_id for token_id in response_ids[:-1] if token_id in stop_token_ids]:
         end = tokenizer.convert_ids_to_tokens(found[0])
         raise DataError(f"the response holds the end token {end}, which is added by itself")
@@ -205,7 +247,9 @@ def _example(
             "the response holds a reasoning, and the chat template closes an empty thought in the prompt; "
             "take the thought out of the template's generation prompt"
         )
-    return Example(prompt_ids, response_ids, str(row.get("domain") or ""))
+    if fault := vocabulary_fault((*prompt_ids, *response_ids), tokenizer, num_embeddings):
+        raise DataError(fault)
+    return Example(prompt_ids, response_ids, problem.domain)
 
 
 def plan_batches(lengths: Sequence[int], *, epochs: int, tokens_per_batch: int, seed: int) -> list[list[int]]:

@@ -88,6 +88,9 @@ class Patient:
         change(table)
         path.write_text(json.dumps(table), encoding="utf-8")
 
+    def warnings(self) -> list[str]:
+        return [warning for check in examine(open_run(self.recipe)) for warning in check.warnings]
+
     def faults(self, **options: Any) -> list[str]:
         checks = examine(open_run(self.recipe), **options)
         return [fault for check in checks for fault in check.faults]

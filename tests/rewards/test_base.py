@@ -1,9 +1,12 @@
+import re
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
+import torch
 
 from r1kit.errors import RecipeError, UserError
-from r1kit.rewards.base import applies, read_rollout, score
+from r1kit.rewards.base import applies, checked_values, read_rollout, score
 from r1kit.template import format_chat, format_zero
 from r1kit.types import Rollout
 from tests.rewards.making import make_problem, make_rollout
@@ -74,8 +77,8 @@ def test_a_weight_without_a_reward_is_an_error() -> None:
     [
         ([1.0, 2.0], "2 values for 1 rollouts"),
         ([], "0 values for 1 rollouts"),
-        (1.0, "returned float"),
-        ("1", "returned str"),
+        (1.0, "returned 1.0; return a list"),
+        ("1", "returned '1'; return a list"),
         (["1"], "returned '1' for rollout 0"),
         ([float("nan")], "returned nan"),
         ([float("inf")], "returned inf"),
@@ -84,6 +87,39 @@ def test_a_weight_without_a_reward_is_an_error() -> None:
 def test_what_is_no_list_of_numbers_is_refused(values: object, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         score([make_rollout(make_problem(), ZERO)], {"own": Fixed("own", values)}, {"own": 1.0})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.0, 0.0], dtype=np.float16),
+        [np.float32(1.0), np.bool_(False)],
+        np.array([[1.0], [0.0]]),
+        [np.array([1.0]), np.array(0.0)],
+        torch.tensor([1.0, 0.0], dtype=torch.bfloat16, requires_grad=True),
+        [torch.tensor(1.0), torch.tensor([0])],
+        (True, torch.tensor(False)),
+    ],
+)
+def test_arrays_tensors_and_their_scalars_are_numbers(values: object) -> None:
+    assert checked_values("mine", values, 2) == [1.0, 0.0]
+    assert [type(value) for value in checked_values("mine", values, 2)] == [float, float]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (torch.tensor(0.5), "returned 0.5; return a list"),
+        (torch.tensor([0.5, float("nan")]), "returned nan for rollout 1"),
+        ([np.float32("inf"), 1.0], "for rollout 0"),
+        (np.ones((2, 2)), "returned a list for rollout 0"),
+        ({0: 1.0, 1: 1.0}, "returned a dict; return a list"),
+        ((x for x in (1.0, 0.0)), "returned a generator; return a list"),
+    ],
+)
+def test_other_shapes_and_values_are_named(values: object, complaint: str) -> None:
+    with pytest.raises(UserError, match=re.escape(complaint)):
+        checked_values("mine", values, 2)
 
 
 def test_booleans_are_numbers() -> None:

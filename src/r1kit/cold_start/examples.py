@@ -8,6 +8,7 @@ from pathlib import Path
 from r1kit.cold_start.config import CandidateSource
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.rows import Row, column
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.rewards.language import problem_language
 from r1kit.seeds import derive_seed
@@ -67,6 +68,8 @@ def read_examples(path: Path) -> list[Example]:
         question, reasoning, answer = (column(row, name) for name in ("question", "reasoning", "answer"))
         if not all(isinstance(text, str) and text.strip() for text in (question, reasoning, answer)):
             raise DataError(f"{row.place}: question, reasoning and answer must be texts that are not empty")
+        if fault := surrogate_fault([question, reasoning, answer], "[question, reasoning, answer]"):
+            raise DataError(f"{row.place}: {fault}")
         examples.append(Example(question, reasoning, answer, values.get("language")))
     return examples
 

@@ -47,7 +47,7 @@ def run_cold_start(context: StageContext, config: ColdStartConfig) -> dict[str, 
     Raises `StageHalted` where people have to review first, `DataError` where nothing passes the filters.
     """
     labels = source_labels(config.sources)
-    problems = {label: _problems(context, source, label) for label, source in labels.items()}
+    problems = {label: source_problems(context, source, label) for label, source in labels.items()}
     # lengths are in tokens of the model that is trained on the data: Base
     tokenizer = load_tokenizer(context.model_path("base"))
     find_faults = _fault_finder(config, tokenizer)
@@ -82,7 +82,8 @@ def source_labels(sources: Sequence[CandidateSource]) -> dict[str, CandidateSour
     return labels
 
 
-def _problems(context: StageContext, source: CandidateSource, label: str) -> list[Problem]:
+def source_problems(context: StageContext, source: CandidateSource, label: str) -> list[Problem]:
+    """The problems of a source, chosen by the seed; `RecipeError` for one that no rule can check."""
     problems = context.problems(source.problems)
     for problem in problems:
         if problem.kind not in _RULED:

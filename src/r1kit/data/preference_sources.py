@@ -18,6 +18,7 @@ from r1kit.data.files import read_rows
 from r1kit.data.records import messages_from_json
 from r1kit.data.rows import FIX, Row, collect_records, column, near_miss, told
 from r1kit.data.sources import Note
+from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.types import Message
 
@@ -62,6 +63,8 @@ class PreferenceMapping:
 def _prompt(text: Any, row: Row) -> tuple[Message, ...]:
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{row.place}: the prompt is empty")
+    if fault := surrogate_fault(text, "the prompt"):
+        raise DataError(f"{row.place}: {fault}")
     return ({"role": "user", "content": text.strip()},)
 
 
@@ -79,6 +82,8 @@ def _response(value: Any, row: Row) -> str:
         value = last.get("content") if isinstance(last, Mapping) and last.get("role") == "assistant" else None
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{row.place}: a response is empty")
+    if fault := surrogate_fault(value, "a response"):
+        raise DataError(f"{row.place}: {fault}")
     return value.strip()
 
 

@@ -44,7 +44,7 @@ def grade_rollouts(
     verdicts: list[_Verdicts] = [{} for _ in rollouts]
     by_grader: dict[str, list[int]] = {"rules": [], "oracle": [], "judge": []}
     for i, (_, rollout) in enumerate(rollouts):
-        by_grader[_grader_of(rollout.problem)].append(i)
+        by_grader[grader_of(rollout.problem)].append(i)
     _verify(by_grader["rules"], rollouts, responses, verdicts, style)
     for i in by_grader["oracle"]:
         verdicts[i] = _ask_oracle(rollouts[i][1], responses[i])
@@ -58,7 +58,8 @@ def grade_rollouts(
     ]
 
 
-def _grader_of(problem: Problem) -> Literal["rules", "oracle", "judge"]:
+def grader_of(problem: Problem) -> Literal["rules", "oracle", "judge"]:
+    """What grades a problem's answers."""
     if problem.kind in REASONING_KINDS and problem.kind != "judged":
         return "rules"
     return "oracle" if problem.source == "tinyworld" and problem.kind in ("general", "safety") else "judge"

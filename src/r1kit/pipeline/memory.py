@@ -12,6 +12,7 @@ all key heads, L layers, e bytes of a number in the type that is computed in (4 
 """
 
 import math
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -251,6 +252,11 @@ def device_bytes(device: str) -> int | None:
     if not device.startswith("cuda"):
         return None
     return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def machine_bytes() -> int:
+    """All of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _count(number: int) -> str:

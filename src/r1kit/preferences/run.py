@@ -54,7 +54,7 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Samp
     assert config.model is not None
     style = config.prompt_style or "chat"
     problems = {p.id: p for name in config.problems for p in context.problems(name)}
-    _check_kinds(context, config, list(problems.values()))
+    check_kinds(context.name, config, list(problems.values()))
     counts: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     sampled: list[Sampled] = []
@@ -90,16 +90,17 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Samp
     return sampled, counts
 
 
-def _check_kinds(context: StageContext, config: PreferencesConfig, problems: Sequence[Problem]) -> None:
+def check_kinds(stage: str, config: PreferencesConfig, problems: Sequence[Problem]) -> None:
+    """Raise `RecipeError` for a problem that a preferences stage can't sample for, or can't label."""
     for problem in problems:
         if problem.kind not in ("general", "safety"):
             raise RecipeError(
-                f"stages.{context.name}: problem {problem.id!r} is of kind {problem.kind}; preferences are "
+                f"stages.{stage}: problem {problem.id!r} is of kind {problem.kind}; preferences are "
                 "for general and safety prompts, whose answers no rule can check"
             )
         if config.label == "tinyworld" and problem.source != "tinyworld":
             raise RecipeError(
-                f"stages.{context.name}: tinyworld's oracle can't label {problem.id!r} of "
+                f"stages.{stage}: tinyworld's oracle can't label {problem.id!r} of "
                 f"{problem.source!r}; set `label` to a judge"
             )
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import Json, messages_from_json, sft_record
+from r1kit.data.texts import surrogate_fault
 from r1kit.draws import Sampler, plan_draws
 from r1kit.errors import DataError
 from r1kit.filters import Counts, content_key, is_one_language
@@ -149,11 +151,14 @@ def read_demonstrations(path: Path, label: str) -> list[General]:
     Optional: language, domain, wants_reasoning. Raises `DataError` with file and line.
     """
     found: list[General] = []
+    faults: list[Fault] = []
     for number, row in read_jsonl(path):
         try:
             found.append(_demonstration(row, f"demonstration {number}", label))
         except DataError as error:
-            raise DataError(f"{path}:{number}: {error}") from None
+            faults.append(Fault(f"{path}:{number}", str(error)))
+    if faults:
+        raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
     return found
 
 
@@ -161,7 +166,9 @@ def _demonstration(row: Mapping[str, Any], name: str, label: str) -> General:
     turns = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
     text, reasoning = row.get("response"), row.get("reasoning")
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"response must be text that is not empty, not {text!r}")
+        raise DataError(f"response must be text that is not empty, not {shown(text)}")
+    if fault := surrogate_fault(text, "response") or surrogate_fault(reasoning, "reasoning"):
+        raise DataError(fault)
     response = (
         Response(reasoning, text.strip(), True)
         if isinstance(reasoning, str)

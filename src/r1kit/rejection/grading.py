@@ -36,19 +36,7 @@ class Grader:
 
     def check(self, problems: Sequence[Problem]) -> None:
         """Raise `RecipeError` for a problem that can't be graded here."""
-        for problem in problems:
-            if problem.kind == "code" and (refusal := sandbox_refusal(language_of(problem))):
-                raise RecipeError(f"stages.{self._context.name}: problem {problem.id!r}: {refusal}")
-            if problem.kind not in REASONING_KINDS:
-                raise RecipeError(
-                    f"stages.{self._context.name}: problem {problem.id!r} is of kind {problem.kind}, which "
-                    "has no right answer; name its set in `general.problems`"
-                )
-            if problem.kind == "judged" and self.judge is None:
-                raise RecipeError(
-                    f"stages.{self._context.name}: problem {problem.id!r} can only be graded by a judge; add "
-                    f"a table [stages.{self._context.name}.judge], or leave its problem set out"
-                )
+        check_gradable(self._context.name, problems, has_judge=self.judge is not None)
 
     def grade(self, names: Sequence[str], rollouts: Sequence[Rollout]) -> list[bool | None]:
         """For each rollout whether its answer is right; None where that could not be found out.
@@ -75,6 +63,23 @@ class Grader:
             for name, verdict in ask_judge(self._context, self.judge, questions).items():
                 verdicts[rows[name]] = None if verdict is None else verdict.score == 1.0
         return verdicts
+
+
+def check_gradable(stage: str, problems: Sequence[Problem], *, has_judge: bool) -> None:
+    """Raise `RecipeError` for a problem that a rejection stage can't grade."""
+    for problem in problems:
+        if problem.kind == "code" and (refusal := sandbox_refusal(language_of(problem))):
+            raise RecipeError(f"stages.{stage}: problem {problem.id!r}: {refusal}")
+        if problem.kind not in REASONING_KINDS:
+            raise RecipeError(
+                f"stages.{stage}: problem {problem.id!r} is of kind {problem.kind}, which has no right "
+                "answer; name its set in `general.problems`"
+            )
+        if problem.kind == "judged" and not has_judge:
+            raise RecipeError(
+                f"stages.{stage}: problem {problem.id!r} can only be graded by a judge; add a table "
+                f"[stages.{stage}.judge], or leave its problem set out"
+            )
 
 
 def ask_judge(

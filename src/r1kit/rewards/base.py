@@ -5,11 +5,13 @@ A part that does not apply to a problem's kind is not in the breakdown at all; o
 (ARCHITECTURE.md, "A missing reward"). The total is the weighted plain sum (DeepSeek-R1 v2, 2.2).
 """
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Protocol
 
+from r1kit.data.faults import shown
 from r1kit.errors import RecipeError, UserError
 from r1kit.template import parse_response
 from r1kit.types import (
@@ -89,21 +91,46 @@ def score(
 
 
 def checked_values(name: str, values: object, num_rollouts: int) -> list[float | None]:
-    """The values of a reward as floats, or a `UserError` that says what is wrong with them."""
+    """The values of a reward as floats, or a `UserError` that says what is wrong with them.
+
+    A list, tuple, array or tensor with a value for each rollout: a number, a boolean, an array or tensor of
+    one element, or None.
+    """
+    values = _plain(values)
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise UserError(
-            f"reward `{name}` returned {type(values).__name__}; return a list with a number per rollout."
+            f"reward `{name}` returned {_kind_of(values)}; return a list with a number per rollout."
         )
     if len(values) != num_rollouts:
         raise UserError(
             f"reward `{name}` returned {len(values)} values for {num_rollouts} rollouts; return one each."
         )
     checked: list[float | None] = []
-    for i, value in enumerate(values):
+    for i, item in enumerate(values):
+        value = _plain(item)
+        if isinstance(value, list) and len(value) == 1:  # an array or column of one element each
+            value = value[0]
         if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
+            found = _kind_of(item)
+            for other in filter(inspect.iscoroutine, values):
+                other.close()  # or Python warns that nobody waited for it
             raise UserError(
-                f"reward `{name}` returned {value!r} for rollout {i}; return a finite number, or None "
-                f"where the score could not be had."
+                f"reward `{name}` returned {found} for rollout {i}; return a finite number, or None where "
+                f"the score could not be had."
             )
         checked.append(None if value is None else float(value))
     return checked
+
+
+def _plain(value: object) -> object:
+    """Arrays, tensors and their scalars as lists and numbers."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _kind_of(value: object) -> str:
+    """What a function returned, as a sentence can say it."""
+    if inspect.isawaitable(value):
+        return "something to be awaited (make the function `async def`, and await it there)"
+    is_short = isinstance(value, Real | str) or value is None
+    article = "an" if type(value).__name__[0].lower() in "aeiou" else "a"
+    return shown(value) if is_short else f"{article} {type(value).__name__}"

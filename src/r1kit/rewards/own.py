@@ -26,7 +26,7 @@ from typing import Any, Literal
 from r1kit import distributed
 from r1kit.data.jsonl import write_jsonl
 from r1kit.data.records import rollout_to_json
-from r1kit.errors import RecipeError, StageHalted
+from r1kit.errors import RecipeError, StageHalted, UserError
 from r1kit.rewards.base import checked_values
 from r1kit.types import Rollout
 
@@ -55,18 +55,34 @@ class OwnReward:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         try:
-            values = self._function(list(rollouts))
-            if inspect.isawaitable(values):
-                values = _await(values)
+            values = self._values(rollouts)
         except Exception as error:  # the user's code may raise anything
             report = self._report(rollouts, error)
             if self._on_error == "halt":
                 raise StageHalted(report) from error
             self.num_failed += 1
             return [None] * len(rollouts)
-        if hasattr(values, "tolist"):  # arrays and tensors
-            values = values.tolist()
         return checked_values(self.name, values, len(rollouts))
+
+    def try_on(self, rollouts: Sequence[Rollout]) -> None:
+        """Call the function once and forget what it returns; a `UserError` for what would end a run."""
+        try:
+            values = self._values(rollouts)
+        except Exception as error:  # the user's code may raise anything
+            if self._on_error == "missing":
+                return
+            raise UserError(f"{self._raised(error)} on {len(rollouts)} made rollouts; mend it.") from None
+        checked_values(self.name, values, len(rollouts))
+
+    def _values(self, rollouts: Sequence[Rollout]) -> Any:
+        values = self._function(list(rollouts))
+        return _await(values) if inspect.isawaitable(values) else values
+
+    def _raised(self, error: Exception) -> str:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return (
+            f"reward `{self.name}` raised {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+        )
 
     def _report(self, rollouts: Sequence[Rollout], error: Exception) -> str:
         """Write what the function was given, and say where."""
@@ -78,11 +94,9 @@ class OwnReward:
         write_jsonl(path, map(rollout_to_json, rollouts))
         trace = folder / f"failed_reward{rank}.txt"
         trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        frame = traceback.extract_tb(error.__traceback__)[-1]
         return (
-            f"reward `{self.name}` raised {type(error).__name__}: {error} ({frame.filename}:{frame.lineno}). "
-            f"The {len(rollouts)} rollouts it was given are in {path}, the traceback in {trace.name} beside "
-            f"it; mend the function and run again."
+            f"{self._raised(error)}. The {len(rollouts)} rollouts it was given are in {path}, the traceback "
+            f"in {trace.name} beside it; mend the function and run again."
         )
 
 

@@ -3,7 +3,7 @@
 Of every model that a stage or the evaluation trains, samples or scores with: whether its tokenizer gives a
 response back as it was; whether prompts begin as it asks; whether its chat template takes every conversation
 of the sets that are put to it, and leaves room for a reasoning; and which tokens end a response. Not here:
-lengths (`doctor`), and what a server does with a conversation.
+lengths (`prompts`), rows of data files (`data`), and what a server does with a conversation.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,6 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.cold_start import ColdStartConfig
-from r1kit.data.jsonl import read_jsonl
-from r1kit.data.records import messages_from_json
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, UserError
 from r1kit.evaluate import EvalConfig
@@ -34,11 +32,8 @@ from r1kit.reward_model import RewardModelConfig
 from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.sft import SftConfig
 from r1kit.template import closes_thought, opening_of
-from r1kit.turns import end_token_ids, ignored_end_ids, own_marks, render, response_end_id
+from r1kit.turns import asks_for_begin, end_token_ids, ignored_end_ids, own_marks, render, response_end_id
 from r1kit.types import Problem, PromptStyle
-
-# Rows that are named where a template refuses many.
-_MOST_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -207,26 +202,14 @@ def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: Asked) -> I
         yield f"the chat template of {asked.model} opens <think>, which counts as the response's"
     elif closes_thought(prompt):
         yield f"the chat template of {asked.model} closes an empty thought: answers have no reasoning"
+    if (
+        tokenizer.bos_token is not None
+        and tokenizer.bos_token not in prompt
+        and asks_for_begin(source, tokenizer)
+    ):
+        yield (
+            f"{asked.model}: its tokenizer begins every text with {tokenizer.bos_token}, and its chat "
+            "template does not write it: prompts have none, as in transformers"
+        )
     if own_marks(tokenizer) is not None:
         yield f"{asked.model} marks its reasoning in a way of its own, which is read as <think>"
-
-
-def check_sft_rows(context: RunContext, stage: str) -> Iterator[str]:
-    """The rows of an SFT stage's files whose turns the chat template refuses, one sentence each."""
-    config = context.recipe.stages[stage]
-    assert isinstance(config, SftConfig)
-    tokenizer = load_tokenizer(context.root_path(config.model))
-    names = [config.data] if isinstance(config.data, str) else config.data
-    for path in (context.data_path(name) for name in names if name not in context.recipe.stages):
-        refused: list[str] = []
-        for line, row in read_jsonl(path):
-            try:
-                messages = messages_from_json(row.get("messages"))
-            except DataError:  # not a matter of templates
-                continue
-            problem = Problem(id="", kind="general", messages=messages)
-            if row.get("style") != "zero" and (fault := _rendered(problem, tokenizer)[1]):
-                refused.append(f"{path}:{line}: {fault}")
-        yield from refused[:_MOST_ROWS]
-        if len(refused) > _MOST_ROWS:
-            yield f"{path}: {len(refused)} rows in all are refused by the chat template"
