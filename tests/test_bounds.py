@@ -12,6 +12,8 @@ from tests.bounds import assert_same, relative_error, rounding_error, sum_error,
 from tests.test_packing import COMPLETIONS, PROMPTS, results
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 SEEDS = range(5)
 
 

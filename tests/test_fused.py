@@ -12,6 +12,8 @@ from tests.bounds import assert_same
 from tests.test_packing import COMPLETIONS, PROMPTS, results
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 
 def fused_copy(model):
     """Copied twice: the forwards are bound to the copy's modules."""

@@ -10,6 +10,8 @@ from r1kit.logprobs import collate, completion_logprobs, pack_by_tokens
 from tests.bounds import FEW, assert_same, relative_error
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 COMPLETIONS = [[20, 21, 0], [22, 23, 24, 25, 0], [0]]
 

@@ -17,6 +17,8 @@ from tests.bounds import assert_same
 from tests.test_train import flat_weights, grpo_rows, packs_of, sft_rows
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 IDS = torch.arange(20, 60)[None]
 
 

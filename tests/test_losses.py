@@ -8,6 +8,8 @@ import torch
 from r1kit.losses import group_advantages, next_token_loss, pairwise_loss, pointwise_loss
 from tests.bounds import FEW
 
+pytestmark = pytest.mark.numerical
+
 
 def advantages(
     rewards: list[list[float]], valid: list[list[bool]] | None = None, **options

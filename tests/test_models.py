@@ -95,6 +95,7 @@ def test_a_reward_model_starts_from_a_causal_model_with_a_seeded_head(tmp_path):
     assert torch.equal(first.model.embed_tokens.weight, causal.model.embed_tokens.weight)
 
 
+@pytest.mark.numerical
 def test_a_reward_model_scores_padded_rows_as_it_scores_them_alone_and_survives_saving(tmp_path):
     source = str(tiny_model(tmp_path / "source"))
     model, tokenizer = load_reward_model(source, seed=3), load_tokenizer(source)

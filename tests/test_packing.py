@@ -11,6 +11,8 @@ from r1kit.packing import PACKED_ROWS, PADDED, SHARED_PROMPTS, batching_for, why
 from tests.bounds import assert_same
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 ONE, TWO = list(range(20, 31)), [5, 6, 7]
 # groups of odd sizes, their rows mixed: five of ONE, two of TWO, one alone; some completions are one token
 PROMPTS = [ONE, TWO, ONE, [9], ONE, TWO, ONE, ONE]

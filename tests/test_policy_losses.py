@@ -20,6 +20,8 @@ from r1kit.policy_losses import (
 from tests.bounds import FEW
 from tests.policy_reference import KINDS, SETTINGS, case, check_against_reference
 
+pytestmark = pytest.mark.numerical
+
 # pi/ref = 1, 1/2 and 2
 LOGPROBS = torch.log(torch.tensor([0.5, 0.25, 0.5]))
 REF = torch.log(torch.tensor([0.5, 0.5, 0.25]))

@@ -15,6 +15,8 @@ from tests.bounds import sum_error
 from tests.test_train import COMPLETIONS, PROMPTS, flat_weights, grpo_rows, packs_of, sft_rows
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 
 def one_weight(value: float, dtype: torch.dtype, **config) -> tuple[torch.nn.Linear, Trainer]:
     model = torch.nn.Linear(1, 1, bias=False)

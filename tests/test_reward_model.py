@@ -109,6 +109,7 @@ def test_calibration_is_reported_and_is_that_of_the_models_own_probabilities(bas
     assert 0 <= error <= 1
 
 
+@pytest.mark.numerical
 def test_a_pairwise_models_scores_are_scaled_by_its_reference_set(base, tmp_path) -> None:
     data = write(tmp_path / "pairs.jsonl", pairs(40))
     stage = config(data, held_out_frac=0.4)
@@ -166,6 +167,7 @@ def test_harm_in_the_reasoning_reaches_the_safety_models_input_and_not_the_helpf
     assert helpful[0] == helpful[1]
 
 
+@pytest.mark.numerical
 def test_the_loss_does_not_depend_on_micro_batches(base, tmp_path) -> None:
     data = write(tmp_path / "pairs.jsonl", pairs(20))
     rows = []
@@ -181,6 +183,7 @@ def test_the_loss_does_not_depend_on_micro_batches(base, tmp_path) -> None:
         assert rows[0][name] == pytest.approx(rows[1][name], rel=error)
 
 
+@pytest.mark.numerical
 def test_the_first_loss_is_that_of_the_untrained_scores(base, tmp_path) -> None:
     data = write(tmp_path / "pairs.jsonl", pairs(6))
     stage = config(data, epochs=1, examples_per_batch=6, held_out_frac=0.0)
@@ -211,6 +214,7 @@ def test_a_margin_drives_scores_further_apart_where_the_judgments_differ_more(ba
     assert apart[1] > apart[0] + 1.0  # 8 is asked for
 
 
+@pytest.mark.numerical
 def test_the_first_loss_with_a_margin_is_that_of_the_scores_less_margin_times_difference(
     base, tmp_path
 ) -> None:
@@ -245,6 +249,7 @@ class StopAt(Exception):
     pass
 
 
+@pytest.mark.numerical
 def test_with_lora_the_head_is_trained_whole_and_kept_with_the_adapter(base, tmp_path) -> None:
     data = write(tmp_path / "pairs.jsonl", pairs(80))
     context = stage_context(tmp_path / "work", base, {})

@@ -199,6 +199,7 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path):
     assert any("starting anew" in note for note in progress.notes)
 
 
+@pytest.mark.numerical
 def test_an_update_on_packed_rows_is_that_on_padded_ones(tmp_path, monkeypatch):
     """Rows of which few share a prompt are packed one after another, and give the same weights."""
     base = tiny_model(tmp_path / "base")

@@ -35,6 +35,8 @@ from tests.ranks import on_ranks
 from tests.test_train import COMPLETIONS, PROMPTS, packs_of, sft_rows
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 BUDGETS = (25, 60, 10_000)
 FAMILIES = ("qwen3", "qwen2", "llama")
 

@@ -17,6 +17,8 @@ from r1kit.train import LoraConfig, OptimizerConfig, Trainer
 from tests.bounds import assert_same, relative_error, same_numbers, smooth_adam
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 _GENERATOR = torch.Generator().manual_seed(1)
 PROMPTS = [torch.randint(10, 300, (3 + i % 4,), generator=_GENERATOR).tolist() for i in range(8)]
 COMPLETIONS = [torch.randint(10, 300, (1 + 3 * i % 7,), generator=_GENERATOR).tolist() for i in range(8)]

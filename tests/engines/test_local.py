@@ -16,6 +16,8 @@ from r1kit.types import Completion
 from tests.bounds import is_a_tie, model_roundings, rounding_error
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 ARCHITECTURES = [(name, tied) for name in ("llama", "qwen2", "qwen3", "mistral") for tied in (True, False)]
 SLIDING, FULL = "sliding_attention", "full_attention"
 WINDOWED = [

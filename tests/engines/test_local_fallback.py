@@ -11,6 +11,8 @@ from r1kit.errors import ModelError
 from tests.bounds import assert_same, is_a_tie, relative_error
 from tests.tiny_models import load_tiny, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.numerical
+
 PROMPTS = [(20, 30, 40), (50, 60, 70, 80, 90, 100), (11,)]
 
 
@@ -54,7 +56,7 @@ def test_an_unknown_architecture_is_sampled_with_its_own_forward(
 def is_drawn_at_a_border(
     model: PreTrainedModel, request: SampleRequest, one: tuple[int, ...], other: tuple[int, ...]
 ) -> bool:
-    """Whether the first draw that differs is one that rounding decides: its number is the border of two shares."""
+    """Whether rounding decides the first draw that differs: its number is the border of two shares."""
     i = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     low, high = sorted((one[i], other[i]))
     with torch.no_grad():

@@ -5,6 +5,8 @@ from r1kit.engines.local import masks
 from r1kit.engines.local.masks import MASKED, attend_within, mask_before, mask_between
 from tests.bounds import rounding_error
 
+pytestmark = pytest.mark.numerical
+
 
 def visible(mask: torch.Tensor) -> list:
     """1 where the mask is open; it has to be MASKED everywhere else."""

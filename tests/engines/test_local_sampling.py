@@ -7,6 +7,8 @@ from r1kit.engines.base import SamplingParams
 from r1kit.engines.local.sampling import RowParams, Uniforms, sample_tokens
 from tests.bounds import FEW, rounding_error
 
+pytestmark = pytest.mark.numerical
+
 CPU = torch.device("cpu")
 
 

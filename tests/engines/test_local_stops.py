@@ -28,6 +28,7 @@ def first_with(tokenizer: PreTrainedTokenizerBase, token_ids: tuple[int, ...], s
 
 
 @pytest.mark.parametrize("engine_class", ENGINES)
+@pytest.mark.numerical
 def test_a_stop_string_ends_the_completion_with_the_token_that_completes_it(
     tiny: Tiny, engine_class: type[LocalEngine] | type[FallbackEngine]
 ) -> None:

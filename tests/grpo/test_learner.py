@@ -14,6 +14,8 @@ from tests.grpo.scripted import breakdown, problems, rollout
 from tests.grpo.test_config import config
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 RIGHT, WRONG, LOST = breakdown(accuracy=1.0), breakdown(accuracy=0.0), breakdown(accuracy=None)
 
 

@@ -18,6 +18,8 @@ from tests.grpo.test_run import context, rollouts_of, same_weights, settings, tm
 from tests.ranks import on_ranks
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 # each call is logged with the seeds it is asked for, so that what is asked twice is seen
 REWARD = """\
 import os

@@ -316,6 +316,7 @@ def test_an_engine_with_stale_weights_is_caught(base, tmp_path):
         )
 
 
+@pytest.mark.numerical
 def test_the_tiny_model_learns_what_it_is_paid_for(base, tmp_path):
     """A real engine, real samples, real updates: pay for one token, and it comes."""
     folder = tmp_path_with(base, tmp_path)
@@ -346,6 +347,7 @@ def test_the_tiny_model_learns_what_it_is_paid_for(base, tmp_path):
 @pytest.mark.parametrize(
     "more", [{"reference_refresh_every": 4}, {"reference_refresh_every": 2, "lora": {"rank": 4, "alpha": 8}}]
 )
+@pytest.mark.numerical
 def test_a_killed_run_ends_the_same_with_the_real_engine(base, tmp_path, monkeypatch, more):
     folder = tmp_path_with(base, tmp_path)
     (folder / "own.py").write_text("def odd(rollouts):\n    return [r.seed % 2 for r in rollouts]\n")

@@ -21,6 +21,8 @@ from tests.grpo.test_config import config
 from tests.grpo.test_learner import GROUPS, RIGHT, WRONG, learner
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 PROBE = SyncProbe((20, 21, 22), max_tokens=8, tolerance=1e-3)
 
 

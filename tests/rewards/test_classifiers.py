@@ -98,6 +98,7 @@ def test_the_log_odds_of_one_label_by_hand() -> None:
     assert label_log_odds(torch.tensor([[0.25]]), 0, "regression").item() == 0.25
 
 
+@pytest.mark.numerical
 def test_an_encoder_reads_question_and_text_as_a_pair(tmp_path: Path) -> None:
     folder = encoder(tmp_path, labels=LABELS)
     text = "It is 51."
@@ -119,6 +120,7 @@ def test_an_encoder_reads_question_and_text_as_a_pair(tmp_path: Path) -> None:
     assert safe == pytest.approx(1 - probabilities[0], abs=relative_error(model))
 
 
+@pytest.mark.numerical
 def test_labels_that_do_not_exclude_each_other_are_scored_one_by_one(tmp_path: Path) -> None:
     folder = encoder(tmp_path, labels=LABELS, problem_type="multi_label_classification")
     table = ClassifierConfig(model=str(folder), label=2)
@@ -146,6 +148,7 @@ def test_of_what_an_encoder_can_not_hold_the_end_is_read(tmp_path: Path, roberta
     assert (tokens[0], tokens[-3:], tokens.count("[SEP]")) == ("[CLS]", ["n", "s", "[SEP]"], 2)
 
 
+@pytest.mark.numerical
 def test_a_decoder_reads_a_finished_turn_of_its_template(tmp_path: Path) -> None:
     folder = decoder(tmp_path, labels={0: "reward"}, template=CHAT_TEMPLATE + "{{ '\n' }}")
     classifier = Classifier(str(folder))

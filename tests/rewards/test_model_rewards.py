@@ -81,6 +81,7 @@ def test_the_reasoning_leaves_the_helpful_score_untouched_and_moves_the_safety_s
     assert kind != other
 
 
+@pytest.mark.numerical
 def test_scores_are_sigmoids_of_the_logits_in_the_rollouts_order(model_dir: Path) -> None:
     texts = ["Hi", "The answer is 19. " * 5, "12", "答案是19。", "Hi"]
     reward = RewardModelReward("helpful", model_dir, view="summary", tokens_per_batch=60)
@@ -112,6 +113,7 @@ def test_where_there_is_nothing_to_read_the_score_is_the_lowest(model_dir: Path)
     assert [score == LOWEST_SCORE for score in safety(rollouts)] == [False, True, False, False]
 
 
+@pytest.mark.numerical
 def test_padding_does_not_change_a_score(model_dir: Path) -> None:
     model = load_reward_model(str(model_dir))
     rows = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]

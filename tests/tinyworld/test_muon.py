@@ -1,8 +1,11 @@
+import pytest
 import torch
 from torch import nn
 
 from r1kit.tinyworld.muon import Muon, orthogonalized
 from tests.bounds import rounding_error
+
+pytestmark = pytest.mark.numerical
 
 
 def test_singular_values_come_near_one_and_directions_stay():
