@@ -237,7 +237,7 @@ def faults(workers: int) -> None:
     )
     seconds = time.perf_counter() - start
     print(
-        f"math: three answers on which the worker hangs, and a right one, in {seconds:.1f} s, limit 2 s each: "
+        f"math: three answers on which the worker hangs and a right one in {seconds:.1f} s, limit 2 s each: "
         f"scores {scores}; counted: {dict(pool.counts)}"
     )
     killer = MathPool(num_workers=workers, command=[sys.executable, "-c", CRASHES])
