@@ -7,16 +7,28 @@ READY := $(VENV)/.ready
 # --no-compile: Python compiles what is imported when it is; all of it would take a minute
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: demo test check slow peers vllm bench clean
+PYTEST := $(BIN)/python -m pytest -n 2
+
+.PHONY: demo test check slow numerics peers vllm bench clean
 
 demo: $(INSTALLED)  ## the whole recipe on the embedded model, to runs/demo/report.html
 	$(BIN)/r1 run demo
 
 test: $(READY)  ## the tests, minutes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
 slow: $(READY)  ## the tests that take longer
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+# what another processor would do: older instructions in ATen, oneDNN and MKL (which looks at MKL_CBWR alone where the
+# processor is not Intel's), two threads, other orders of all sums, and a machine that is busy besides
+NUMERICAL := $(PYTEST) -m "numerical and not slow"
+numerics: $(READY)  ## the numerical tests under other instruction sets, orders of sums and loads
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+		MKL_CBWR=COMPATIBLE $(NUMERICAL)
+	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(NUMERICAL)
+	OMP_NUM_THREADS=1 R1KIT_REORDER=1 $(NUMERICAL) -p tests.reordered
+	$(BIN)/python -c 'while True: pass' & trap "kill $$!" EXIT; OMP_NUM_THREADS=2 $(NUMERICAL)
 
 peers: $(READY)  ## TRL, for the slow test that compares losses with it; --no-deps: torch stays as it is
 	$(PIP) --no-deps trl accelerate psutil

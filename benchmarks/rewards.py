@@ -59,19 +59,12 @@ THOUGHT = (
     "together that makes {number}. Let me check it once more: {number} - 6 = {less}, which is right. "
 )
 ADD = "print(sum(map(int, input().split())) + {number} - {number})"
-HOSTILE_ANSWERS = (
-    "9^{9^{9^{9^{9}}}}",
-    "\\int_{0}^{1} \\sin(\\tan(x^{x^{x}}))^{99} dx",
-    "(x+y+z)^{9999}",
-    "\\prod_{n=1}^{99999} (x^{n} + 1)",
-    "99999999!!!!",
-)
 HOSTILE_PROGRAMS = {
     "endless loop": "while True: pass",
     "memory": "x = [0] * 10**10",
     "recursion": "def f(): f()\nf()",
     "fork bomb": "import os\nwhile True: os.fork()",
-    "segmentation fault": "import ctypes\nctypes.string_at(0)",
+    "segmentation fault": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)",
     "kills its parent": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nprint('escaped')",
     "flood": "while True: print('x' * 10**6)",
     "disk": "f = open('x', 'w')\nwhile True: f.write('x' * 10**6)",
@@ -235,17 +228,17 @@ def model_rate(scale: float) -> None:
 
 def faults(workers: int) -> None:
     """What hangs, crashes and floods: every score is 0, and each fault is counted."""
-    pool = MathPool(num_workers=workers, time_limit_seconds=2.0)
+    pool = MathPool(num_workers=workers, time_limit_seconds=2.0, command=[sys.executable, "-c", HANGS])
     truth = make_problem("math", "x^2 + 1")
-    answers = [*HOSTILE_ANSWERS, "1 + x^2"]
+    answers = ["x^2 + 7", "x^2 + 8", "x^2 + 9", "1 + x^2"]
     start = time.perf_counter()
     scores = AccuracyReward("zero", pool=pool)(
         [make_rollout(truth, format_zero("so", f"\\boxed{{{answer}}}")) for answer in answers]
     )
     seconds = time.perf_counter() - start
     print(
-        f"math: {len(HOSTILE_ANSWERS)} hostile expressions and a right one in {seconds:.1f} s, limit 2 s "
-        f"each: scores {scores}; counted: {dict(pool.counts)}"
+        f"math: three answers on which the worker hangs and a right one in {seconds:.1f} s, limit 2 s each: "
+        f"scores {scores}; counted: {dict(pool.counts)}"
     )
     killer = MathPool(num_workers=workers, command=[sys.executable, "-c", CRASHES])
     verdicts = killer.check([("1", str(i)) for i in range(20)])
@@ -271,6 +264,19 @@ def faults(workers: int) -> None:
     )
 
 
+# The worker, in which math-verify hangs on some answers: as it did, for hours, on towers of powers, on large
+# powers of sums, on products of many factors and on factorials of factorials.
+HANGS = """
+import time
+import math_verify
+verify = math_verify.verify
+def hanging(truths, answers, **options):
+    while str(answers[0])[-1] in "789": pass
+    return verify(truths, answers, **options)
+math_verify.verify = hanging
+from r1kit.rewards.math_worker import main
+main(60)
+"""
 CRASHES = """
 import os, signal, sys
 print('{"ready": true}', flush=True)

@@ -6,6 +6,8 @@ import torch
 from r1kit import attention
 from r1kit.attention import lay_out
 
+pytestmark = pytest.mark.numerical
+
 # a prompt of 5 alone and one of 3 with completions of 4, 4 and 2; then 1 behind the prompt of 5
 ROWS = [((0, 0), [5, 3]), ((5, 8), [4, 4, 2]), ((0, 5), [1])]
 LONG = [((0, 0), [90, 70]), ((0, 90), [150, 140, 40, 1]), ((90, 160), [33])]

@@ -15,6 +15,8 @@ from r1kit.packing import PADDED, SHARED_PROMPTS, Batching, batching_for
 from r1kit.train import OptimizerConfig, Trainer
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 PROMPTS = [[11, 12, 13, 14, 15]] * 4 + [[21, 22]] * 3
 COMPLETIONS = [list(range(30, 30 + n)) for n in (9, 8, 3, 1, 12, 7, 2)]
 

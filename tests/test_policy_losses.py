@@ -17,7 +17,10 @@ from r1kit.policy_losses import (
     sequence_importance,
     token_importance,
 )
+from tests.bounds import FEW
 from tests.policy_reference import KINDS, SETTINGS, case, check_against_reference
+
+pytestmark = pytest.mark.numerical
 
 # pi/ref = 1, 1/2 and 2
 LOGPROBS = torch.log(torch.tensor([0.5, 0.25, 0.5]))
@@ -25,17 +28,17 @@ REF = torch.log(torch.tensor([0.5, 0.5, 0.25]))
 
 
 def test_k1_is_the_log_ratio():
-    assert k1_kl(LOGPROBS, REF).tolist() == pytest.approx([0.0, -math.log(2), math.log(2)], abs=1e-6)
+    assert k1_kl(LOGPROBS, REF).tolist() == pytest.approx([0.0, -math.log(2), math.log(2)], abs=FEW)
 
 
 def test_k2_is_half_its_square():
     half = math.log(2) ** 2 / 2
-    assert k2_kl(LOGPROBS, REF).tolist() == pytest.approx([0.0, half, half], abs=1e-6)
+    assert k2_kl(LOGPROBS, REF).tolist() == pytest.approx([0.0, half, half], abs=FEW)
 
 
 def test_k3_is_zero_where_models_agree_and_positive_on_both_sides():
     # ref/pi = 2: 2 - log 2 - 1; ref/pi = 1/2: 0.5 + log 2 - 1
-    assert k3_kl(LOGPROBS, REF).tolist() == pytest.approx([0.0, 1 - math.log(2), math.log(2) - 0.5], abs=1e-6)
+    assert k3_kl(LOGPROBS, REF).tolist() == pytest.approx([0.0, 1 - math.log(2), math.log(2) - 0.5], abs=FEW)
 
 
 def kls_by_hand(logits: torch.Tensor, ref: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,11 +87,11 @@ def test_grpo_clips_only_where_it_takes_the_incentive_away():
     # A = 1: min(1.5, 1.2) = 1.2 and min(0.5, 0.8) = 0.5, mean 0.85
     # A = -2: min(-3, -2.4) = -3 and min(-1, -1.6) = -1.6, mean -2.3;  loss = -(0.85 - 2.3) / 2
     parts = grpo([[1.5, 0.5], [1.5, 0.5]], [1.0, -2.0])
-    assert float(parts.loss) == pytest.approx(0.725, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(0.725, abs=FEW)
     # cut: 1.5 in the first row, 0.5 in the second
-    assert float(parts.metrics["policy/clip_frac"]) == pytest.approx(0.5)
-    assert float(parts.metrics["policy/clip_high_frac"]) == pytest.approx(0.25)
-    assert float(parts.metrics["policy/ratio_mean"]) == pytest.approx(1.0)
+    assert float(parts.metrics["policy/clip_frac"]) == pytest.approx(0.5, abs=FEW)
+    assert float(parts.metrics["policy/clip_high_frac"]) == pytest.approx(0.25, abs=FEW)
+    assert float(parts.metrics["policy/ratio_mean"]) == pytest.approx(1.0, abs=FEW)
 
 
 @pytest.mark.parametrize(
@@ -96,40 +99,40 @@ def test_grpo_clips_only_where_it_takes_the_incentive_away():
 )
 def test_clip_fractions_count_the_side_that_the_advantage_pushes_to(advantage, cut, cut_high):
     metrics = grpo([[1.5, 1.3, 0.5]], [advantage]).metrics
-    assert float(metrics["policy/clip_frac"]) == pytest.approx(cut)
-    assert float(metrics["policy/clip_high_frac"]) == pytest.approx(cut_high)
+    assert float(metrics["policy/clip_frac"]) == pytest.approx(cut, abs=FEW)
+    assert float(metrics["policy/clip_high_frac"]) == pytest.approx(cut_high, abs=FEW)
 
 
 def test_clip_low_and_clip_high_are_two_bounds():
     # min(1.5, 1.4) = 1.4; A = -1: min(-0.5, -0.9) = -0.9
-    assert float(grpo([[1.5]], [1.0], clip_low=0.1, clip_high=0.4).loss) == pytest.approx(-1.4)
-    assert float(grpo([[0.5]], [-1.0], clip_low=0.1, clip_high=0.4).loss) == pytest.approx(0.9)
+    assert float(grpo([[1.5]], [1.0], clip_low=0.1, clip_high=0.4).loss) == pytest.approx(-1.4, abs=FEW)
+    assert float(grpo([[0.5]], [-1.0], clip_low=0.1, clip_high=0.4).loss) == pytest.approx(0.9, abs=FEW)
 
 
 def test_the_papers_clip_of_ten_cuts_above_eleven_and_never_below():
-    assert float(grpo([[10.9]], [1.0], clip_low=10.0, clip_high=10.0).loss) == pytest.approx(-10.9, rel=1e-6)
-    assert float(grpo([[12.0]], [1.0], clip_low=10.0, clip_high=10.0).loss) == pytest.approx(-11.0, rel=1e-6)
+    assert float(grpo([[10.9]], [1.0], clip_low=10.0, clip_high=10.0).loss) == pytest.approx(-10.9, rel=FEW)
+    assert float(grpo([[12.0]], [1.0], clip_low=10.0, clip_high=10.0).loss) == pytest.approx(-11.0, rel=FEW)
     parts = grpo([[0.001]], [-1.0], clip_low=10.0, clip_high=10.0)
-    assert float(parts.loss) == pytest.approx(0.001, rel=1e-5)
+    assert float(parts.loss) == pytest.approx(0.001, abs=FEW)
     assert float(parts.metrics["policy/clip_frac"]) == 0.0
 
 
 def test_each_row_is_averaged_over_its_own_tokens():
     # row 1 has one trained token (1.1), row 2 has two (0.9, 1.0): (1.1 + 0.95) / 2; a token mean would be 1.0
     parts = grpo([[1.1, 9.0], [0.9, 1.0]], [1.0, 1.0], [[True, False], [True, True]])
-    assert float(parts.loss) == pytest.approx(-1.025, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(-1.025, abs=FEW)
 
 
 def test_the_denominator_counts_rows_of_other_micro_batches_too():
     totals = Totals(num_rows=8, num_tokens=1, max_length=10)
-    assert float(grpo([[1.1]], [1.0], totals=totals).loss) == pytest.approx(-1.1 / 8, abs=1e-6)
+    assert float(grpo([[1.1]], [1.0], totals=totals).loss) == pytest.approx(-1.1 / 8, abs=FEW)
 
 
 @pytest.mark.parametrize("kind", ["grpo", "dr_grpo", "dapo", "gspo"])
 def test_a_row_without_trained_tokens_adds_nothing_whatever_it_holds(kind):
     totals = Totals(num_rows=1, num_tokens=1, max_length=1)
     parts = loss_of(kind, [[1.1], [math.nan]], [1.0, math.nan], [[True], [False]], totals=totals)
-    assert float(parts.loss) == pytest.approx(-1.1, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(-1.1, abs=FEW)
     assert all(math.isfinite(float(value)) for value in parts.metrics.values())
 
 
@@ -137,12 +140,12 @@ def test_the_kl_is_inside_the_loss_and_averaged_like_the_objective():
     # ref/pi = 2: k3 = 1 - log 2 in the one trained token; the other is masked
     mask = [[True, False]]
     parts = grpo([[1.0, 1.0]], [0.0], mask, ref_ratios=[[2.0, 5.0]], kl_coef=0.5)
-    assert float(parts.loss) == pytest.approx(0.5 * (1 - math.log(2)), abs=1e-6)
-    assert float(parts.metrics["kl/ref"]) == pytest.approx(1 - math.log(2), abs=1e-6)
+    assert float(parts.loss) == pytest.approx(0.5 * (1 - math.log(2)), abs=FEW)
+    assert float(parts.metrics["kl/ref"]) == pytest.approx(1 - math.log(2), abs=FEW)
     # with coefficient 0 it is reported and not trained
     untrained = grpo([[1.0, 1.0]], [0.0], mask, ref_ratios=[[2.0, 5.0]])
     assert float(untrained.loss) == 0.0
-    assert float(untrained.metrics["kl/ref"]) == pytest.approx(1 - math.log(2), abs=1e-6)
+    assert float(untrained.metrics["kl/ref"]) == pytest.approx(1 - math.log(2), abs=FEW)
 
 
 # one row of A = 3 with two tokens: -A / 2 each; dr_grpo divides by its constant, 10
@@ -163,9 +166,9 @@ def test_without_old_logprobs_the_ratio_is_one_and_its_gradient_is_kept(kind, lo
         logprobs, None, None, torch.tensor([3.0]), torch.ones(1, 2, dtype=torch.bool), **options
     )
     parts.loss.backward()
-    assert parts.loss.item() == pytest.approx(loss)
+    assert parts.loss.item() == pytest.approx(loss, abs=FEW)
     assert logprobs.grad is not None
-    assert logprobs.grad.tolist() == [pytest.approx([gradient, gradient])]
+    assert logprobs.grad.tolist() == [pytest.approx([gradient, gradient], abs=FEW)]
 
 
 # two rows, A = 1 with the one token 1.1, A = -1 with 0.9, 1.0 and 1.3: objectives 1.1 and -0.9, -1.0, -1.3
@@ -176,25 +179,25 @@ RAGGED_MASK = [[True, False, False], [True, True, True]]
 def test_grpo_averages_within_rows_then_over_rows():
     # (1.1 - 3.2 / 3) / 2
     parts = grpo(RAGGED, [1.0, -1.0], RAGGED_MASK)
-    assert float(parts.loss) == pytest.approx(-(1.1 - 3.2 / 3) / 2, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(-(1.1 - 3.2 / 3) / 2, abs=FEW)
 
 
 def test_dr_grpo_sums_tokens_and_divides_by_rows_and_a_constant_length():
     # (1.1 - 3.2) / (2 * 10): rows count as two also in a micro-batch of one
     parts = loss_of("dr_grpo", RAGGED, [1.0, -1.0], RAGGED_MASK)
-    assert float(parts.loss) == pytest.approx(2.1 / 20, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(2.1 / 20, abs=FEW)
     totals = Totals(num_rows=2, num_tokens=4, max_length=10)
     first = loss_of("dr_grpo", RAGGED[:1], [1.0], RAGGED_MASK[:1], totals=totals)
-    assert float(first.loss) == pytest.approx(-1.1 / 20, abs=1e-6)
+    assert float(first.loss) == pytest.approx(-1.1 / 20, abs=FEW)
 
 
 def test_dapo_weighs_every_token_of_the_mini_batch_the_same():
     # (1.1 - 3.2) / 4: four tokens are trained, also where a micro-batch holds one of them
     parts = loss_of("dapo", RAGGED, [1.0, -1.0], RAGGED_MASK)
-    assert float(parts.loss) == pytest.approx(2.1 / 4, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(2.1 / 4, abs=FEW)
     totals = Totals(num_rows=2, num_tokens=4, max_length=10)
     first = loss_of("dapo", RAGGED[:1], [1.0], RAGGED_MASK[:1], totals=totals)
-    assert float(first.loss) == pytest.approx(-1.1 / 4, abs=1e-6)
+    assert float(first.loss) == pytest.approx(-1.1 / 4, abs=FEW)
 
 
 def test_gspo_has_one_ratio_for_a_row_and_clips_it_as_a_whole():
@@ -202,16 +205,16 @@ def test_gspo_has_one_ratio_for_a_row_and_clips_it_as_a_whole():
     # A = -1 is not cut: -1.2. Row 4: 0.8 cut at 0.95 with A = -1: -0.95
     ratios = [[1.21, 1.0], [4.0, 0.36], [4.0, 0.36], [0.64, 1.0]]
     parts = loss_of("gspo", ratios, [2.0, 1.0, -1.0, -1.0], clip_low=0.05, clip_high=0.1)
-    assert float(parts.loss) == pytest.approx(-(2.2 + 1.1 - 1.2 - 0.95) / 4, abs=1e-6)
-    assert float(parts.metrics["policy/clip_frac"]) == pytest.approx(0.5)
-    assert float(parts.metrics["policy/clip_high_frac"]) == pytest.approx(0.25)
-    assert float(parts.metrics["policy/ratio_mean"]) == pytest.approx((1.1 + 1.2 + 1.2 + 0.8) / 4, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(-(2.2 + 1.1 - 1.2 - 0.95) / 4, abs=FEW)
+    assert float(parts.metrics["policy/clip_frac"]) == pytest.approx(0.5, abs=FEW)
+    assert float(parts.metrics["policy/clip_high_frac"]) == pytest.approx(0.25, abs=FEW)
+    assert float(parts.metrics["policy/ratio_mean"]) == pytest.approx((1.1 + 1.2 + 1.2 + 0.8) / 4, abs=FEW)
 
 
 def test_gspo_takes_the_mean_over_trained_tokens_only():
     # the geometric mean of 1.21 and 1.0; the masked token's 9.0 is not in it
     parts = loss_of("gspo", [[1.21, 9.0, 1.0]], [1.0], [[True, False, True]])
-    assert float(parts.loss) == pytest.approx(-1.1, abs=1e-6)
+    assert float(parts.loss) == pytest.approx(-1.1, abs=FEW)
 
 
 def test_gspo_gives_every_token_of_a_row_the_rows_ratio():
@@ -222,7 +225,7 @@ def test_gspo_gives_every_token_of_a_row_the_rows_ratio():
     parts = POLICY_LOSSES["gspo"](logprobs, torch.zeros(1, 2), None, torch.tensor([2.0]), mask, **options)
     parts.loss.backward()
     assert logprobs.grad is not None
-    assert logprobs.grad.tolist() == [pytest.approx([-1.1, -1.1], abs=1e-6)]
+    assert logprobs.grad.tolist() == [pytest.approx([-1.1, -1.1], abs=FEW)]
 
 
 def test_cispo_clips_the_weight_and_keeps_every_tokens_gradient():
@@ -233,28 +236,34 @@ def test_cispo_clips_the_weight_and_keeps_every_tokens_gradient():
     parts = POLICY_LOSSES["cispo"](logprobs, torch.zeros(1, 3), None, torch.tensor([3.0]), mask, **options)
     parts.loss.backward()
     assert logprobs.grad is not None
-    assert logprobs.grad.tolist() == [pytest.approx([-1.2, -0.8, -1.2], abs=1e-6)]
+    assert logprobs.grad.tolist() == [pytest.approx([-1.2, -0.8, -1.2], abs=FEW)]
     value = -(1.2 * math.log(1.2) + 0.8 * math.log(0.5) + 1.2 * math.log(1.5))
-    assert parts.loss.item() == pytest.approx(value, abs=1e-6)
+    assert parts.loss.item() == pytest.approx(value, abs=FEW)
     # both sides, whatever the advantage's sign: 0.5 and 1.5, not 1.2 itself up to rounding
-    assert float(parts.metrics["policy/clip_frac"]) == pytest.approx(2 / 3)
-    assert float(parts.metrics["policy/clip_high_frac"]) == pytest.approx(1 / 3)
+    assert float(parts.metrics["policy/clip_frac"]) == pytest.approx(2 / 3, abs=FEW)
+    assert float(parts.metrics["policy/clip_high_frac"]) == pytest.approx(1 / 3, abs=FEW)
 
 
 def test_importance_weights_by_hand():
     # trainer/sampler 0.5, 4 and 2; the masked token may be anything. Row: 0.5 * 4 * 2 = 4
     ratios, mask = torch.tensor([[0.5, math.nan, 4.0, 2.0]]), torch.tensor([[True, False, True, True]])
     old, sampler = ratios.log() - 3.0, torch.full_like(ratios, -3.0)
-    assert token_importance(old, sampler, mask, cap=3.0).tolist() == [pytest.approx([0.5, 0.0, 3.0, 2.0])]
-    assert sequence_importance(old, sampler, mask, cap=10.0).tolist() == [pytest.approx([4.0, 0, 4.0, 4.0])]
-    assert sequence_importance(old, sampler, mask, cap=3.0).tolist() == [pytest.approx([3.0, 0, 3.0, 3.0])]
+    assert token_importance(old, sampler, mask, cap=3.0).tolist() == [
+        pytest.approx([0.5, 0.0, 3.0, 2.0], abs=FEW)
+    ]
+    assert sequence_importance(old, sampler, mask, cap=10.0).tolist() == [
+        pytest.approx([4.0, 0, 4.0, 4.0], abs=FEW)
+    ]
+    assert sequence_importance(old, sampler, mask, cap=3.0).tolist() == [
+        pytest.approx([3.0, 0, 3.0, 3.0], abs=FEW)
+    ]
 
 
 def test_importance_weighs_the_policy_term_and_not_the_kl():
     # objective 1.1 with weight 0.5; the KL, ref/pi = 2, is whole
     weight = torch.tensor([[0.5]])
     parts = grpo([[1.1]], [1.0], ref_ratios=[[2.0]], kl_coef=0.5, importance_BT=weight)
-    assert float(parts.loss) == pytest.approx(-0.55 + 0.5 * (1 - math.log(2)), abs=1e-6)
+    assert float(parts.loss) == pytest.approx(-0.55 + 0.5 * (1 - math.log(2)), abs=FEW)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -287,8 +296,7 @@ def test_losses_of_micro_batches_add_up_to_the_loss_of_the_batch(kind):
         loss_of(kind, [ratios], [a], [mask], **options)
         for ratios, a, mask in zip(RAGGED, [1.0, -1.0], RAGGED_MASK, strict=True)
     ]
-    assert float(whole.loss) == pytest.approx(sum(float(part.loss) for part in parts), abs=1e-6)
+    assert float(whole.loss) == pytest.approx(sum(float(part.loss) for part in parts), abs=FEW)
     for name in whole.metrics:
-        assert float(whole.metrics[name]) == pytest.approx(
-            sum(float(part.metrics[name]) for part in parts), abs=1e-6
-        )
+        expected = sum(float(part.metrics[name]) for part in parts)
+        assert float(whole.metrics[name]) == pytest.approx(expected, abs=FEW)

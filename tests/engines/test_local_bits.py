@@ -13,6 +13,8 @@ from r1kit.engines.local import make_engine
 from r1kit.types import Completion
 from tests.tiny_models import load_tiny, tiny_model
 
+pytestmark = pytest.mark.numerical
+
 # Lengths on both sides of the padded ones (32, 64, 96), groups of 1 to 30 rows, every kind of sampling.
 PROMPT_LENGTHS = (1, 2, 33, 34, 60, 65, 66, 97)
 NUM_REQUESTS = 120

@@ -6,8 +6,12 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTraine
 
 from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
 from r1kit.engines.local import FallbackEngine, LocalEngine, make_engine, why_unsupported
+from r1kit.engines.local.sampling import Uniforms
 from r1kit.errors import ModelError
+from tests.bounds import assert_same, is_a_tie, relative_error
 from tests.tiny_models import load_tiny, tiny_model, tiny_tokenizer
+
+pytestmark = pytest.mark.numerical
 
 PROMPTS = [(20, 30, 40), (50, 60, 70, 80, 90, 100), (11,)]
 
@@ -44,9 +48,22 @@ def test_an_unknown_architecture_is_sampled_with_its_own_forward(
             logprobs = model(ids).logits[0].log_softmax(-1)
         start = len(request.prompt_token_ids)
         expected = logprobs[start - 1 : -1].gather(1, ids[0, start:, None])[:, 0]
-        assert float((expected - torch.tensor(completion.sampler_logprobs)).abs().max()) < 1e-4
+        assert_same(torch.tensor(completion.sampler_logprobs), expected, model)
         assert (completion.token_ids[-1] == 3) == (completion.finish_reason == "stop")
         assert 3 not in completion.token_ids[:-1]
+
+
+def is_drawn_at_a_border(
+    model: PreTrainedModel, request: SampleRequest, one: tuple[int, ...], other: tuple[int, ...]
+) -> bool:
+    """Whether rounding decides the first draw that differs: its number is the border of two shares."""
+    i = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    low, high = sorted((one[i], other[i]))
+    with torch.no_grad():
+        logits = model(torch.tensor([request.prompt_token_ids + one[:i]])).logits[0, -1].double()
+    shares = logits.softmax(-1).cumsum(-1)
+    uniform = float(Uniforms(request.seed).take(i + 1)[i])
+    return all(is_a_tie(float(share), uniform, relative_error(model)) for share in shares[low:high])
 
 
 def test_both_engines_draw_the_same_sample_for_a_seed(tmp_path: Path) -> None:
@@ -54,8 +71,14 @@ def test_both_engines_draw_the_same_sample_for_a_seed(tmp_path: Path) -> None:
     requests = requests_for(12)
     fallback = sample_all(FallbackEngine(model, tokenizer), requests)
     local = sample_all(LocalEngine(model, tokenizer), requests)
-    assert [c.token_ids for c in fallback] == [c.token_ids for c in local]
-    assert [c.text for c in fallback] == [c.text for c in local]
+    num_same = 0
+    for request, one, other in zip(requests, fallback, local, strict=True):
+        if one.token_ids == other.token_ids:
+            assert one.text == other.text
+            num_same += 1
+        else:
+            assert is_drawn_at_a_border(model, request, one.token_ids, other.token_ids)
+    assert num_same >= len(requests) - 1
 
 
 def test_fallback_weights_are_a_copy_and_can_be_replaced(

@@ -17,6 +17,7 @@ from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.seeds import derive_seed
 from r1kit.stage import SilentProgress, StageContext
 from r1kit.train import Trainer
+from tests.bounds import relative_error
 from tests.grpo.scripted import ScriptedEngine, answer, problems
 from tests.grpo.test_config import config
 from tests.tiny_models import load_tiny, tiny_model
@@ -315,6 +316,7 @@ def test_an_engine_with_stale_weights_is_caught(base, tmp_path):
         )
 
 
+@pytest.mark.numerical
 def test_the_tiny_model_learns_what_it_is_paid_for(base, tmp_path):
     """A real engine, real samples, real updates: pay for one token, and it comes."""
     folder = tmp_path_with(base, tmp_path)
@@ -338,12 +340,14 @@ def test_the_tiny_model_learns_what_it_is_paid_for(base, tmp_path):
     assert sum(rewards[:3]) / 3 < 0.1
     assert sum(rewards[-3:]) / 3 > 0.5
     # the sampler's logprobs are the trainer's, at every step and so after every change of weights
-    assert max(row.get("sampler/logratio_max", 0.0) for row in rows) < 1e-3
+    bound = 20 * relative_error(load_tiny(base)[0])  # a policy this sure has logprobs down to -20
+    assert max(row.get("sampler/logratio_max", 0.0) for row in rows) < bound
 
 
 @pytest.mark.parametrize(
     "more", [{"reference_refresh_every": 4}, {"reference_refresh_every": 2, "lora": {"rank": 4, "alpha": 8}}]
 )
+@pytest.mark.numerical
 def test_a_killed_run_ends_the_same_with_the_real_engine(base, tmp_path, monkeypatch, more):
     folder = tmp_path_with(base, tmp_path)
     (folder / "own.py").write_text("def odd(rollouts):\n    return [r.seed % 2 for r in rollouts]\n")
@@ -359,7 +363,7 @@ def test_a_killed_run_ends_the_same_with_the_real_engine(base, tmp_path, monkeyp
     assert rollouts_of(folder / "whole", 3) == rollouts_of(folder / "killed", 3)
     # the sampler has the policy's weights, adapter merged: their logprobs differ by rounding alone
     rows = read_metrics(folder / "whole")
-    assert max(row["sampler/logratio_max"] for row in rows) < 1e-4
+    assert max(row["sampler/logratio_max"] for row in rows) < 10 * relative_error(load_tiny(base)[0])
     assert (folder / "whole" / "adapter" / "adapter_model.safetensors").exists() == (stage.lora is not None)
 
 

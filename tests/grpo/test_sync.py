@@ -15,10 +15,13 @@ from r1kit.grpo.learner import Row, advantages_of
 from r1kit.grpo.stream import ProblemStream
 from r1kit.grpo.sync import SyncProbe, check_versions, load_policy, sync_probe
 from r1kit.types import Rollout
+from tests.bounds import assert_same, relative_error
 from tests.grpo.scripted import problems
 from tests.grpo.test_config import config
 from tests.grpo.test_learner import GROUPS, RIGHT, WRONG, learner
 from tests.tiny_models import load_tiny, tiny_model
+
+pytestmark = pytest.mark.numerical
 
 PROBE = SyncProbe((20, 21, 22), max_tokens=8, tolerance=1e-3)
 
@@ -45,10 +48,11 @@ def test_sampler_and_trainer_agree_before_and_after_an_update(tmp_path, family):
     engine = make_engine(model, tokenizer)
     assert isinstance(engine, LocalEngine)
     made, settings = learner(model, kl_coef=0.0)
+    bound = 10 * relative_error(model)  # logprobs go down to -10
     for version in (0, 1):
         if version:
             measured = load_policy(engine, made, version, PROBE)
-            assert 0 < measured["sampler/sync_logratio_mean"] <= measured["sampler/sync_logratio_max"] < 1e-4
+            assert 0 < measured["sampler/sync_logratio_mean"] <= measured["sampler/sync_logratio_max"] < bound
         requests = [
             SampleRequest(i, (5, 6, 7, 8 + i // 4), SamplingParams(max_tokens=20), seed=i) for i in range(8)
         ]
@@ -60,7 +64,7 @@ def test_sampler_and_trainer_agree_before_and_after_an_update(tmp_path, family):
         marks = (RIGHT, WRONG, WRONG, WRONG)
         groups = [Group("a", 0, tuple(rollouts[i : i + 4]), marks) for i in (0, 4)]
         row = made.train_step(version + 1, groups, advantages_of(groups, settings))
-        assert 0 < row["sampler/logratio_mean"] <= row["sampler/logratio_max"] < 1e-4
+        assert 0 < row["sampler/logratio_mean"] <= row["sampler/logratio_max"] < bound
         check_versions(groups, version)
     with pytest.raises(RuntimeError, match=r"sampled with weights \[1\], the policy is at 2"):
         check_versions(groups, 2)
@@ -146,4 +150,4 @@ def test_the_policys_logprobs_of_a_completion_are_those_that_it_is_trained_with(
     rollout = GROUPS[1].rollouts[2]
     expected = made._old_logprobs([Row(rollout, 0.0)])[0]
     found = made.logprobs_of(rollout.prompt_token_ids, rollout.completion.token_ids)
-    torch.testing.assert_close(found, expected)
+    assert_same(found, expected, made.policy)

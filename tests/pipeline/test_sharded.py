@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from r1kit.metrics import read_metrics
 from r1kit.models import load_model
 from r1kit.pipeline.manifest import read_manifest
+from tests.bounds import relative_error, same_numbers
 from tests.tiny_models import tiny_model
 
 pytestmark = [
@@ -23,6 +24,8 @@ pytestmark = [
 ]
 
 STEPS = 3
+LEARNING_RATE = 1e-4
+MAX_UPDATES = 12  # of any stage
 RECIPE = f"""\
 [run]
 name = "small"
@@ -47,7 +50,7 @@ epochs = 3
 tokens_per_batch = 200
 tokens_per_micro_batch = 60
 checkpoint_every = 2
-optimizer = {{ learning_rate = 1e-3 }}
+optimizer = {{ learning_rate = {LEARNING_RATE} }}
 
 [stages.zero]
 kind = "grpo"
@@ -64,7 +67,7 @@ tokens_per_micro_batch = 1_000
 kl_coef = 0.01
 reference_refresh_every = 3
 checkpoint_every = 1
-optimizer = {{ learning_rate = 1e-4 }}
+optimizer = {{ learning_rate = {LEARNING_RATE} }}
 
 [stages.helpful]
 kind = "reward_model"
@@ -74,7 +77,7 @@ data = "pairs.jsonl"
 examples_per_batch = 3
 held_out_frac = 0.3
 tokens_per_micro_batch = 60
-optimizer = {{ learning_rate = 1e-4 }}
+optimizer = {{ learning_rate = {LEARNING_RATE} }}
 """
 REWARD = """\
 def odd(rollouts):
@@ -155,20 +158,26 @@ def curve(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_same_run(found: Path, expected: Path) -> None:
-    """Curves to 1e-4, the first update's numbers to 1e-5; the weights nearly, the files alike."""
+    """Curves and weights but for rounding, the files alike.
+
+    Adam turns rounding of a gradient that is next to nothing into its sign: a few weights may go the other
+    way, by a learning rate an update, and what comes after the first update is equal only nearly.
+    """
     for stage in STAGES:
         ours, theirs = curve(found / stage), curve(expected / stage)
         assert len(ours) == len(theirs) >= 2
-        assert ours[0] == pytest.approx(theirs[0], rel=1e-5, abs=1e-5)
+        model = load_model(str(expected / stage / "model"))
+        assert ours[0] == same_numbers(theirs[0], model)
         for one, other in zip(ours, theirs, strict=True):
-            assert one == pytest.approx(other, rel=1e-4, abs=1e-4)
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-3)
         assert {p.name for p in (found / stage / "model").iterdir()} == {
             p.name for p in (expected / stage / "model").iterdir()
         }
         a, b = (load_file(path / stage / "model" / "model.safetensors") for path in (found, expected))
         assert a.keys() == b.keys()
-        for name, tensor in b.items():
-            torch.testing.assert_close(a[name], tensor, rtol=1e-4, atol=1e-5)
+        apart = torch.cat([(a[name] - tensor).abs().flatten() for name, tensor in b.items()])
+        assert float(apart.max()) < 2.1 * LEARNING_RATE * MAX_UPDATES
+        assert float((apart > 0.1 * LEARNING_RATE).float().mean()) < 0.01
 
 
 def test_two_sharded_ranks_train_every_kind_of_stage_as_one_process(whole: Path, sharded: Path) -> None:
@@ -179,10 +188,11 @@ def test_two_sharded_ranks_train_every_kind_of_stage_as_one_process(whole: Path,
             assert manifest is not None
             environment = manifest.environment
             assert (environment["world_size"], environment["sharded"]) == (num, is_sharded)
-    # each sync of weights was checked, and the sampler held what was trained
+    # each sync of weights was checked, and the sampler held what was trained; logprobs go down to -10
+    bound = 10 * relative_error(load_model(str(sharded / "zero" / "model")))
     for row in read_metrics(sharded / "zero")[1:]:
-        assert row["sampler/sync_logratio_max"] < 1e-4
-        assert row["sampler/logratio_max"] < 1e-4
+        assert row["sampler/sync_logratio_max"] < bound
+        assert row["sampler/logratio_max"] < bound
     load_model(str(sharded / "zero" / "model"))
 
 

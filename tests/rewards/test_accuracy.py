@@ -39,7 +39,7 @@ PEOPLE = make_problem("logic", "Bob", choices=["Ann", "Bob", "Cid"])
         (format_zero("a", "50, 51, 52"), 0.0),
         (format_zero("a", "1/0"), 0.0),
         (format_zero("a", "9" * 10_000), 0.0),
-        (format_zero("a", "__import__('os')._exit(0)"), 0.0),
+        (format_zero("a", "print(51)"), 0.0),
         (format_zero("a", "５１"), 1.0),
         (format_zero("a", "−51"), 0.0),
         (format_zero("a", "51") + " 51", 0.0),

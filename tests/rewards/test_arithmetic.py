@@ -42,7 +42,7 @@ def test_an_expression_has_its_exact_value(expression: str, value: Fraction | in
             "5 7",
             "abs(5)",
         ),
-        *("__import__('os').system('true')", "lambda: 5", "5 if 1 else 7", "[5][0]", "5,7", "0x10", "1_0"),
+        *("print(5)", "lambda: 5", "5 if 1 else 7", "[5][0]", "5,7", "0x10", "1_0"),
         *("(" * 150 + "5" + ")" * 150, "1+" * 5000 + "1", "9" * 5000, "-" * 190 + "5*", "5=5", "x"),
     ],
 )

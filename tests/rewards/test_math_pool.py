@@ -100,8 +100,28 @@ def test_nothing_to_compare_starts_nothing(tmp_path: Path) -> None:
     assert MathPool(command=[str(tmp_path / "nothing")]).check([]) == []
 
 
-def test_math_verify_compares_expressions_and_survives_hostile_ones() -> None:
-    pool = MathPool(num_workers=1, time_limit_seconds=2.0)
+# The worker itself, in which math-verify's comparison does what some numbers tell it to. What did this to the
+# real one, and is not kept: a tower of four powers and an integral of nested trigonometric functions ran for
+# hours, a product of 99,999 factors and a factorial taken four times filled the memory; code in place of an
+# expression would be run by a parser that evaluates.
+TOLD = """
+import os, signal, sys, time
+import math_verify
+verify = math_verify.verify
+def told(truths, answers, **options):
+    word = str(answers[0])
+    if word == "1001": time.sleep(60)
+    if word == "1002": os.kill(os.getpid(), signal.SIGSEGV)
+    if word == "1003": bytearray(5 * 2**30)  # more than the worker may have: refused at once
+    return verify(truths, answers, **options)
+math_verify.verify = told
+from r1kit.rewards.math_worker import main
+main(60)
+"""
+
+
+def test_math_verify_compares_expressions() -> None:
+    pool = MathPool(num_workers=1)
     pairs = [
         ("2\\sqrt{3}", "\\sqrt{12}"),
         ("x^2+1", "1+x^2"),
@@ -109,11 +129,19 @@ def test_math_verify_compares_expressions_and_survives_hostile_ones() -> None:
         ("\\{1,2\\}", "\\{2,1\\}"),
         ("[0,1)", "[0,1]"),
         ("\\frac{1", "\\frac{1"),
-        ("x", "__import__('os').system('touch /tmp/owned')"),
-        ("x^2", "9^{9^{9^{9}}}"),
+        ("x", "print(x)"),
         ("\\pi/3", "\\frac{\\pi}{3}"),
     ]
     verdicts = pool.check(pairs)
     pool.close()
-    assert verdicts == [True, True, False, True, False, False, False, False, True]
-    assert pool.counts["crashes"] == 0
+    assert verdicts == [True, True, False, True, False, False, False, True]
+    assert pool.counts == {}
+
+
+def test_a_worker_whose_comparison_hangs_or_dies_is_replaced_and_the_answer_is_wrong() -> None:
+    pool = MathPool(num_workers=1, time_limit_seconds=2.0, command=[sys.executable, "-c", TOLD])
+    answers = [str(number) for number in range(1001, 1004)]
+    assert pool.check([("7", answer) for answer in answers]) == [False] * 3
+    assert pool.counts == {"timeouts": 1, "crashes": 2}
+    assert pool.check([("x+1", "1+x"), ("x+1", "x")]) == [True, False]
+    pool.close()

@@ -21,6 +21,7 @@ from r1kit.rewards.model_rewards import (
 )
 from r1kit.template import format_chat
 from r1kit.types import Problem
+from tests.bounds import assert_same, relative_error
 from tests.rewards.making import make_problem, make_rollout
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
@@ -80,6 +81,7 @@ def test_the_reasoning_leaves_the_helpful_score_untouched_and_moves_the_safety_s
     assert kind != other
 
 
+@pytest.mark.numerical
 def test_scores_are_sigmoids_of_the_logits_in_the_rollouts_order(model_dir: Path) -> None:
     texts = ["Hi", "The answer is 19. " * 5, "12", "答案是19。", "Hi"]
     reward = RewardModelReward("helpful", model_dir, view="summary", tokens_per_batch=60)
@@ -89,7 +91,8 @@ def test_scores_are_sigmoids_of_the_logits_in_the_rollouts_order(model_dir: Path
         token_ids = encode_for_reward_model(SIMPLE, text, tokenizer, "summary")
         with torch.no_grad():
             logit = model(input_ids=torch.tensor([token_ids])).logits.item()
-        assert value == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
+        # a sigmoid is at most a quarter as steep as its logit, and logits are a few
+        assert value == pytest.approx(1 / (1 + math.exp(-logit)), abs=relative_error(model))
         assert 0 < (value or 0) < 1
     assert len({round(score or 0, 6) for score in scores}) == 4
 
@@ -120,12 +123,13 @@ def test_completions_of_the_zero_shape_are_read_as_chats(model_dir: Path) -> Non
         assert as_zero != [LOWEST_SCORE]
 
 
+@pytest.mark.numerical
 def test_padding_does_not_change_a_score(model_dir: Path) -> None:
     model = load_reward_model(str(model_dir))
     rows = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
     together = score_rows(model, [Row(tuple(row)) for row in rows])
     alone = torch.cat([score_rows(model, [Row(tuple(row))]) for row in rows])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    assert_same(together, alone, model, scale=max(1.0, float(alone.abs().max())))
 
 
 def test_of_a_text_that_is_too_long_the_end_is_read(model_dir: Path) -> None:
@@ -172,7 +176,9 @@ def test_a_reference_set_scales_the_scores_of_any_model(model_dir: Path, tmp_pat
     table = ClassifierConfig(model=str(model_dir), reference=str(path))
     scaled = RewardModelReward("helpful", table).score_texts([(SIMPLE, text) for text in texts])
     expected = [1 / (1 + math.exp(-(logit - mean) / std)) for logit in logits]
-    assert scaled == pytest.approx(expected, abs=1e-5)
+    # a logit that is read off a score has the score's rounding, times four or more
+    error = 10 * relative_error(load_reward_model(str(model_dir))) / std
+    assert scaled == pytest.approx(expected, abs=error)
     # the mean of the reference set is scored 1/2, and one std above it 0.731
     assert min(scaled) < 0.5 < max(scaled)
 
