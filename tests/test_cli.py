@@ -1,8 +1,10 @@
 """Exit codes and messages of the command; what it does is tested where it is done."""
 
 import errno
+import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,9 +80,55 @@ def test_several_seeds_have_a_folder_each(world: World, monkeypatch: pytest.Monk
     assert weights[0] != weights[1]
 
 
+def test_a_value_can_be_set_for_one_run_and_is_kept_by_what_it_made(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = ("--set", "stages.dev1.epochs=5")
+    assert call(monkeypatch, "run", world.recipe, *setting) == 0
+    assert json.loads((world.out / "dev1" / "manifest.json").read_text())["key"]["config"]["epochs"] == 5
+    capsys.readouterr()
+    assert call(monkeypatch, "status", world.recipe, *setting) == 0
+    assert capsys.readouterr().out.count("done") == 4
+    assert call(monkeypatch, "status", world.recipe) == 0
+    assert "stages.dev1.epochs was 5, is 2" in capsys.readouterr().out
+
+
+def test_a_dry_run_prints_the_recipe_and_the_route_and_starts_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("run", world.recipe, "--dry-run", "--set", "run.processes=2", "--seed", 7)
+    assert call(monkeypatch, *arguments) == 0
+    out = capsys.readouterr().out
+    table = tomllib.loads(out)
+    assert table["run"] == {"name": "fake", "output_dir": str(world.out), "seed": 7, "processes": 2}
+    assert table["stages"]["dev1"]["epochs"] == 2
+    assert out.endswith(
+        f"# What would run, in {world.out}:\n"
+        "#   zero  grpo        new: it has not been made\n"
+        "#   cold  cold_start  new: after zero\n"
+        "#   dev1  sft         new: after cold\n"
+        "#   dev2  grpo        new: after dev1\n"
+        "# Nothing was started or written.\n"
+    )
+    assert world.made == []
+    assert not world.out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["run", "RECIPE", "--dry-run", "--seeds", "0,1"],
+            "--dry-run is of one run: give --seed, not --seeds.",
+        ),
+        (
+            ["doctor", "RECIPE", "--set", "stages.zero.stps=3"],
+            "--set stages.zero.stps=3: unknown key `stages.zero.stps`; did you mean `steps`?",
+        ),
+        (
+            ["plan", "RECIPE", "--set", "stages.zreo.steps=3"],
+            "--set stages.zreo.steps=3: no `stages.zreo` in the recipe; did you mean `zero`?",
+        ),
         (["run", "none.toml"], "none.toml: no such file. `r1 init` writes a recipe to start from."),
         (["run", "tinny"], "tinny: no such file, and no shipped recipe of this name; did you mean `tiny`?"),
         (["run", "RECIPE", "--stages", "dve1"], "no stage `dve1` in the recipe; did you mean `dev1`?"),

@@ -7,6 +7,7 @@ commands that need them: `r1 --help` answers at once.
 
 import errno
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -46,6 +47,12 @@ app.add_typer(tinyworld_app, name="tinyworld")
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`tiny`).")]
 SeedOption = Annotated[int | None, typer.Option(help="In place of the recipe's run.seed.")]
 OutputOption = Annotated[Path | None, typer.Option(help="In place of the recipe's run.output_dir.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Another value for this run: `stages.zero.steps=20`. Repeatable."
+    ),
+]
 StagesOption = Annotated[
     str | None, typer.Option(help="Only these stages, and those they depend on: `zero,dev1`.")
 ]
@@ -61,22 +68,61 @@ def run(
     processes: Annotated[
         int | None, typer.Option(min=1, help="Ranks on this machine, in place of the recipe's run.processes.")
     ] = None,
+    set_: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the recipe as it is understood, and what would run.")
+    ] = False,
 ) -> None:
     """Run a recipe: stages, evaluation, report. What is done is skipped, a stopped run goes on."""
     from r1kit import launch
+    from r1kit.pipeline.recipe_file import processes_of, read_recipe_file
     from r1kit.pipeline.shipped import find_recipe
 
     if seed is not None and seeds is not None:
         raise UserError("give --seed or --seeds, not both.")
-    path = find_recipe(recipe)
-    num_ranks = processes or launch.processes_of(path)
+    path, settings = find_recipe(recipe), set_ or []
+    if dry_run:
+        if seeds is not None:
+            raise UserError("--dry-run is of one run: give --seed, not --seeds.")
+        _print_dry_run(path, settings, seed=seed, output=output, stages=stages)
+        return
+    table, _ = read_recipe_file(path, settings)
+    num_ranks = processes or processes_of(table)
     if num_ranks > 1 and not launch.is_rank():
         raise typer.Exit(launch.run_ranks(num_ranks, sys.argv[1:]))
     launch.end_with_launcher()
-    _run(path, seed=seed, seeds=seeds, output=output, stages=stages)
+    _run(path, settings, seed=seed, seeds=seeds, output=output, stages=stages)
 
 
-def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None, stages: str | None) -> None:
+def _print_dry_run(
+    path: Path, settings: list[str], *, seed: int | None, output: Path | None, stages: str | None
+) -> None:
+    from r1kit.pipeline.dry_run import recipe_lines, route_lines
+    from r1kit.pipeline.recipe import load_recipe_whole
+    from r1kit.pipeline.run import open_run
+    from r1kit.pipeline.toml_text import toml_value
+
+    context = open_run(path, seed=seed, output_dir=output, settings=settings, writes=False)
+    route = list(route_lines(context, _names(stages)))
+    if seed is not None:
+        settings = [*settings, f"run.seed={seed}"]
+    if output is not None:
+        settings = [*settings, f"run.output_dir={toml_value(str(output.absolute()))}"]
+    print("\n".join(recipe_lines(load_recipe_whole(path, settings))))
+    print(f"# What would run, in {context.folder.path}:")
+    print("\n".join(f"#   {line}" for line in route))
+    print("# Nothing was started or written.")
+
+
+def _run(
+    path: Path,
+    settings: list[str],
+    *,
+    seed: int | None,
+    seeds: str | None,
+    output: Path | None,
+    stages: str | None,
+) -> None:
     from r1kit import distributed, launch, ui
     from r1kit.pipeline.run import open_run, run_recipe
     from r1kit.report import combine_runs, stage_table_markdown
@@ -84,14 +130,19 @@ def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None
     console = Console(highlight=False)
     runs: list[tuple[int | None, Path | None]] = [(seed, output)]
     if seeds is not None:
-        root = open_run(path, output_dir=output).folder.path
+        root = open_run(path, output_dir=output, settings=settings).folder.path
         runs = [(number, root / f"seed-{number}") for number in _numbers(seeds)]
     for run_seed, folder in runs:
         if seeds is not None and launch.is_first_rank():
             console.print(f"Seed {run_seed}, in {folder}", style="bold")
         with ui.progress_on(console) as progress:
             result = run_recipe(
-                path, seed=run_seed, output_dir=folder, stages=_names(stages), progress=progress
+                path,
+                seed=run_seed,
+                output_dir=folder,
+                stages=_names(stages),
+                settings=settings,
+                progress=progress,
             )
         if not distributed.is_main():
             continue
@@ -107,7 +158,11 @@ def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None
 
 @app.command()
 def status(
-    recipe: RecipeArgument, seed: SeedOption = None, output: OutputOption = None, stages: StagesOption = None
+    recipe: RecipeArgument,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    stages: StagesOption = None,
+    set_: SetOption = None,
 ) -> None:
     """What of a recipe is done, stale (and why), in progress, or to do."""
     from r1kit import ui
@@ -116,7 +171,8 @@ def status(
     from r1kit.pipeline.shipped import find_recipe
     from r1kit.pipeline.status import run_status
 
-    context, console = open_run(find_recipe(recipe), seed=seed, output_dir=output), Console(highlight=False)
+    context = open_run(find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or ())
+    console = Console(highlight=False)
     holder = lock_holder(context.folder.path)
     at_work = f" (at work: process {holder})" if holder is not None else ""
     console.print(f"{context.folder.path}{at_work}", style="bold", soft_wrap=True)
@@ -124,28 +180,28 @@ def status(
 
 
 @app.command()
-def doctor(recipe: RecipeArgument, seed: SeedOption = None) -> None:
+def doctor(recipe: RecipeArgument, seed: SeedOption = None, set_: SetOption = None) -> None:
     """Look for what would go wrong in a run: truths, templates, prompts, rewards, judges."""
     from r1kit import ui
     from r1kit.pipeline.doctor import examine
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
 
-    checks = examine(open_run(find_recipe(recipe), seed=seed))
+    checks = examine(open_run(find_recipe(recipe), seed=seed, settings=set_ or ()))
     if faults := list(dict.fromkeys(fault for check in checks for fault in check.faults)):
         raise UserError("\n".join(faults))
     Console(highlight=False).print(ui.check_table(checks))
 
 
 @app.command()
-def plan(recipe: RecipeArgument, stages: StagesOption = None) -> None:
+def plan(recipe: RecipeArgument, stages: StagesOption = None, set_: SetOption = None) -> None:
     """How much memory each training stage will need, and what for; nothing is loaded or refused."""
     from r1kit import ui
     from r1kit.pipeline.memory import device_bytes, format_bytes, plan_memory
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
 
-    context, console = open_run(find_recipe(recipe)), Console(highlight=False)
+    context, console = open_run(find_recipe(recipe), settings=set_ or ()), Console(highlight=False)
     console.print(ui.memory_table(plan_memory(context, _names(stages))))
     has = device_bytes(context.device)
     room = "" if has is None else f", which has {format_bytes(has)}"
@@ -167,6 +223,7 @@ def evaluate(
     style: Annotated[str, typer.Option(help="With --model: how to prompt it, `zero` or `chat`.")] = "chat",
     seed: SeedOption = None,
     output: OutputOption = None,
+    set_: SetOption = None,
 ) -> None:
     """Evaluate the stages of a run that are done, or any model on a recipe's problems."""
     from r1kit import ui
@@ -179,7 +236,9 @@ def evaluate(
         raise UserError(f"--style {style}: should be zero or chat.")
     with ui.progress_on(console) as progress:
         if model is None:
-            folder = evaluate_stages(find_recipe(recipe), seed=seed, output_dir=output, progress=progress)
+            folder = evaluate_stages(
+                find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or (), progress=progress
+            )
         else:
             folder = evaluate_any(
                 find_recipe(recipe),
@@ -187,6 +246,7 @@ def evaluate(
                 style="zero" if style == "zero" else "chat",
                 seed=seed,
                 output_dir=output,
+                settings=set_ or (),
                 progress=progress,
             )
     console.print(stage_table_markdown(folder), markup=False, soft_wrap=True)
@@ -274,7 +334,7 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), USER_ERROR)
     except RunInterrupted as error:
-        command = " ".join(["r1", *sys.argv[1:]])
+        command = shlex.join(["r1", *sys.argv[1:]])
         _fail(f"{error} Nothing is lost; `{command}` goes on from there.", INTERRUPTED)
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:

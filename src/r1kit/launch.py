@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,17 +38,6 @@ def is_rank() -> bool:
 def is_first_rank() -> bool:
     """Whether this process is the rank that speaks, known before the ranks have met."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def processes_of(recipe: Path) -> int:
-    """What a recipe says in `run.processes`; 1 where it can't be read, which the run will complain of."""
-    try:
-        with recipe.open("rb") as file:
-            table = tomllib.load(file).get("run")
-    except (OSError, ValueError):
-        return 1
-    number = table.get("processes", 1) if isinstance(table, dict) else 1
-    return number if type(number) is int and number >= 1 else 1
 
 
 def run_ranks(num_ranks: int, arguments: Sequence[str]) -> int:

@@ -27,6 +27,11 @@ def find_recipe(name: str) -> Path:
         return shipped[name]
     if path.exists() or path.suffix:
         return path
-    raise RecipeError(
-        f"{name}: no such file, and no shipped recipe of this name; {suggest(name, list(shipped))}"
-    )
+    advice = shipped_recipe_or_advice(name)
+    raise RecipeError(f"{name}: no such file, and no shipped recipe of this name; {advice}")
+
+
+def shipped_recipe_or_advice(name: str) -> Path | str:
+    """The shipped recipe of a name; where there is none, half a sentence with those that there are."""
+    shipped = shipped_recipes()
+    return shipped[name] if name in shipped else suggest(name, list(shipped))
