@@ -304,6 +304,14 @@ def init(
     print(f"{path}: name your model and your problems in it, then `r1 run {path}`.")
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors: keys, types, choices, defaults, what each is for."""
+    from r1kit.pipeline.schema import schema_text
+
+    print(schema_text(), end="")
+
+
 @tinyworld_app.command("build")
 def build_tinyworld(
     output: Annotated[
