@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import r1kit
 from r1kit import cli
 from r1kit.pipeline import run as run_module
 from r1kit.pipeline.interrupt import RunInterrupted
@@ -218,6 +220,52 @@ def test_init_writes_a_recipe_and_overwrites_nothing(
     assert f"`r1 run {path}`" in capsys.readouterr().out
     assert call(monkeypatch, "init", path) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"r1kit {r1kit.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    assert call(monkeypatch, "--install-completion", shell) == 0
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("_R1_COMPLETE" in text for text in written)
+    assert "completion installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ti", ["tiny"]),
+        ("d", ["deepseek-r1", "demo", "data.toml", "deep/"]),
+        ("deep/", ["deep/a.toml", "deep/er/"]),
+        ("./da", ["./data.toml"]),
+        ("nothing/", []),
+        ("zz", []),
+    ],
+)
+def test_the_shell_completes_recipes(
+    typed: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data.toml", "data.csv", "deep/a.toml", "deep/er/b.toml", ".hidden/c.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    asked = {"_R1_COMPLETE": "complete_bash", "COMP_WORDS": f"r1 run {typed}", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from r1kit.cli import app; app(prog_name='r1')"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | asked,
+        timeout=120,
+    )
+    assert done.stdout.split() == expected, done.stderr
 
 
 def test_help_answers_without_loading_torch() -> None:

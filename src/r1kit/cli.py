@@ -36,15 +36,42 @@ _MACHINE_ERRORS = {
 }
 
 app = typer.Typer(
-    help="DeepSeek-R1's recipe, whole: from a base model to R1, with the evaluation and the report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 tinyworld_app = typer.Typer(help="The embedded small world.", no_args_is_help=True)
 app.add_typer(tinyworld_app, name="tinyworld")
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`tiny`).")]
+
+def _recipes_like(incomplete: str) -> list[str]:
+    from r1kit.pipeline.shipped import recipes_like
+
+    return recipes_like(incomplete)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from r1kit import __version__
+
+        print(f"r1kit {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end.")
+    ] = False,
+) -> None:
+    """DeepSeek-R1's recipe, whole: from a base model to R1, with the evaluation and the report."""
+
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of a shipped one (`tiny`).", autocompletion=_recipes_like
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option(help="In place of the recipe's run.seed.")]
 OutputOption = Annotated[Path | None, typer.Option(help="In place of the recipe's run.output_dir.")]
 SetOption = Annotated[
@@ -84,7 +111,9 @@ def run(
     if dry_run:
         if seeds is not None:
             raise UserError("--dry-run is of one run: give --seed, not --seeds.")
-        _print_dry_run(path, settings, seed=seed, output=output, stages=stages)
+        from r1kit.pipeline.dry_run import dry_run_text
+
+        print(dry_run_text(path, settings, seed=seed, output_dir=output, stages=_names(stages)))
         return
     table, _ = read_recipe_file(path, settings)
     num_ranks = processes or processes_of(table)
@@ -92,26 +121,6 @@ def run(
         raise typer.Exit(launch.run_ranks(num_ranks, sys.argv[1:]))
     launch.end_with_launcher()
     _run(path, settings, seed=seed, seeds=seeds, output=output, stages=stages)
-
-
-def _print_dry_run(
-    path: Path, settings: list[str], *, seed: int | None, output: Path | None, stages: str | None
-) -> None:
-    from r1kit.pipeline.dry_run import recipe_lines, route_lines
-    from r1kit.pipeline.recipe import load_recipe_whole
-    from r1kit.pipeline.run import open_run
-    from r1kit.pipeline.toml_text import toml_value
-
-    context = open_run(path, seed=seed, output_dir=output, settings=settings, writes=False)
-    route = list(route_lines(context, _names(stages)))
-    if seed is not None:
-        settings = [*settings, f"run.seed={seed}"]
-    if output is not None:
-        settings = [*settings, f"run.output_dir={toml_value(str(output.absolute()))}"]
-    print("\n".join(recipe_lines(load_recipe_whole(path, settings))))
-    print(f"# What would run, in {context.folder.path}:")
-    print("\n".join(f"#   {line}" for line in route))
-    print("# Nothing was started or written.")
 
 
 def _run(
@@ -124,11 +133,16 @@ def _run(
     stages: str | None,
 ) -> None:
     from r1kit import distributed, launch, ui
+    from r1kit.pipeline.expected_time import expect_time
     from r1kit.pipeline.run import open_run, run_recipe
     from r1kit.report import combine_runs, stage_table_markdown
 
     console = Console(highlight=False)
     runs: list[tuple[int | None, Path | None]] = [(seed, output)]
+    if seeds is None and stages is None and launch.is_first_rank():
+        context = open_run(path, seed=seed, output_dir=output, settings=settings, writes=False)
+        if expected := expect_time(context, num_ranks=launch.world_size()):
+            console.print(ui.expectation_line(context.recipe.run.name, expected), soft_wrap=True)
     if seeds is not None:
         root = open_run(path, output_dir=output, settings=settings).folder.path
         runs = [(number, root / f"seed-{number}") for number in _numbers(seeds)]
@@ -151,6 +165,9 @@ def _run(
             console.print(f"\n{stage_table_markdown(result.folder)}", markup=False, soft_wrap=True)
             console.print(f"Report: {result.report}", soft_wrap=True)
         console.print(f"Done in {ui.clock(result.seconds)}.")
+    if distributed.is_main():
+        context = open_run(path, seed=runs[-1][0], output_dir=runs[-1][1], settings=settings)
+        console.print(ui.next_steps_text(context.recipe, result.folder, result.report), soft_wrap=True)
     folders = [folder for _, folder in runs if folder is not None]
     if len(folders) > 1 and distributed.is_main() and result.report is not None:
         console.print(f"\n{combine_runs(folders).markdown}", markup=False, soft_wrap=True)
@@ -215,7 +232,10 @@ def plan(recipe: RecipeArgument, stages: StagesOption = None, set_: SetOption = 
 @app.command("eval")
 def evaluate(
     recipe: Annotated[
-        str, typer.Argument(help="The recipe whose [eval] table and problems are used.")
+        str,
+        typer.Argument(
+            help="The recipe whose [eval] table and problems are used.", autocompletion=_recipes_like
+        ),
     ] = "tiny",
     model: Annotated[
         str | None, typer.Option(help="Evaluate this folder or hub name, not the run's own stages.")
@@ -268,7 +288,14 @@ def report(
 
 @app.command()
 def sample(
-    where: Annotated[str, typer.Argument(metavar="RECIPE|RUN_DIR", help="A recipe, or a run's folder.")],
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|RUN_DIR",
+            help="A recipe, or a run's folder.",
+            autocompletion=_recipes_like,
+        ),
+    ],
     stage: Annotated[str, typer.Argument(help="A stage with a model, or `base`.")],
     prompt: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.6,

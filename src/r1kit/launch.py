@@ -40,6 +40,11 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def world_size() -> int:
+    """How many ranks there are of this process's run, known before they have met."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def run_ranks(num_ranks: int, arguments: Sequence[str]) -> int:
     """Run `r1 <arguments>` as so many ranks; the exit code. Raises `UserError` where a rank was killed."""
     with tempfile.TemporaryDirectory(prefix="r1kit-ranks-") as name:

@@ -7,6 +7,7 @@ that have not been begun.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -16,7 +17,7 @@ from r1kit.errors import UserError
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.manifest import differences, sentence
 from r1kit.pipeline.plan import Job, plan_jobs
-from r1kit.pipeline.recipe import LoadedRecipe
+from r1kit.pipeline.recipe import LoadedRecipe, load_recipe_whole
 from r1kit.pipeline.toml_text import toml_key, toml_value
 
 # Tables whose entries are tables with a header of their own.
@@ -32,6 +33,24 @@ class PlannedStep:
     kind: str
     state: Literal["done", "stale", "in progress", "new"]
     why: str
+
+
+def dry_run_text(
+    path: Path,
+    settings: Sequence[str] = (),
+    *,
+    seed: int | None = None,
+    output_dir: Path | None = None,
+    stages: Collection[str] | None = None,
+) -> str:
+    """The recipe of a file, and the route that `r1 run` would take with these options."""
+    options = [] if seed is None else [f"run.seed={seed}"]
+    options += [] if output_dir is None else [f"run.output_dir={toml_value(str(output_dir.absolute()))}"]
+    loaded = load_recipe_whole(path, [*settings, *options])
+    context = RunContext(loaded.recipe, path, writes=False)
+    lines = [*recipe_lines(loaded), f"# What would run, in {context.folder.path}:"]
+    lines += [f"#   {line}" for line in route_lines(context, stages)]
+    return "\n".join([*lines, "# Nothing was started or written."])
 
 
 def planned_steps(context: RunContext, stages: Collection[str] | None = None) -> list[PlannedStep]:

@@ -64,7 +64,7 @@ def _partly(table: Any) -> Any:
         return [_partly(entry) for entry in table]
     if not isinstance(table, dict):
         return copy.deepcopy(table)
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in table.items():
         if key == "properties":
             found[key] = {name: _partly(field) for name, field in value.items()}
