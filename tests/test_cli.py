@@ -227,16 +227,28 @@ def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert capsys.readouterr().out == f"r1kit {r1kit.__version__}\n"
 
 
+def call_apart(folder: Path, arguments: list[str], **environment: str) -> str:
+    """What the command prints when it is called as `r1` in a process of its own."""
+    code = f"from r1kit.cli import app; app({arguments!r} or None, prog_name='r1')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | environment,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_can_be_installed(
-    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
-    assert call(monkeypatch, "--install-completion", shell) == 0
-    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+def test_completion_can_be_installed(shell: str, tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    out = call_apart(tmp_path, ["--install-completion", shell], **home)
+    assert f"{shell} completion installed in {tmp_path}" in out
+    written = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()]
     assert any("_R1_COMPLETE" in text for text in written)
-    assert "completion installed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -257,15 +269,7 @@ def test_the_shell_completes_recipes(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("", encoding="utf-8")
     asked = {"_R1_COMPLETE": "complete_bash", "COMP_WORDS": f"r1 run {typed}", "COMP_CWORD": "2"}
-    done = subprocess.run(
-        [sys.executable, "-c", "from r1kit.cli import app; app(prog_name='r1')"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | asked,
-        timeout=120,
-    )
-    assert done.stdout.split() == expected, done.stderr
+    assert call_apart(tmp_path, [], **asked).split() == expected
 
 
 def test_help_answers_without_loading_torch() -> None:
