@@ -40,7 +40,7 @@ class Layer:
 
     name: str
     folder: Path
-    table: Mapping[Any, Any]  # by name; an entry of a list that is set by its number
+    table: dict[Any, Any]  # by name; an entry of a list that is set by its number
     text: str | None = None
 
 

@@ -48,6 +48,7 @@ def test_what_is_extended_and_set_is_printed_with_where_it_is_from(tmp_path: Pat
     path.write_text('extends = "world/recipe.toml"\n[stages.zero]\nkl_coef = 0.5\n', encoding="utf-8")
     text = "\n".join(recipe_lines(load_recipe_whole(path, ["stages.zero.steps=20"])))
     zero = text[text.index("[stages.zero]") :].split("\n\n")[0].splitlines()
+    assert 'name = "mine"\n' in text  # after its file, and so not the base's
     assert "kl_coef = 0.5" in zero
     assert "steps = 20  # command line" in zero
     assert f'prompt_style = "zero"  # {world.recipe}:26' in zero

@@ -32,10 +32,6 @@ def read_recipe_file(path: Path, settings: Sequence[str] = ()) -> tuple[dict[str
     table: dict[str, Any] = {}
     for layer in reversed(layers):
         table = _merged(table, layer.table)
-    if len(layers) > 1:
-        run = table.setdefault("run", {})
-        if isinstance(run, dict):
-            run.setdefault("name", path.stem)
     for text in settings:
         setting = parse_setting(text)
         apply_setting(table, setting)
@@ -70,6 +66,10 @@ def _read_layers(path: Path) -> list[Layer]:
             table["run"] = {name: v for name, v in table["run"].items() if name not in _OWN_RUN_KEYS}
         layers.append(Layer(str(here), here.parent, table, source.text))
         here = base
+    if len(layers) > 1:
+        run = layers[0].table.setdefault("run", {})
+        if isinstance(run, dict):
+            run.setdefault("name", path.stem)
     return layers
 
 
