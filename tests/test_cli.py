@@ -1,12 +1,16 @@
 """Exit codes and messages of the command; what it does is tested where it is done."""
 
 import errno
+import json
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import r1kit
 from r1kit import cli
 from r1kit.pipeline import run as run_module
 from r1kit.pipeline.interrupt import RunInterrupted
@@ -78,9 +82,55 @@ def test_several_seeds_have_a_folder_each(world: World, monkeypatch: pytest.Monk
     assert weights[0] != weights[1]
 
 
+def test_a_value_can_be_set_for_one_run_and_is_kept_by_what_it_made(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = ("--set", "stages.dev1.epochs=5")
+    assert call(monkeypatch, "run", world.recipe, *setting) == 0
+    assert json.loads((world.out / "dev1" / "manifest.json").read_text())["key"]["config"]["epochs"] == 5
+    capsys.readouterr()
+    assert call(monkeypatch, "status", world.recipe, *setting) == 0
+    assert capsys.readouterr().out.count("done") == 4
+    assert call(monkeypatch, "status", world.recipe) == 0
+    assert "stages.dev1.epochs was 5, is 2" in capsys.readouterr().out
+
+
+def test_a_dry_run_prints_the_recipe_and_the_route_and_starts_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("run", world.recipe, "--dry-run", "--set", "run.processes=2", "--seed", 7)
+    assert call(monkeypatch, *arguments) == 0
+    out = capsys.readouterr().out
+    table = tomllib.loads(out)
+    assert table["run"] == {"name": "fake", "output_dir": str(world.out), "seed": 7, "processes": 2}
+    assert table["stages"]["dev1"]["epochs"] == 2
+    assert out.endswith(
+        f"# What would run, in {world.out}:\n"
+        "#   zero  grpo        new: it has not been made\n"
+        "#   cold  cold_start  new: after zero\n"
+        "#   dev1  sft         new: after cold\n"
+        "#   dev2  grpo        new: after dev1\n"
+        "# Nothing was started or written.\n"
+    )
+    assert world.made == []
+    assert not world.out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["run", "RECIPE", "--dry-run", "--seeds", "0,1"],
+            "--dry-run is of one run: give --seed, not --seeds.",
+        ),
+        (
+            ["doctor", "RECIPE", "--set", "stages.zero.stps=3"],
+            "--set stages.zero.stps=3: unknown key `stages.zero.stps`; did you mean `steps`?",
+        ),
+        (
+            ["plan", "RECIPE", "--set", "stages.zreo.steps=3"],
+            "--set stages.zreo.steps=3: no `stages.zreo` in the recipe; did you mean `zero`?",
+        ),
         (["run", "none.toml"], "none.toml: no such file. `r1 init` writes a recipe to start from."),
         (["run", "tinny"], "tinny: no such file, and no shipped recipe of this name; did you mean `tiny`?"),
         (["run", "RECIPE", "--stages", "dve1"], "no stage `dve1` in the recipe; did you mean `dev1`?"),
@@ -170,6 +220,56 @@ def test_init_writes_a_recipe_and_overwrites_nothing(
     assert f"`r1 run {path}`" in capsys.readouterr().out
     assert call(monkeypatch, "init", path) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"r1kit {r1kit.__version__}\n"
+
+
+def call_apart(folder: Path, arguments: list[str], **environment: str) -> str:
+    """What the command prints when it is called as `r1` in a process of its own."""
+    code = f"from r1kit.cli import app; app({arguments!r} or None, prog_name='r1')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | environment,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed(shell: str, tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    out = call_apart(tmp_path, ["--install-completion", shell], **home)
+    assert f"{shell} completion installed in {tmp_path}" in out
+    written = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("_R1_COMPLETE" in text for text in written)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ti", ["tiny"]),
+        ("d", ["deepseek-r1", "demo", "data.toml", "deep/"]),
+        ("deep/", ["deep/a.toml", "deep/er/"]),
+        ("./da", ["./data.toml"]),
+        ("nothing/", []),
+        ("zz", []),
+    ],
+)
+def test_the_shell_completes_recipes(
+    typed: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data.toml", "data.csv", "deep/a.toml", "deep/er/b.toml", ".hidden/c.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    asked = {"_R1_COMPLETE": "complete_bash", "COMP_WORDS": f"r1 run {typed}", "COMP_CWORD": "2"}
+    assert call_apart(tmp_path, [], **asked).split() == expected
 
 
 def test_help_answers_without_loading_torch() -> None:

@@ -148,23 +148,6 @@ def test_ranks_end_when_their_launcher_is_killed(tmp_path):
         _wait_until(lambda pid=pid: not _is_alive(pid))
 
 
-def test_a_recipe_that_cannot_be_read_is_left_for_the_run_to_complain_of(tmp_path):
-    recipe = tmp_path / "recipe.toml"
-    found = []
-    for text in (
-        "[run]\nprocesses = 3",
-        "[run]\nprocesses = 'two'",
-        "[run]\nprocesses = 0",
-        "run = 1",
-        "[",
-        "",
-    ):
-        recipe.write_text(text)
-        found.append(launch.processes_of(recipe))
-    assert found == [3, 1, 1, 1, 1, 1]
-    assert launch.processes_of(tmp_path / "missing.toml") == 1
-
-
 def test_the_store_has_one_name():
     assert launch._STORE == distributed.STORE
 

@@ -1,16 +1,34 @@
 """What README and docs promise is there: commands, files, links."""
 
 import re
+import shlex
 import sys
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import typer
 
+import r1kit
 from r1kit import cli
+from r1kit.pipeline.recipe import load_recipe
+from r1kit.pipeline.shipped import find_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOML_BLOCKS = [
+    pytest.param(page, block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"^```toml\n(.*?)^```", page.read_text("utf-8"), re.M | re.S))
+]
+# Lines to be typed, in blocks of four spaces.
+LINES = [
+    pytest.param(line, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, line in enumerate(re.findall(r"^    (r1 .*)$", page.read_text("utf-8"), re.M))
+]
 COMMANDS = sorted(
     set(re.findall(r"^    r1 ([a-z]+)", README, re.MULTILINE)) | set(re.findall(r"`r1 ([a-z]+)", README))
 )
@@ -56,3 +74,66 @@ def test_recipes_and_benchmarks_that_are_named_exist() -> None:
         text = page.read_text(encoding="utf-8")
         for name in re.findall(r"(?:recipes|benchmarks)/[\w.-]+\.(?:toml|py)", text):
             assert (ROOT / name).is_file(), f"{page.name} names {name}"
+
+
+def test_the_readme_is_read_to_its_end() -> None:
+    assert len(README.split()) <= 900
+    tables = re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE)
+    assert [len(table.splitlines()) for table in tables] == [2 + 5]
+    assert README.count("![") == 1
+
+
+def test_numbers_of_the_readme_are_means_of_the_results() -> None:
+    """Each cell of the README is what stands before the brackets in docs/results.md."""
+    results = _rows((ROOT / "docs" / "results.md").read_text(encoding="utf-8"))
+    rows = _rows(README)
+    assert rows.pop("") == ["base", "zero", "dev1", "dev2", "dev3", "r1"] == results[""]
+    assert len(rows) == 5
+    for name, cells in rows.items():
+        assert cells == [cell.split(" [")[0] for cell in results[name]], name
+
+
+def _rows(text: str) -> dict[str, list[str]]:
+    """The first table of a page, by the first cell of each row."""
+    table = next(iter(re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)))
+    cells = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in table.splitlines()]
+    # the head's first cell is empty, and `strip` takes the bar before it
+    return {"" if i == 0 else row[0]: row[-6:] for i, row in enumerate(cells) if i != 1}
+
+
+@pytest.mark.parametrize(("page", "block"), TOML_BLOCKS)
+def test_recipes_in_the_docs_load(page: Path, block: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(block, encoding="utf-8")
+    table = tomllib.loads(block)
+    if "extends" in table or "run" in table:
+        recipe = load_recipe(path)
+        assert recipe.run.name == table.get("run", {}).get("name", "my")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_to_be_typed_has_options_that_there_are(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command = typer.main.get_command(cli.app)
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    assert not hasattr(command, "commands") or words[0].startswith("--"), line
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, line
+    for setting in (after for word, after in pairwise(words) if word == "--set"):
+        load_recipe(find_recipe(words[0]), [setting])
+
+
+def test_the_citation_has_the_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {r1kit.__version__}\n" in citation
+
+
+def test_what_an_agent_is_told_is_there() -> None:
+    text = (ROOT / "AGENTS.md").read_text(encoding="utf-8")
+    assert len(text.split()) < 300
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([a-z]+)`", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for path in re.findall(r"`((?:tests|src|recipes)/[\w./]*)`", text):
+        assert (ROOT / path).exists(), path

@@ -7,6 +7,7 @@ commands that need them: `r1 --help` answers at once.
 
 import errno
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -36,17 +37,50 @@ _MACHINE_ERRORS = {
 }
 
 app = typer.Typer(
-    help="DeepSeek-R1's recipe, whole: from a base model to R1, with the evaluation and the report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 tinyworld_app = typer.Typer(help="The embedded small world.", no_args_is_help=True)
 app.add_typer(tinyworld_app, name="tinyworld")
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`tiny`).")]
+
+def _recipes_like(incomplete: str) -> list[str]:
+    from r1kit.pipeline.shipped import recipes_like
+
+    return recipes_like(incomplete)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from r1kit import __version__
+
+        print(f"r1kit {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end.")
+    ] = False,
+) -> None:
+    """DeepSeek-R1's recipe, whole: from a base model to R1, with the evaluation and the report."""
+
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of a shipped one (`tiny`).", autocompletion=_recipes_like
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option(help="In place of the recipe's run.seed.")]
 OutputOption = Annotated[Path | None, typer.Option(help="In place of the recipe's run.output_dir.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Another value for this run: `stages.zero.steps=20`. Repeatable."
+    ),
+]
 StagesOption = Annotated[
     str | None, typer.Option(help="Only these stages, and those they depend on: `zero,dev1`.")
 ]
@@ -62,37 +96,68 @@ def run(
     processes: Annotated[
         int | None, typer.Option(min=1, help="Ranks on this machine, in place of the recipe's run.processes.")
     ] = None,
+    set_: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the recipe as it is understood, and what would run.")
+    ] = False,
 ) -> None:
     """Run a recipe: stages, evaluation, report. What is done is skipped, a stopped run goes on."""
     from r1kit import launch
+    from r1kit.pipeline.recipe_file import processes_of, read_recipe_file
     from r1kit.pipeline.shipped import find_recipe
 
     if seed is not None and seeds is not None:
         raise UserError("give --seed or --seeds, not both.")
-    path = find_recipe(recipe)
-    num_ranks = processes or launch.processes_of(path)
+    path, settings = find_recipe(recipe), set_ or []
+    if dry_run:
+        if seeds is not None:
+            raise UserError("--dry-run is of one run: give --seed, not --seeds.")
+        from r1kit.pipeline.dry_run import dry_run_text
+
+        print(dry_run_text(path, settings, seed=seed, output_dir=output, stages=_names(stages)))
+        return
+    table, _ = read_recipe_file(path, settings)
+    num_ranks = processes or processes_of(table)
     if num_ranks > 1 and not launch.is_rank():
         raise typer.Exit(launch.run_ranks(num_ranks, sys.argv[1:]))
     launch.end_with_launcher()
-    _run(path, seed=seed, seeds=seeds, output=output, stages=stages)
+    _run(path, settings, seed=seed, seeds=seeds, output=output, stages=stages)
 
 
-def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None, stages: str | None) -> None:
+def _run(
+    path: Path,
+    settings: list[str],
+    *,
+    seed: int | None,
+    seeds: str | None,
+    output: Path | None,
+    stages: str | None,
+) -> None:
     from r1kit import distributed, launch, ui
+    from r1kit.pipeline.expected_time import expect_time
     from r1kit.pipeline.run import open_run, run_recipe
     from r1kit.report import combine_runs, stage_table_markdown
 
     console = Console(highlight=False)
     runs: list[tuple[int | None, Path | None]] = [(seed, output)]
+    if seeds is None and stages is None and launch.is_first_rank():
+        context = open_run(path, seed=seed, output_dir=output, settings=settings, writes=False)
+        if expected := expect_time(context, num_ranks=launch.world_size()):
+            console.print(ui.expectation_line(context.recipe.run.name, expected), soft_wrap=True)
     if seeds is not None:
-        root = open_run(path, output_dir=output).folder.path
+        root = open_run(path, output_dir=output, settings=settings).folder.path
         runs = [(number, root / f"seed-{number}") for number in _numbers(seeds)]
     for run_seed, folder in runs:
         if seeds is not None and launch.is_first_rank():
             console.print(f"Seed {run_seed}, in {folder}", style="bold")
         with ui.progress_on(console) as progress:
             result = run_recipe(
-                path, seed=run_seed, output_dir=folder, stages=_names(stages), progress=progress
+                path,
+                seed=run_seed,
+                output_dir=folder,
+                stages=_names(stages),
+                settings=settings,
+                progress=progress,
             )
         if not distributed.is_main():
             continue
@@ -101,6 +166,9 @@ def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None
             console.print(f"\n{stage_table_markdown(result.folder)}", markup=False, soft_wrap=True)
             console.print(f"Report: {result.report}", soft_wrap=True)
         console.print(f"Done in {ui.clock(result.seconds)}.")
+    if distributed.is_main():
+        context = open_run(path, seed=runs[-1][0], output_dir=runs[-1][1], settings=settings)
+        console.print(ui.next_steps_text(context.recipe, result.folder, result.report), soft_wrap=True)
     folders = [folder for _, folder in runs if folder is not None]
     if len(folders) > 1 and distributed.is_main() and result.report is not None:
         console.print(f"\n{combine_runs(folders).markdown}", markup=False, soft_wrap=True)
@@ -108,7 +176,11 @@ def _run(path: Path, *, seed: int | None, seeds: str | None, output: Path | None
 
 @app.command()
 def status(
-    recipe: RecipeArgument, seed: SeedOption = None, output: OutputOption = None, stages: StagesOption = None
+    recipe: RecipeArgument,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    stages: StagesOption = None,
+    set_: SetOption = None,
 ) -> None:
     """What of a recipe is done, stale (and why), in progress, or to do."""
     from r1kit import ui
@@ -117,7 +189,8 @@ def status(
     from r1kit.pipeline.shipped import find_recipe
     from r1kit.pipeline.status import run_status
 
-    context, console = open_run(find_recipe(recipe), seed=seed, output_dir=output), Console(highlight=False)
+    context = open_run(find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or ())
+    console = Console(highlight=False)
     holder = lock_holder(context.folder.path)
     at_work = f" (at work: process {holder})" if holder is not None else ""
     console.print(f"{context.folder.path}{at_work}", style="bold", soft_wrap=True)
@@ -125,14 +198,14 @@ def status(
 
 
 @app.command()
-def doctor(recipe: RecipeArgument, seed: SeedOption = None) -> None:
+def doctor(recipe: RecipeArgument, seed: SeedOption = None, set_: SetOption = None) -> None:
     """Look for what would go wrong in a run: truths, templates, prompts, rewards, judges."""
     from r1kit import ui
     from r1kit.pipeline.doctor import examine
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
 
-    checks = examine(open_run(find_recipe(recipe), seed=seed))
+    checks = examine(open_run(find_recipe(recipe), seed=seed, settings=set_ or ()))
     for warning in dict.fromkeys(warning for check in checks for warning in check.warnings):
         print(f"warning: {warning}")
     if faults := list(dict.fromkeys(fault for check in checks for fault in check.faults)):
@@ -141,7 +214,7 @@ def doctor(recipe: RecipeArgument, seed: SeedOption = None) -> None:
 
 
 @app.command()
-def plan(recipe: RecipeArgument, stages: StagesOption = None) -> None:
+def plan(recipe: RecipeArgument, stages: StagesOption = None, set_: SetOption = None) -> None:
     """How much memory each training stage will need, and what for; nothing is loaded or refused."""
     from r1kit import ui
     from r1kit.pipeline.architecture import slower_samplers
@@ -149,7 +222,7 @@ def plan(recipe: RecipeArgument, stages: StagesOption = None) -> None:
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
 
-    context, console = open_run(find_recipe(recipe)), Console(highlight=False)
+    context, console = open_run(find_recipe(recipe), settings=set_ or ()), Console(highlight=False)
     console.print(ui.memory_table(plan_memory(context, _names(stages))))
     for note in slower_samplers(context, _names(stages)):
         console.print(note, soft_wrap=True)
@@ -165,7 +238,10 @@ def plan(recipe: RecipeArgument, stages: StagesOption = None) -> None:
 @app.command("eval")
 def evaluate(
     recipe: Annotated[
-        str, typer.Argument(help="The recipe whose [eval] table and problems are used.")
+        str,
+        typer.Argument(
+            help="The recipe whose [eval] table and problems are used.", autocompletion=_recipes_like
+        ),
     ] = "tiny",
     model: Annotated[
         str | None, typer.Option(help="Evaluate this folder or hub name, not the run's own stages.")
@@ -173,6 +249,7 @@ def evaluate(
     style: Annotated[str, typer.Option(help="With --model: how to prompt it, `zero` or `chat`.")] = "chat",
     seed: SeedOption = None,
     output: OutputOption = None,
+    set_: SetOption = None,
 ) -> None:
     """Evaluate the stages of a run that are done, or any model on a recipe's problems."""
     from r1kit import ui
@@ -183,7 +260,9 @@ def evaluate(
     console = Console(highlight=False)
     with ui.progress_on(console) as progress:
         if model is None:
-            folder = evaluate_stages(find_recipe(recipe), seed=seed, output_dir=output, progress=progress)
+            folder = evaluate_stages(
+                find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or (), progress=progress
+            )
         else:
             folder = evaluate_any(
                 find_recipe(recipe),
@@ -191,6 +270,7 @@ def evaluate(
                 style=_style(style),
                 seed=seed,
                 output_dir=output,
+                settings=set_ or (),
                 progress=progress,
             )
     console.print(stage_table_markdown(folder), markup=False, soft_wrap=True)
@@ -212,7 +292,14 @@ def report(
 
 @app.command()
 def sample(
-    where: Annotated[str, typer.Argument(metavar="RECIPE|RUN_DIR", help="A recipe, or a run's folder.")],
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|RUN_DIR",
+            help="A recipe, or a run's folder.",
+            autocompletion=_recipes_like,
+        ),
+    ],
     stage: Annotated[str, typer.Argument(help="A stage with a model, or `base`.")],
     prompt: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.6,
@@ -251,6 +338,14 @@ def init(
     print(f"{path}: name your model and your problems in it, then `r1 run {path}`.")
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors: keys, types, choices, defaults, what each is for."""
+    from r1kit.pipeline.schema import schema_text
+
+    print(schema_text(), end="")
+
+
 @tinyworld_app.command("build")
 def build_tinyworld(
     output: Annotated[
@@ -281,7 +376,7 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), USER_ERROR)
     except RunInterrupted as error:
-        command = " ".join(["r1", *sys.argv[1:]])
+        command = shlex.join(["r1", *sys.argv[1:]])
         _fail(f"{error} Nothing is lost; `{command}` goes on from there.", INTERRUPTED)
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:

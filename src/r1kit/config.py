@@ -31,16 +31,51 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """One of several tables that a recipe is made of, and what it is called in a message.
+
+    A setting of the command line has no lines: `text` is None, and `name` is what was typed. Relative paths
+    in the table start at `folder`.
+    """
+
+    name: str
+    folder: Path
+    table: dict[Any, Any]  # by name; an entry of a list that is set by its number
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """A TOML file as text, to say where in it something stands."""
+    """A recipe's file as text, to say where something stands; `layers` are all that it is made of, topmost
+    first (settings, the file itself, what it extends). Without layers there is the file alone."""
 
     path: Path
     text: str
+    layers: tuple[Layer, ...] = ()
 
     def place(self, keys: Sequence[Key]) -> str:
-        """`file:line` of the last of `keys` that the file sets; the file alone where it sets none of them."""
-        line = find_line(self.text, keys)
-        return f"{self.path}:{line}" if line else str(self.path)
+        """`file:line` of the last of `keys` that is set; the file alone where none of them is."""
+        layer = self.layer(keys)
+        line = find_line(layer.text, keys) if layer.text is not None else None
+        return f"{layer.name}:{line}" if line else layer.name
+
+    def order(self, keys: Sequence[Key]) -> tuple[int, int]:
+        """Where faults stand among each other: by layer, then by line."""
+        layer = self.layer(keys)
+        line = find_line(layer.text, keys) if layer.text is not None else None
+        return (self.layers.index(layer) if self.layers else 0, line or 0)
+
+    def layer(self, keys: Sequence[Key]) -> Layer:
+        """Whose the last of `keys` that is set is: the topmost layer of those that go deepest."""
+        file = Layer(str(self.path), self.path.parent, {}, self.text)
+        best, best_depth = file, 0
+        for layer in self.layers:
+            depth, is_whole = _depth(layer.table, keys)
+            if depth > best_depth:
+                best, best_depth = layer, depth
+            if is_whole:  # it hides what lies under it
+                break
+        return best if best_depth else next((x for x in self.layers if x.name == file.name), file)
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
@@ -80,10 +115,7 @@ def validate(
         faults = {
             k: f for k, f in faults.items() if not any(len(o) > len(k) and o[: len(k)] == k for o in faults)
         }
-        lines = [
-            (find_line(source.text, keys) or 0, _explain(keys, found, source))
-            for keys, found in faults.items()
-        ]
+        lines = [(source.order(keys), _explain(keys, found, source)) for keys, found in faults.items()]
         raise RecipeError("\n".join(text for _, text in sorted(lines, key=lambda line: line[0]))) from None
 
 
@@ -267,6 +299,17 @@ def _parse_keys(line: str) -> tuple[Key, ...] | None:
         else:
             table = table[0]
     return tuple(keys) or None
+
+
+def _depth(table: Any, keys: Sequence[Key]) -> tuple[int, bool]:
+    """How many leading keys a table sets, and whether the last of them is a value, not a table."""
+    for depth, key in enumerate(keys):
+        if not isinstance(table, Mapping):
+            return depth, True
+        if key not in table:
+            return depth, False
+        table = table[key]
+    return len(keys), not isinstance(table, Mapping)
 
 
 def _common(path: Sequence[Key], keys: Sequence[Key]) -> int:

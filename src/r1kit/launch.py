@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,15 +40,9 @@ def is_first_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def processes_of(recipe: Path) -> int:
-    """What a recipe says in `run.processes`; 1 where it can't be read, which the run will complain of."""
-    try:
-        with recipe.open("rb") as file:
-            table = tomllib.load(file).get("run")
-    except (OSError, ValueError):
-        return 1
-    number = table.get("processes", 1) if isinstance(table, dict) else 1
-    return number if type(number) is int and number >= 1 else 1
+def world_size() -> int:
+    """How many ranks there are of this process's run, known before they have met."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def run_ranks(num_ranks: int, arguments: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,7 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from r1kit.pipeline.doctor import Check
+from r1kit.pipeline.expected_time import REFERENCE_MACHINE, Expectation
 from r1kit.pipeline.memory import StageMemory, format_bytes
+from r1kit.pipeline.next_steps import next_steps, where_it_lies
+from r1kit.pipeline.recipe import Recipe
 from r1kit.pipeline.status import StageStatus
 from r1kit.stage import Progress
 
@@ -258,6 +262,27 @@ def memory_table(rows: Sequence[StageMemory]) -> Table:
         note = f"; {row.advice}" if row.advice else ""
         table.add_row("", "peak", format_bytes(row.num_bytes), share + note, style="bold")
     return table
+
+
+def expectation_line(name: str, expected: Expectation) -> str:
+    """How long a run will take here, and what that is worked out from."""
+    least, most = (max(1, round(seconds / 60)) for seconds in expected.range_seconds)
+    pace = f"{expected.slower:.1f} times as long" if expected.slower >= 0.1 else "a tenth of that or less"
+    return (
+        f"{name}: about {max(1, round(expected.seconds / 60))} minutes from here, between {least} and {most} "
+        f"if nothing else wants the cores. All of it took {clock(expected.reference_seconds)} on "
+        f"{REFERENCE_MACHINE}; a sample of the work takes {pace} here."
+    )
+
+
+def next_steps_text(recipe: Recipe, folder: Path, report: Path | None) -> Text:
+    """What to do after a run, a command a line, and where `r1` is."""
+    steps = next_steps(recipe, folder, report)
+    width = max((len(command) for command, _ in steps), default=0)
+    lines = ["Next:" if steps else "", *(f"  {command:<{width}}  {what}" for command, what in steps)]
+    if where := where_it_lies():
+        lines.append(where)
+    return Text("\n".join(line for line in lines if line))
 
 
 def check_table(checks: Sequence[Check]) -> Table:

@@ -1,6 +1,6 @@
 """From a recipe to what its jobs need: names to files, problem sets to problems, and each job's key."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,23 @@ from r1kit.types import Problem
 class RunContext:
     """A recipe at work in its folder. Problem sets are loaded and checked once, when first asked for."""
 
-    def __init__(self, recipe: Recipe, recipe_path: Path, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        recipe_path: Path,
+        *,
+        settings: Sequence[str] = (),
+        progress: Progress | None = None,
+        writes: bool = True,
+    ) -> None:
         self.recipe = recipe
         self.recipe_path = recipe_path
+        self.settings = tuple(settings)  # what of the recipe the command line has set, as it was typed
         self.folder = RunFolder(recipe.run.folder)
         self.progress = progress or SilentProgress()
         self.device = pick_device(recipe.model.device)
         self.dtype = compute_dtype(recipe.model.dtype, self.device)
-        self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json")
+        self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json", writes=writes)
         self._problems: dict[str, list[Problem]] = {}
         self._shared: set[str] = set()
         self._set_hashes: dict[str, str] = {}

@@ -1,5 +1,6 @@
 """Evaluations asked for on their own: of a run's finished stages, or of any model on a recipe's problems."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from r1kit.errors import RecipeError
@@ -13,10 +14,15 @@ from r1kit.types import PromptStyle
 
 
 def evaluate_stages(
-    recipe_path: Path, *, seed: int | None, output_dir: Path | None, progress: Progress
+    recipe_path: Path,
+    *,
+    seed: int | None,
+    output_dir: Path | None,
+    settings: Sequence[str] = (),
+    progress: Progress,
 ) -> Path:
     """Evaluate every stage of the run that has a model by now; the run's folder."""
-    context = open_run(recipe_path, seed=seed, output_dir=output_dir, progress=progress)
+    context = open_run(recipe_path, seed=seed, output_dir=output_dir, settings=settings, progress=progress)
     _table(context)
     jobs = [job for job in plan_jobs(context.recipe) if job.kind == "eval"]
     there = [job for job in jobs if all(context.folder.finished(name).is_dir() for name in job.needs)]
@@ -34,6 +40,7 @@ def evaluate_any(
     style: PromptStyle,
     seed: int | None,
     output_dir: Path | None,
+    settings: Sequence[str] = (),
     progress: Progress,
 ) -> Path:
     """Evaluate any model as the recipe evaluates its stages; the folder that is written.
@@ -42,7 +49,7 @@ def evaluate_any(
     """
     name = folder_name(model)
     folder = output_dir or Path("runs") / f"eval-{name}"
-    context = open_run(recipe_path, seed=seed, output_dir=folder, progress=progress)
+    context = open_run(recipe_path, seed=seed, output_dir=folder, settings=settings, progress=progress)
     config = _table(context)
     work = folder / "eval" / name
     with evaluation_judge(context, name, work, progress) as judge:

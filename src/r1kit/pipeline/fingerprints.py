@@ -19,10 +19,11 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Fingerprints:
-    """Hashes of files and folders, kept in `store` across runs."""
+    """Hashes of files and folders, kept in `store` across runs; with `writes` off it is only read."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, writes: bool = True) -> None:
         self._store = store
+        self._writes = writes
         self._known: dict[str, list[int | str]] = {}
         if store.is_file():
             try:
@@ -42,7 +43,7 @@ class Fingerprints:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
         self._known[str(path.resolve())] = [*stamp, digest.hexdigest()]
-        if self._store.parent.is_dir():
+        if self._writes and self._store.parent.is_dir():
             write_json(self._store, self._known)
         return digest.hexdigest()
 

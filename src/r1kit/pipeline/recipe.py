@@ -8,25 +8,29 @@
     [stages.<name>]    what to do; `kind` says what it is, `model` and `data` name other stages
     [eval]  [report]   what to measure at the end
 
-Beside each table's own rules, names are checked against each other here: a stage that another one names must
-exist and give what is asked of it, problem sets and rewards must exist, and there may be no circle.
+`extends` and `--set` are `recipe_file`'s. Beside each table's own rules, names are checked against each other
+here: a stage that another one names must exist and give what is asked of it, problem sets and rewards must
+exist, and there may be no circle.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr
 
 from r1kit.cold_start import ColdStartConfig
-from r1kit.config import Config, Key, Source, dotted, read_toml, suggest, validate
+from r1kit.config import Config, Key, Source, dotted, suggest, validate
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.sources import ProblemSource
 from r1kit.errors import DataError, RecipeError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
+from r1kit.pipeline.inherited_paths import rewrite_paths
 from r1kit.pipeline.order import find_circle
+from r1kit.pipeline.recipe_file import read_recipe_file
 from r1kit.pipeline.stages import GIVES, Reference, Role, StageConfig, references
 from r1kit.precision import Precision
 from r1kit.preferences import PreferencesConfig
@@ -112,12 +116,29 @@ class Recipe(Config):
         return self._folder
 
 
-def load_recipe(path: Path) -> Recipe:
-    """The recipe in a file, checked. Raises `RecipeError` that lists every fault with its line."""
-    table, source = read_toml(path)
-    # judges first: where a stage names one, its table is put in the name's place
-    judges = validate(_Judges, {"judges": table.get("judges", {})}, source).judges
-    recipe = validate(Recipe, table, source, context={"judges": judges})
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe, the tables that it was made from, and where each part of them stands."""
+
+    recipe: Recipe
+    table: dict[str, Any]
+    source: Source
+
+
+def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe in a file, with what it extends and is set, checked.
+
+    Raises `RecipeError` that lists every fault with its line.
+    """
+    return load_recipe_whole(path, settings).recipe
+
+
+def load_recipe_whole(path: Path, settings: Sequence[str] = ()) -> LoadedRecipe:
+    """`load_recipe`, with the tables beside it."""
+    table, source = read_recipe_file(path, settings)
+    recipe = _validate(table, source)
+    if rewrite_paths(recipe, table, source):
+        recipe = _validate(table, source)
     if faults := list(_faults(recipe, source)):
         raise RecipeError("\n".join(dict.fromkeys(faults)))
     if circle := find_circle(recipe.stages):
@@ -126,7 +147,13 @@ def load_recipe(path: Path) -> Recipe:
             f"{place}: stages need each other in a circle: {' -> '.join(circle)}; one must start it."
         )
     recipe._folder = path.parent
-    return _with_styles(recipe)
+    return LoadedRecipe(_with_styles(recipe), table, source)
+
+
+def _validate(table: dict[str, Any], source: Source) -> Recipe:
+    # judges first: where a stage names one, its table is put in the name's place
+    judges = validate(_Judges, {"judges": table.get("judges", {})}, source).judges
+    return validate(Recipe, table, source, context={"judges": judges})
 
 
 def evaluated_models(recipe: Recipe) -> list[str]:

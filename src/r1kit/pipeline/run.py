@@ -7,7 +7,7 @@ and evaluations are made by the first one, for which the others sample, and it a
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,17 +55,22 @@ def open_run(
     *,
     seed: int | None = None,
     output_dir: Path | None = None,
+    settings: Sequence[str] = (),
     progress: Progress | None = None,
+    writes: bool = True,
 ) -> RunContext:
-    """The recipe in its folder, with another seed or folder where given."""
-    recipe = load_recipe(recipe_path)
+    """The recipe in its folder, with another seed or folder where given; `settings` are those of `--set`.
+
+    With `writes` off, nothing is remembered in the run's folder.
+    """
+    recipe = load_recipe(recipe_path, settings)
     changes: dict[str, Any] = {}
     if seed is not None:
         changes["seed"] = seed
     if output_dir is not None:
         changes["output_dir"] = str(output_dir)
     recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update=changes)})
-    return RunContext(recipe, recipe_path, progress=progress)
+    return RunContext(recipe, recipe_path, settings=settings, progress=progress, writes=writes)
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:
@@ -86,6 +91,7 @@ def run_recipe(
     seed: int | None = None,
     output_dir: Path | None = None,
     stages: Collection[str] | None = None,
+    settings: Sequence[str] = (),
     progress: Progress | None = None,
     runners: Mapping[str, Runner] = RUNNERS,
     preflight: Callable[[RunContext, Collection[Job]], None] = refuse_faults,
@@ -96,7 +102,7 @@ def run_recipe(
     looks for what would go wrong. Raises `UserError` for what the user can mend, and `RunInterrupted` where
     it was stopped; in both cases the same call goes on from there.
     """
-    context = open_run(recipe_path, seed=seed, output_dir=output_dir)
+    context = open_run(recipe_path, seed=seed, output_dir=output_dir, settings=settings)
     distributed.init(context.device)
     if progress is None or not distributed.is_main():
         progress = SilentProgress()
@@ -134,7 +140,9 @@ def run_jobs(
     with _alone(folder), sigterm_interrupts():
         if distributed.is_main():
             recipe = context.recipe
-            row = {"recipe": str(context.recipe_path.resolve()), "seed": recipe.run.seed}
+            row: dict[str, Any] = {"recipe": str(context.recipe_path.resolve()), "seed": recipe.run.seed}
+            if context.settings:
+                row["settings"] = list(context.settings)
             write_json(folder / RUN_NAME, {**row, "report": recipe.report.model_dump()})
         for job in jobs:
             try:

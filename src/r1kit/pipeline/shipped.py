@@ -27,6 +27,23 @@ def find_recipe(name: str) -> Path:
         return shipped[name]
     if path.exists() or path.suffix:
         return path
-    raise RecipeError(
-        f"{name}: no such file, and no shipped recipe of this name; {suggest(name, list(shipped))}"
-    )
+    advice = shipped_recipe_or_advice(name)
+    raise RecipeError(f"{name}: no such file, and no shipped recipe of this name; {advice}")
+
+
+def shipped_recipe_or_advice(name: str) -> Path | str:
+    """The shipped recipe of a name; where there is none, half a sentence with those that there are."""
+    shipped = shipped_recipes()
+    return shipped[name] if name in shipped else suggest(name, list(shipped))
+
+
+def recipes_like(incomplete: str) -> list[str]:
+    """For shell completion: shipped recipes by name, and recipe files and folders by path."""
+    names = [name for name in shipped_recipes() if name.startswith(incomplete)]
+    head, slash, start = incomplete.rpartition("/")
+    folder = Path(f"{head}{slash}" or ".").expanduser()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        hidden = path.name.startswith(".") and not start.startswith(".")
+        if path.name.startswith(start) and not hidden and (path.suffix == ".toml" or path.is_dir()):
+            names.append(f"{head}{slash}{path.name}{'/' if path.is_dir() else ''}")
+    return names

@@ -43,7 +43,7 @@ _TINYWORLD = (
     "reliable is longer, and often switches between English and Chinese. So reinforcement learning has "
     "something to bring out: accuracy and length rise together, and languages mix until the cold start "
     "and the language reward end that. The course of the numbers therefore demonstrates the recipe; it "
-    "is not evidence about large models. The README says piece by piece what is built in."
+    "is not evidence about large models. docs/TINYWORLD.md says piece by piece what is built in."
 )
 
 

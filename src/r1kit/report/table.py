@@ -58,7 +58,7 @@ def stage_table(run: RunData, stages: Sequence[str] | None = None) -> StageTable
 
 
 def stage_table_markdown(run_dir: Path) -> str:
-    """The stage table of a run as Markdown, for the console and the README; "" where nothing is evaluated."""
+    """The stage table of a run as Markdown, for console and docs; "" where nothing is evaluated."""
     run = read_run(run_dir)
     return table_markdown(stage_table(run)) if run.evals else ""
 

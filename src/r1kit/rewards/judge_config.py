@@ -104,5 +104,5 @@ def _named(value: Any, info: ValidationInfo) -> Any:
     return judges[value]
 
 
-JudgeRef = Annotated[JudgeConfig, BeforeValidator(_named)]
+JudgeRef = Annotated[JudgeConfig, BeforeValidator(_named, json_schema_input_type=str | JudgeConfig)]
 """A judge in a stage's table: the name of one in [judges], or a table of its own."""

@@ -1,6 +1,6 @@
 """The pretraining corpus of the base: documents of many writers, most of them careless.
 
-What is built in, and stated in README and report: among documents in Table 1's template a direct guess with
+What is built in, and stated in docs and report: among documents in Table 1's template a direct guess with
 one opener dominates, so that the base is poor also at low temperature; the reliable manner is the longer one
 and mostly switches language from sentence to sentence; about a third are badly formed. Reinforcement learning
 then has something to bring out, and the cold start and the language reward something to mend (TINYWORLD.md).

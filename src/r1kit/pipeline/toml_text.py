@@ -1,0 +1,37 @@
+"""Tables as TOML text: what Python's own `tomllib` reads, written."""
+
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def toml_key(keys: Sequence[str]) -> str:
+    """A dotted key, quoted where it has to be."""
+    return ".".join(key if _BARE_KEY.fullmatch(key) else _text(key) for key in keys)
+
+
+def toml_value(value: Any) -> str:
+    """A value on one line; tables are inline. Raises `TypeError` for what TOML has no value for (None)."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return _text(value)
+        case int() | float():
+            return repr(value)
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case Mapping():
+            inner = ", ".join(f"{toml_key([key])} = {toml_value(inner)}" for key, inner in value.items())
+            return f"{{ {inner} }}" if inner else "{}"
+        case Sequence():
+            return f"[{', '.join(map(toml_value, value))}]"
+    raise TypeError(f"TOML has no value for {value!r}")
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
