@@ -25,8 +25,9 @@ from r1kit import distributed
 from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
 from r1kit.engines.local import make_engine
 from r1kit.grpo.config import GrpoConfig
-from r1kit.grpo.groups import Group
-from r1kit.grpo.learner import Learner, advantages_of
+from r1kit.grpo.groups import Group, scored_group
+from r1kit.grpo.learner import Learner
+from r1kit.grpo.step import advantages_of, train_step
 from r1kit.types import Completion, Problem, RewardBreakdown, Rollout
 
 NATURAL_TOKENS = 192
@@ -89,7 +90,7 @@ class Ours:
         groups = self._groups([sampled[i] for i in range(len(self._ends))])
         advantages = advantages_of(groups, self._config)
         before_update = self._clock()
-        self._learner.train_step(self._step, groups, advantages)
+        train_step(self._learner, self._step, groups, advantages)
         end = self._clock()
         return {"step": end - start, "update": end - before_update}
 
@@ -103,7 +104,10 @@ class Ours:
             rows.append((rollout, RewardBreakdown(parts, self._config.rewards)))
         size = self._group_size
         starts = range(0, len(rows), size)
-        return [Group("all", 0, *zip(*rows[start : start + size], strict=True)) for start in starts]
+        return [
+            scored_group("all", 0, *zip(*rows[start : start + size], strict=True), constant="accuracy")
+            for start in starts
+        ]
 
 
 def update_gflop(model: PreTrainedModel, ends: Sequence[int]) -> float:

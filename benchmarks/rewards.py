@@ -47,7 +47,7 @@ from r1kit.rewards.shaping import (
     RepetitionReward,
     StepsReward,
 )
-from r1kit.rollouts import sample_rollouts
+from r1kit.rollouts import iter_groups
 from r1kit.sandbox import sandbox_refusal
 from r1kit.template import format_chat, format_zero
 from r1kit.tinyworld.problems import make_problems
@@ -292,12 +292,12 @@ def step(scale: float) -> None:
     params = SamplingParams(max_tokens=256, temperature=1.0, stop_token_ids=(int(tokenizer.eos_token_id),))
     problems = make_problems("train", max(1, int(8 * scale)), seed=0)
     start = time.process_time()
-    groups = sample_rollouts(
+    finished = iter_groups(
         engine, tokenizer, problems, group_size=GROUP, params=params, style="zero", seed=0, stage="benchmark"
     )
+    rollouts = [rollout for _, group in finished for rollout in group]
     sampling = time.process_time() - start
     engine.close()
-    rollouts = [rollout for group in groups for rollout in group]
     tokens = sum(len(rollout.completion.token_ids) for rollout in rollouts)
     print(
         f"step: {len(rollouts)} completions, {tokens:,} tokens sampled in {sampling:.1f} s of processor time"
@@ -308,7 +308,7 @@ def step(scale: float) -> None:
         LanguageReward("zero", languages=["en", "zh"]),
     ):
         start = time.process_time()
-        for group in groups:
+        for group in [rollouts[i : i + GROUP] for i in range(0, len(rollouts), GROUP)]:
             reward(group)
         seconds = time.process_time() - start
         print(

@@ -30,7 +30,7 @@ def adapted(folder: Path, architecture: str = "qwen3", *, updates: int = 0, dtyp
     model = load_model(str(folder), dtype=dtype)
     trainer = Trainer(model, OptimizerConfig(learning_rate=1e-2), total_steps=9, lora=config, seed=5)
     for _ in range(updates):
-        trainer.update(packs_of(25), functools.partial(sft_rows, trainer.model))
+        trainer.update(map(functools.partial(sft_rows, trainer.model), packs_of(25)))
     return trainer
 
 
@@ -123,7 +123,9 @@ def test_a_stage_leaves_a_plain_model_and_an_adapter_that_peft_loads(tmp_path):
 def test_the_reference_is_the_start_then_the_adapter_of_the_last_refresh(tmp_path):
     trainer = adapted(tmp_path, updates=1)
     lora, start = trainer.lora, logits(load_tiny(tmp_path)[0])
-    step = functools.partial(trainer.update, packs_of(25), functools.partial(grpo_rows, trainer.model))
+
+    def step() -> None:
+        trainer.update(grpo_rows(trainer.model, pack) for pack in packs_of(25))
 
     def reference() -> torch.Tensor:
         with lora.as_reference():
@@ -158,13 +160,13 @@ def test_a_checkpoint_holds_the_adapter_alone_and_goes_on_to_the_bit(tmp_path):
     resumed.lora.load_reference_state(frozen)
     for trainer in (whole, resumed):
         for _ in range(2):
-            trainer.update(packs_of(25), functools.partial(sft_rows, trainer.model))
+            trainer.update(map(functools.partial(sft_rows, trainer.model), packs_of(25)))
     assert torch.equal(flat_weights(whole), flat_weights(resumed))
 
 
 def test_dropout_is_seeded_by_update_and_micro_batch(tmp_path):
     def row(trainer: Trainer) -> float:
-        return trainer.update(packs_of(25), functools.partial(sft_rows, trainer.model))["grad_norm"]
+        return trainer.update(map(functools.partial(sft_rows, trainer.model), packs_of(25)))["grad_norm"]
 
     first, second = adapted(tmp_path, updates=1, dropout=0.5), adapted(tmp_path, updates=1, dropout=0.5)
     torch.rand(7)  # whatever else draws in between

@@ -37,7 +37,7 @@ def test_an_update_too_small_for_bfloat16_is_not_lost():
     model, trainer = one_weight(1.0, torch.bfloat16, learning_rate=1e-4)
     seen = []
     for _ in range(40):
-        trainer.update([1.0], summed(model))
+        trainer.update(map(summed(model), [1.0]))
         seen.append(float(model.weight.detach()))
     # Adam takes 1e-4 a step: after 19 steps 0.9981, nearer to 1; after 20 0.9980 = 1 - 2^-9, the middle
     assert seen[:19] == [1.0] * 19
@@ -55,7 +55,7 @@ def test_an_update_too_small_for_bfloat16_is_not_lost():
 def test_gradients_of_micro_batches_add_up_in_float32():
     # in bfloat16 256 + 1 = 256, eight times over; in float32 it is 264
     model, trainer = one_weight(1.0, torch.bfloat16)
-    row = trainer.update([256.0, *[1.0] * 8], summed(model))
+    row = trainer.update(map(summed(model), [256.0, *[1.0] * 8]))
     assert row["grad_norm"] == 264.0
     assert model.weight.grad is None
 
@@ -87,7 +87,7 @@ def test_the_sampler_gets_what_the_policy_computes_with(tmp_path):
     engine = make_engine(model, load_tiny(tmp_path)[1])
     assert engine._weights.dtype == torch.bfloat16
     trainer = Trainer(model, OptimizerConfig(learning_rate=1e-3), total_steps=5)
-    trainer.update(packs_of(25), functools.partial(grpo_rows, model))
+    trainer.update(map(functools.partial(grpo_rows, model), packs_of(25)))
     engine.load_weights(trainer.weights(), 1)
     policy = model.get_input_embeddings().weight
     assert torch.equal(engine._weights.embed, policy)
@@ -103,7 +103,7 @@ def test_a_checkpoint_has_the_masters_and_goes_on_to_the_bit(tmp_path):
 
     def run(trainer: Trainer, num: int) -> Trainer:
         for _ in range(num):
-            trainer.update(packs_of(25), functools.partial(sft_rows, trainer.model))
+            trainer.update(map(functools.partial(sft_rows, trainer.model), packs_of(25)))
         return trainer
 
     def fresh() -> Trainer:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from r1kit import distributed
 from r1kit.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from r1kit.errors import ModelError
-from r1kit.grpo.learner import advantages_of
+from r1kit.grpo.step import advantages_of, train_step
 from r1kit.logprobs import collate, completion_logprobs
 from r1kit.losses import pairwise_loss
 from r1kit.models import load_model, load_reward_model, load_tokenizer, save_model
@@ -71,7 +71,7 @@ def grpo_update(folder, path, *, budget, shard, loss="grpo"):
     options = {"loss": loss, "kl_coef": 0.1, "tokens_per_micro_batch": budget, "mini_batches": 1}
     made, settings = learner(load_tiny(folder)[0], shard=sharded if shard else None, **options)
     assert is_sharded(made.policy) is is_sharded(made.reference) is shard
-    row = made.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    row = train_step(made, 1, GROUPS, advantages_of(GROUPS, settings))
     save(path, (first_gradient(made.trainer), row))
 
 
@@ -79,7 +79,7 @@ def sft_update(folder, path, *, budget, shard):
     model = load_tiny(folder)[0]
     trainer = Trainer(sharded(model) if shard else model, OptimizerConfig(), total_steps=1)
     own, num_real = share(model, packs_of(budget))
-    row = trainer.update(own, without_fillers(functools.partial(sft_rows, model), num_real))
+    row = trainer.update(without_fillers((sft_rows(model, pack) for pack in own), num_real))
     save(path, (first_gradient(trainer), row))
 
 
@@ -95,7 +95,7 @@ def reward_model_update(folder, path, *, budget, shard):
         return pairwise_loss(scores[0::2], scores[1::2], denominator=4)
 
     own, num_real = share(model, packs)
-    row = trainer.update(own, without_fillers(loss, num_real))
+    row = trainer.update(without_fillers(map(loss, own), num_real))
     save(path, (first_gradient(trainer), row))
 
 
@@ -159,20 +159,13 @@ def _check_parts(folder):
         list(model.parameters())
     )
     assert sum(p.to_local().numel() for p in model.parameters()) == num_own
-    trainer.update(*_one_batch(model))
+    trainer.update([sft_rows(model, range(8))])
     for state in trainer.state_dict()["optimizer"]["state"].values():
         assert state["exp_avg"].to_local().numel() <= (state["exp_avg"].numel() + 1) // 2 + 64
 
 
 def _logprobs(model):
     return completion_logprobs(model, collate(PROMPTS, COMPLETIONS, 1))[0]
-
-
-def _one_batch(model):
-    def loss(pack):
-        return sft_rows(model, pack)
-
-    return [range(8)], loss
 
 
 def test_gradients_are_clipped_by_the_norm_of_all_parts(folder, tmp_path):
@@ -218,7 +211,7 @@ def _save_sharded(model, folder):
 def updates(trainer, num):
     for _ in range(num):
         own, num_real = share(trainer.model, packs_of(40))
-        trainer.update(own, without_fillers(functools.partial(sft_rows, trainer.model), num_real))
+        trainer.update(without_fillers((sft_rows(trainer.model, pack) for pack in own), num_real))
 
 
 def made_trainer(folder, *, shard):
@@ -299,7 +292,7 @@ def _check_bfloat16(folder):
     assert 1e-4 < (ours - exact).abs().max() < 0.2  # rounded, and not more
     trainer = Trainer(model, OptimizerConfig(learning_rate=1e-6), total_steps=1)
     before = weights(model)
-    trainer.update(*_one_batch(model))
+    trainer.update([sft_rows(model, range(8))])
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     moved = torch.cat([(tensor - before[name]).abs().flatten() for name, tensor in whole_weights(model)])
     # of a weight near 0.1 bfloat16 knows steps of 5e-4
@@ -370,7 +363,7 @@ def _save_scorer(folder, path):
 
     own, _ = share(model, [range(2), range(2, 4)])
     head = whole(model.score.weight.detach()).clone()
-    assert trainer.update(own, loss)["update/skipped"] == 0
+    assert trainer.update(map(loss, own))["update/skipped"] == 0
     assert not torch.equal(whole(model.score.weight.detach()), head)
     save(path / "head.pt", whole(model.score.weight.detach()))
     trainer.save(load_tokenizer(str(folder)), path, dtype="bfloat16")
@@ -392,7 +385,7 @@ def _check_running_again(folder, dtype):
         shard = functools.partial(sharded, dtype=dtype)
         made, settings = learner(load_tiny(folder)[0], shard=shard, gradient_checkpointing=again)
         assert made._batching is SHARED_PROMPTS
-        made.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+        train_step(made, 1, GROUPS, advantages_of(GROUPS, settings))
         found.append(first_gradient(made.trainer))
     for plain, run_again in zip(found[:2], found[2:], strict=True):
         assert float(plain.abs().max()) > 1e-2

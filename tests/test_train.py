@@ -83,7 +83,7 @@ def test_gradients_do_not_depend_on_the_micro_batch_token_budget(tmp_path, rows)
 def test_an_update_reports_and_moves_the_weights_by_adam(tmp_path):
     trainer = make_trainer(tmp_path, max_grad_norm=1e9)
     before = flat_weights(trainer)
-    row = trainer.update(packs_of(25), functools.partial(sft_rows, trainer.model))
+    row = trainer.update(map(functools.partial(sft_rows, trainer.model), packs_of(25)))
     moved = (flat_weights(trainer) - before).abs()
     # Adam's first step is the learning rate times g / (|g| + eps)
     assert float(moved.max()) == pytest.approx(1e-2, rel=1e-3)
@@ -98,7 +98,7 @@ def test_gradients_are_clipped_to_their_norm_and_the_norm_before_is_reported():
     # sgd-like check through Adam's second moment: exp_avg_sq = (1 - 0.95) * clipped gradient ** 2
     model = torch.nn.Linear(2, 1, bias=False)
     trainer = Trainer(model, OptimizerConfig(learning_rate=0.1, max_grad_norm=1.0), total_steps=1)
-    row = trainer.update([torch.tensor([3.0, 4.0])], lambda x: LossParts(model(x).sum(), {}))
+    row = trainer.update([LossParts(model(torch.tensor([3.0, 4.0])).sum(), {})])
     assert row["grad_norm"] == pytest.approx(5.0)
     (state,) = trainer.state_dict()["optimizer"]["state"].values()
     assert state["exp_avg_sq"].flatten().tolist() == pytest.approx([0.05 * 0.36, 0.05 * 0.64], rel=1e-4)
@@ -112,7 +112,7 @@ def test_metrics_add_up_and_of_max_the_largest_counts():
         metrics = {"a": torch.tensor(value), "a_max": torch.tensor(value)}
         return LossParts(model(torch.ones(1)).sum() * 0.0, metrics)
 
-    row = trainer.update([1.0, 3.0, 2.0], loss_fn)
+    row = trainer.update(map(loss_fn, [1.0, 3.0, 2.0]))
     assert (row["a"], row["a_max"]) == (6.0, 3.0)
 
 
@@ -125,16 +125,16 @@ def test_a_non_finite_update_is_skipped_and_the_third_in_a_row_halts(bad):
     def loss_fn(factor: float) -> LossParts:
         return LossParts(model(torch.ones(1)).sum() * factor, {})
 
-    assert trainer.update([1.0, bad], loss_fn)["update/skipped"] == 1.0
-    assert trainer.update([bad], loss_fn)["update/skipped"] == 1.0
+    assert trainer.update(map(loss_fn, [1.0, bad]))["update/skipped"] == 1.0
+    assert trainer.update(map(loss_fn, [bad]))["update/skipped"] == 1.0
     assert torch.equal(flat_weights(trainer), before)
-    assert trainer.update([1.0], loss_fn)["update/skipped"] == 0.0  # and the count starts again
+    assert trainer.update(map(loss_fn, [1.0]))["update/skipped"] == 0.0  # and the count starts again
     good = flat_weights(trainer)
     assert not torch.equal(good, before)
-    trainer.update([bad], loss_fn)
-    trainer.update([bad], loss_fn)
+    trainer.update(map(loss_fn, [bad]))
+    trainer.update(map(loss_fn, [bad]))
     with pytest.raises(StageHalted, match=r"update 6.*3 times in a row.*learning_rate"):
-        trainer.update([bad], loss_fn)
+        trainer.update(map(loss_fn, [bad]))
     assert torch.equal(flat_weights(trainer), good)
     assert trainer.num_skipped == 5
 
@@ -142,7 +142,7 @@ def test_a_non_finite_update_is_skipped_and_the_third_in_a_row_halts(bad):
 def test_a_mini_batch_without_anything_to_train_is_no_error_and_no_change(tmp_path):
     trainer = make_trainer(tmp_path)
     before = flat_weights(trainer)
-    row = trainer.update([], functools.partial(sft_rows, trainer.model))
+    row = trainer.update([])
     assert row["grad_norm"] == 0.0
     assert torch.equal(flat_weights(trainer), before)
 
@@ -182,11 +182,11 @@ def two_updates(
     trainer = Trainer(model, config, total_steps=10, lora=lora)
     smooth_adam(trainer._optimizer)
     # several packs on two ranks, and then one, which leaves the second rank without any
-    first = trainer.update(distributed.shard(packs_of(25)), functools.partial(grpo_rows, model))
+    first = trainer.update(map(functools.partial(grpo_rows, model), distributed.shard(packs_of(25))))
     # after one update Adam's mean is a tenth of, here 1 - 0.9 times, the gradient
     states = trainer.state_dict()["optimizer"]["state"].values()
     grads = torch.cat([state["exp_avg"].flatten() for state in states]) * 10
-    second = trainer.update(distributed.shard(packs_of(10_000)), functools.partial(grpo_rows, model))
+    second = trainer.update(map(functools.partial(grpo_rows, model), distributed.shard(packs_of(10_000))))
     return first, grads, second, flat_weights(trainer)
 
 

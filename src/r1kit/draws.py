@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from r1kit.data.jsonl import append_jsonl, read_jsonl
 from r1kit.data.records import completion_from_json, completion_to_json
-from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams
+from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams
 from r1kit.engines.local import make_engine
 from r1kit.models import load_model, load_tokenizer, stop_token_ids
 from r1kit.prompts import encode_prompt
 from r1kit.seeds import derive_seed
-from r1kit.shared_sampling import EngineSpec, sample_shared
+from r1kit.shared_sampling import EngineSpec, iter_shared
 from r1kit.stage import StageContext
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
@@ -133,27 +133,24 @@ class Sampler:
             append_jsonl(self._log, [_to_row(draw, completion) for draw, completion in waiting])
             waiting.clear()
 
-        def keep(results: list[SampleResult]) -> None:
-            nonlocal num_done
-            for result in results:
-                draw = missing[result.key]
-                # the sampler's logprobs are for training; logs of data stages do without
-                completion = replace(result.completion, sampler_logprobs=())
-                self._done[draw.name] = (draw.seed, completion)
-                waiting.append((draw, completion))
-            num_done += len(results)
-            if len(waiting) >= _ROWS_PER_WRITE:
-                write()
-                self._context.progress.sample(results[-1].completion.text)
-            self._context.progress.step(num_done, {})
-
         requests = [
             SampleRequest(key, draw.prompt_token_ids, self._params, draw.seed)
             for key, draw in enumerate(missing)
         ]
         spec = EngineSpec(self._path, self._context.dtype, self._context.device, self._context.max_rows)
         try:
-            sample_shared(self._engine, spec, requests, on_results=keep)
+            for results in iter_shared(self._engine, spec, requests):
+                for result in results:
+                    draw = missing[result.key]
+                    # the sampler's logprobs are for training; logs of data stages do without
+                    completion = replace(result.completion, sampler_logprobs=())
+                    self._done[draw.name] = (draw.seed, completion)
+                    waiting.append((draw, completion))
+                num_done += len(results)
+                if len(waiting) >= _ROWS_PER_WRITE:
+                    write()
+                    self._context.progress.sample(results[-1].completion.text)
+                self._context.progress.step(num_done, {})
         finally:
             if waiting:
                 write()

@@ -8,6 +8,7 @@ question.
 """
 
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -18,7 +19,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from r1kit import distributed
-from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams, sample_all
+from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams, iter_samples
 from r1kit.errors import ModelError, StageHalted
 from r1kit.models import context_length_of, load_tokenizer, stop_token_ids, weights_stamp
 from r1kit.rewards.answer_cache import ChatModel, open_cache
@@ -26,7 +27,7 @@ from r1kit.rewards.chat_client import ChatClient, ChatReply, ChatRequest, OnRepl
 from r1kit.rewards.judge import ModelJudge
 from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.rewards.ledger import BudgetSpent, Ledger
-from r1kit.shared_sampling import EngineSpec, sample_shared
+from r1kit.shared_sampling import EngineSpec, iter_shared
 from r1kit.stage import StageContext
 from r1kit.turns import render
 
@@ -133,18 +134,17 @@ class EngineChat:
     def _sample(self, samples: dict[int, SampleRequest], on_reply: OnReply) -> None:
         if self._engine is None:
             self._engine = self._spec.open()
-
-        def keep(results: list[SampleResult]) -> None:
-            for result in results:
-                completion = result.completion
-                num_tokens = len(samples[result.key].prompt_token_ids) + len(completion.token_ids)
-                self._ledger.add_tokens(num_tokens)
-                on_reply(result.key, ChatReply(completion.text, None, completion.finish_reason))
-
-        if self._shared:
-            sample_shared(self._engine, self._spec, list(samples.values()), on_results=keep)
-        else:
-            sample_all(self._engine, list(samples.values()), on_results=keep)
+        requests = list(samples.values())
+        finished = (
+            iter_shared(self._engine, self._spec, requests)
+            if self._shared
+            else iter_samples(self._engine, requests)
+        )
+        for result in itertools.chain.from_iterable(finished):
+            completion = result.completion
+            num_tokens = len(samples[result.key].prompt_token_ids) + len(completion.token_ids)
+            self._ledger.add_tokens(num_tokens)
+            on_reply(result.key, ChatReply(completion.text, None, completion.finish_reason))
 
     def _load_tokenizer(self) -> PreTrainedTokenizerBase:
         if self._tokenizer is None:

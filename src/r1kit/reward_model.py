@@ -334,7 +334,8 @@ class _Scored:
         started = time.perf_counter()
         packs = [[batch[i] for i in pack] for pack in self._packs(batch)]
         own, num_real = share(self.trainer.model, packs)
-        row = self.trainer.update(own, without_fillers(self._loss_fn(len(batch)), num_real))
+        losses = (self._parts(self._scores(examples), examples, len(batch)) for examples in own)
+        row = self.trainer.update(without_fillers(losses, num_real))
         num_tokens = sum(len(ids) for example in batch for ids in example.rows)
         return {**row, "tokens_per_second": num_tokens / (time.perf_counter() - started)}
 
@@ -367,15 +368,12 @@ class _Scored:
         budget = distributed.even_budget(sum(lengths), self.config.tokens_per_micro_batch)
         return pack_by_tokens(lengths, budget)
 
-    def _loss_fn(self, denominator: int) -> Callable[[Sequence[Example]], LossParts]:
-        """The loss of a micro-batch, as its share of a batch of `denominator` examples."""
-        return lambda examples: self._parts(self._scores(examples), examples, denominator)
-
     def _scores(self, examples: Sequence[Example]) -> Tensor:
         rows = [ids for example in examples for ids in example.rows]
         return score_rows(self.trainer.model, rows, self.pad_id)
 
     def _parts(self, scores: Tensor, examples: Sequence[Example], denominator: int) -> LossParts:
+        """The loss of a micro-batch, as its share of a batch of `denominator` examples."""
         if self.config.objective == "pairwise":
             margins = torch.tensor([example.margin for example in examples], device=scores.device)
             return pairwise_loss(scores[0::2], scores[1::2], denominator=denominator, margins_B=margins)

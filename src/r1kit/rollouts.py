@@ -5,19 +5,19 @@ depend on what else is sampled, in which order it finishes, or on the number of 
 (`rewards`), and what is done with the rollouts (`grpo`, `rejection`, `cold_start`).
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams, sample_all
+from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams, iter_samples
 from r1kit.prompts import encode_prompt, encode_response
 from r1kit.seeds import derive_seed
 from r1kit.template import format_chat, format_zero
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
 
-def sample_rollouts(
+def iter_groups(
     engine: RolloutEngine,
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
@@ -31,75 +31,48 @@ def sample_rollouts(
     wave: int = 0,
     first_group: int = 0,
     only: Sequence[int] | None = None,
-    on_group: Callable[[int, list[Rollout]], None] | None = None,
-) -> list[list[Rollout]]:
-    """`group_size` rollouts of each problem, in the problems' order; of those in `only` where it is given.
+) -> Iterator[tuple[int, list[Rollout]]]:
+    """`group_size` rollouts of each problem, or of those in `only`: (index, rollouts) as groups finish.
 
-    `on_group(index, rollouts)` is called as soon as the group of `problems[index]` is complete, in the order
-    in which groups finish. A problem that occurs again continues its sample numbers: with a group size of 4
-    its second group has the samples 4 to 7, and so other seeds.
+    `index` is the place in `problems`. A problem that occurs again continues its sample numbers: with a group
+    size of 4 its second group has the samples 4 to 7, and so other seeds.
     """
-    requests, samples = _requests(
-        tokenizer,
-        problems,
-        group_size,
-        params,
-        style,
-        lambda *row: derive_seed(seed, stage, step, wave, *row),
-    )
-    groups: list[list[Rollout | None]] = [[None] * group_size for _ in problems]
-    num_open = [group_size] * len(problems)
-
-    def rollout(row: int, completion: Completion) -> Rollout:
-        index = row // group_size
-        return Rollout(
-            problem=problems[index],
-            step=step,
-            group=first_group + index,
-            sample=samples[row],
-            seed=requests[row].seed,
-            prompt_token_ids=requests[row].prompt_token_ids,
-            completion=completion,
-        )
-
-    def collect(results: list[SampleResult]) -> None:
-        for result in results:
-            index, place = divmod(result.key, group_size)
-            groups[index][place] = rollout(result.key, result.completion)
-            num_open[index] -= 1
-            if num_open[index] == 0 and on_group is not None:
-                on_group(index, complete(index))
-
-    def complete(index: int) -> list[Rollout]:
-        return [row for row in groups[index] if row is not None]
-
     wanted = range(len(problems)) if only is None else only
-    rows = [requests[index * group_size + place] for index in wanted for place in range(group_size)]
-    sample_all(engine, rows, on_results=collect)
-    return [complete(index) for index in wanted]
+    rows = _rows(problems, group_size)
+    prompts = {index: encode_prompt(problems[index], tokenizer, style) for index in wanted}
+    requests = {
+        row: SampleRequest(
+            row, prompts[index], params, derive_seed(seed, stage, step, wave, problems[index].id, sample)
+        )
+        for row, (index, sample) in enumerate(rows)
+        if index in prompts
+    }
+    finished: defaultdict[int, dict[int, Rollout]] = defaultdict(dict)
+    for results in iter_samples(engine, list(requests.values())):
+        for result in results:
+            index, sample = rows[result.key]
+            finished[index][sample] = Rollout(
+                problem=problems[index],
+                step=step,
+                group=first_group + index,
+                sample=sample,
+                seed=requests[result.key].seed,
+                prompt_token_ids=prompts[index],
+                completion=result.completion,
+            )
+            if len(finished[index]) == group_size:
+                yield index, [rollout for _, rollout in sorted(finished.pop(index).items())]
 
 
-def _requests(
-    tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
-    group_size: int,
-    params: SamplingParams,
-    style: PromptStyle,
-    seed_of: Callable[[str, int], int],
-) -> tuple[list[SampleRequest], list[int]]:
-    """The requests of all groups, one group after another, and each one's sample number."""
-    requests: list[SampleRequest] = []
-    samples: list[int] = []
+def _rows(problems: Sequence[Problem], group_size: int) -> list[tuple[int, int]]:
+    """The (problem's index, sample number) of every completion, one group after another."""
+    rows: list[tuple[int, int]] = []
     seen: Counter[str] = Counter()
-    for problem in problems:
-        prompt_token_ids = encode_prompt(problem, tokenizer, style)
-        first_sample = seen[problem.id] * group_size
+    for index, problem in enumerate(problems):
+        first = seen[problem.id] * group_size
         seen[problem.id] += 1
-        for sample in range(first_sample, first_sample + group_size):
-            request = SampleRequest(len(requests), prompt_token_ids, params, seed_of(problem.id, sample))
-            requests.append(request)
-            samples.append(sample)
-    return requests, samples
+        rows += [(index, sample) for sample in range(first, first + group_size)]
+    return rows
 
 
 def made_rollouts(

@@ -27,7 +27,7 @@ from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
-from r1kit.logprobs import CompletionBatch, check_head, completion_logprobs
+from r1kit.logprobs import check_head, completion_logprobs
 from r1kit.losses import LossParts, next_token_loss
 from r1kit.models import context_length, load_model, load_tokenizer, num_embeddings, stop_token_ids
 from r1kit.packing import batching_for
@@ -287,15 +287,13 @@ def _update(trainer: Trainer, batch: Sequence[Example], config: SftConfig, pad_i
     responses = [example.response_token_ids for example in batch]
     packs = batching.pack(prompts, responses, budget)
 
-    def collated(pack: list[int]) -> CompletionBatch:
+    def loss(pack: list[int]) -> LossParts:
         rows = [prompts[i] for i in pack], [responses[i] for i in pack]
-        return batching.collate(*rows, pad_id).to(trainer.device)
-
-    def loss_fn(micro_batch: CompletionBatch) -> LossParts:
+        micro_batch = batching.collate(*rows, pad_id).to(trainer.device)
         logprobs_BT, _ = completion_logprobs(trainer.model, micro_batch)
         return next_token_loss(logprobs_BT, micro_batch.loss_mask_BT, denominator=num_trained)
 
     own, num_real = share(trainer.model, packs)
-    row = trainer.update(map(collated, own), without_fillers(loss_fn, num_real))
+    row = trainer.update(without_fillers(map(loss, own), num_real))
     seconds = time.perf_counter() - started
     return {**row, "tokens": num_tokens, "tokens_per_second": num_tokens / seconds}

@@ -11,7 +11,6 @@ Not covered: adapters (LoRA), models of which one layer does not fit onto a devi
 and copies between machines (HSDP). While it is loaded a model is whole in each rank's main memory.
 """
 
-import itertools
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -130,15 +129,10 @@ def share(model: torch.nn.Module, items: Sequence[T]) -> tuple[list[T], int]:
     return own + list(items[-1:]) * num_fillers, len(own)
 
 
-def without_fillers(loss_fn: Callable[[T], LossParts], num_real: int) -> Callable[[T], LossParts]:
-    """The loss of the first `num_real` micro-batches of an update; that of fillers counts for nothing."""
-    numbers = itertools.count()
-
-    def counted(micro_batch: T) -> LossParts:
-        parts = loss_fn(micro_batch)
-        return parts if next(numbers) < num_real else LossParts(parts.loss * 0.0, {})
-
-    return counted
+def without_fillers(losses: Iterable[LossParts], num_real: int) -> Iterator[LossParts]:
+    """The losses of the first `num_real` micro-batches of an update; those of fillers count for nothing."""
+    for number, parts in enumerate(losses):
+        yield parts if number < num_real else LossParts(parts.loss * 0.0, {})
 
 
 def clip_gradients(parameters: Sequence[torch.nn.Parameter], max_norm: float) -> float:

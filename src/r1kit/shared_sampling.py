@@ -1,15 +1,15 @@
 """Sampling for what one rank does alone - data stages, evaluations - with the help of all ranks.
 
-The first rank samples with `sample_shared` as it would with `sample_all`; meanwhile the others are in
+The first rank samples with `iter_shared` as it would with `iter_samples`; meanwhile the others are in
 `help_sampling`, until it calls `dismiss_helpers`. What is sampled for a request does not depend on which rank
 does it. In one process nothing is shared, and nobody needs to be dismissed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from r1kit import distributed
-from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, sample_all
+from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, iter_samples
 from r1kit.engines.local import make_engine
 from r1kit.models import load_model, load_tokenizer
 
@@ -33,24 +33,21 @@ class EngineSpec:
         return make_engine(model, load_tokenizer(self.path), max_rows=self.max_rows)
 
 
-def sample_shared(
-    engine: RolloutEngine,
-    spec: EngineSpec,
-    requests: Sequence[SampleRequest],
-    *,
-    on_results: Callable[[list[SampleResult]], None],
-) -> None:
-    """Sample every request; `engine` is this rank's own, of `spec`. Results come in any order, each once."""
+def iter_shared(
+    engine: RolloutEngine, spec: EngineSpec, requests: Sequence[SampleRequest]
+) -> Iterator[list[SampleResult]]:
+    """Sample every request; `engine` is this rank's own, of `spec`. Results come in any order, each once.
+
+    To be gone through to its end: the other ranks wait for the rest.
+    """
     num_ranks = distributed.world_size()
     size = _FILLS_PER_ROUND * spec.max_rows * num_ranks if num_ranks > 1 else max(1, len(requests))
     for start in range(0, len(requests), size):
         part = requests[start : start + size]
         distributed.broadcast((spec, part))
-        sample_all(engine, _own_share(part), on_results=on_results)
+        yield from iter_samples(engine, _own_share(part))
         _, *others = distributed.gather(_NOTHING)
-        for results in others:
-            if results:
-                on_results(results)
+        yield from filter(None, others)
 
 
 def help_sampling() -> None:
@@ -63,9 +60,8 @@ def help_sampling() -> None:
             if engine is not None:
                 engine.close()
             engine, opened = spec.open(), spec
-        results: list[SampleResult] = []
-        sample_all(engine, _own_share(requests), on_results=results.extend)
-        distributed.gather(results)
+        own = iter_samples(engine, _own_share(requests))
+        distributed.gather([result for results in own for result in results])
     if engine is not None:
         engine.close()
 

@@ -1,16 +1,17 @@
 """The one loop of SFT, GRPO and reward models: accumulate micro-batches, guard, clip, step.
 
-The caller brings the micro-batches and a loss function that knows the mini-batch's denominator; nothing
-here depends on what is trained. A loss or gradient that is not finite never reaches the weights.
+The caller brings the losses of the micro-batches, computed one by one as they are asked for; nothing here
+depends on what is trained. A loss or gradient that is not finite never reaches the weights.
 All weights are trained, or an adapter (`lora`); those in bfloat16 have float32 masters (`precision`).
 The model may be sharded over ranks (`sharding`), which then makes the masters. Not covered: what the batches
 are, when to checkpoint (`checkpoint`).
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,8 +29,6 @@ from r1kit.seeds import derive_seed
 from r1kit.sharding import clip_gradients, is_sharded, weights_to_save, whole_weights
 
 __all__ = ["LoraConfig", "NotFinite", "OptimizerConfig", "Trainer"]
-
-T = TypeVar("T")
 
 # One bad batch can happen; three in a row means that the weights or the data are broken.
 _MAX_SKIPPED_IN_A_ROW = 3
@@ -87,8 +86,11 @@ class Trainer:
         """Where the model is, and its batches have to be."""
         return self._parameters[0].device
 
-    def update(self, micro_batches: Iterable[T], loss_fn: Callable[[T], LossParts]) -> dict[str, float]:
+    def update(self, losses: Iterable[LossParts]) -> dict[str, float]:
         """One update from the sum of the micro-batches' losses, over all ranks.
+
+        `losses` is best lazy (`map(loss, micro_batches)`): then each micro-batch's backward pass is done, and
+        its memory free, before the next one's forward pass.
 
         Returns `loss`, `grad_norm` (before clipping), `learning_rate`, `update/skipped` and the loss's own
         metrics. Where loss or gradient is not finite the weights stay as they are, and after three such
@@ -96,9 +98,7 @@ class Trainer:
         """
         self._optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
-        for number, micro_batch in enumerate(micro_batches):
-            self._seed_dropout(number)
-            parts = loss_fn(micro_batch)
+        for parts in self._seeded(losses):
             if parts.loss.requires_grad:  # not so where no token of the micro-batch is trained
                 torch.autograd.backward(parts.loss)
             else:
@@ -146,11 +146,17 @@ class Trainer:
             self.lora.merge()
         save_model(self.model, tokenizer, work_dir / "model", weights=weights)
 
-    def _seed_dropout(self, number: int) -> None:
-        """What an adapter drops hangs on the update and the micro-batch, not on which rank has it."""
-        if self.lora is not None and self.lora.has_dropout:
-            place = distributed.rank() + number * distributed.world_size()
-            torch.manual_seed(derive_seed(self._seed, "dropout", self.num_updates, place))
+    def _seeded(self, losses: Iterable[LossParts]) -> Iterator[LossParts]:
+        """The losses; before each forward pass dropout is seeded by update and micro-batch, not by rank."""
+        drops = self.lora is not None and self.lora.has_dropout
+        remaining = iter(losses)
+        for place in itertools.count(distributed.rank(), distributed.world_size()):
+            if drops:
+                torch.manual_seed(derive_seed(self._seed, "dropout", self.num_updates, place))
+            parts = next(remaining, None)  # the forward pass
+            if parts is None:
+                return
+            yield parts
 
     def _count_skipped(self, is_finite: bool, metrics: dict[str, float], norm: float) -> None:
         self.num_skipped_in_a_row = 0 if is_finite else self.num_skipped_in_a_row + 1

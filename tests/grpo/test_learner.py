@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from r1kit import packing
-from r1kit.grpo.groups import Group
-from r1kit.grpo.learner import Learner, Row, advantages_of, average_metrics, split_rows
+from r1kit.grpo.groups import scored_group
+from r1kit.grpo.learner import Learner, Row, average_metrics, split_rows
+from r1kit.grpo.step import advantages_of, train_step
 from r1kit.logprobs import completion_logprobs
 from r1kit.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.train import Trainer
@@ -24,13 +25,13 @@ def policy(tmp_path_factory):
     return load_tiny(tiny_model(tmp_path_factory.mktemp("model")))[0]
 
 
-def group(index, breakdowns, *, cut=()):
+def group(index, breakdowns, *, cut=(), constant="accuracy"):
     problem = problems(9)[index]
     rollouts = tuple(
         rollout(problem, group=index, sample=i, tokens=2 + i + index, cut=i in cut)
         for i in range(len(breakdowns))
     )
-    return Group("a", 0, rollouts, tuple(breakdowns))
+    return scored_group("a", 0, rollouts, breakdowns, constant=constant)
 
 
 def learner(policy, *, shard=None, **fields):
@@ -95,7 +96,7 @@ def test_the_gradient_does_not_depend_on_the_micro_batches(policy, monkeypatch, 
             return into[-1].norm()
 
         monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", keep)
-        row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+        row = train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
         results.append((gradients[0], row))
     assert results[0][0].abs().max() > 0.1
     assert_same(results[0][0], results[1][0], policy)
@@ -111,7 +112,7 @@ def test_the_learner_counts_what_losses_are_divided_by(policy):
         return POLICY_LOSSES["dr_grpo"](*tensors, totals=totals, **options)
 
     trained._policy_loss = spy
-    trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
     # rows of 2, 3, 4 and of 3, 4, 5 tokens; the constant group is not trained; the longest limit of the stage
     assert seen == [Totals(num_rows=6, num_tokens=21, max_length=9)]
 
@@ -126,7 +127,7 @@ def test_the_learner_takes_the_recipes_kl(policy, estimator):
     ours, ref = (trained._frozen_logprobs(model, tokens) for model in (trained.policy, trained.reference))
     mask = tokens.loss_mask_BT
     values = KL_ESTIMATORS[estimator](ours, ref) * mask
-    row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    row = train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
     assert row["kl/ref"] == same_numbers(float((values.sum(1) / mask.sum(1)).mean()), policy)
 
 
@@ -153,7 +154,7 @@ def test_an_update_with_shared_prompts_is_that_of_padded_rows(policy, monkeypatc
         )
         # Adam's first update is the gradient's sign where it is far from 0: plain descent shows its size
         trained.trainer._optimizer = torch.optim.SGD(trained.policy.parameters(), lr=1e-2)
-        row = trained.train_step(1, groups, advantages_of(groups, settings))
+        row = train_step(trained, 1, groups, advantages_of(groups, settings))
         results.append((weights(trained.policy), row))
     # each update is rounded to the weights' own digits
     digits = mini_batches * 2 * unit_roundoff() * float(weights(policy).abs().max())
@@ -169,7 +170,7 @@ def test_a_right_answer_becomes_likelier_and_a_wrong_one_less_so(policy):
     groups = GROUPS[:1]
     rows = [Row(r, 0.0) for r in groups[0].rollouts]
     before = trained._old_logprobs(rows).sum(1)
-    trained.train_step(1, groups, advantages_of(groups, settings))
+    train_step(trained, 1, groups, advantages_of(groups, settings))
     after = trained._old_logprobs(rows).sum(1)
     assert after[0] > before[0]
     assert after[2] < before[2]
@@ -191,7 +192,7 @@ def test_old_logprobs_are_computed_only_where_they_differ(
         return old_logprobs(self, rows)
 
     monkeypatch.setattr(Learner, "_old_logprobs", spy)
-    trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
     assert len(computed) == num_rows
     assert trained.trainer.num_updates == mini_batches * inner_epochs
     assert trained.trainer.total_steps == settings.steps * mini_batches * inner_epochs
@@ -202,9 +203,9 @@ def test_a_second_inner_epoch_is_off_policy_by_the_first(policy, budget):
     trained, settings = learner(policy, inner_epochs=2, tokens_per_micro_batch=budget)
     rows = [Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts]
     before = trained._old_logprobs(rows)
-    row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    row = train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
     once, settings = learner(policy, inner_epochs=1, tokens_per_micro_batch=budget)
-    once.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    train_step(once, 1, GROUPS, advantages_of(GROUPS, settings))
     mask = before != 0
     ratios = (once._old_logprobs(rows) - before).exp() * mask
     # the first epoch's ratio is 1
@@ -224,7 +225,7 @@ def test_importance_correction_weighs_against_the_sampler(policy, monkeypatch, c
             return kept[-1].norm()
 
         monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", keep)
-        row = trained.train_step(1, GROUPS[:1], advantages_of(GROUPS[:1], settings))
+        row = train_step(trained, 1, GROUPS[:1], advantages_of(GROUPS[:1], settings))
         return kept[0], row
 
     start, settings = learner(policy, kl_coef=0.0)
@@ -257,9 +258,12 @@ def test_logprobs_are_taken_at_the_temperature_of_the_step(policy):
     rows = [Row(r, 0.0) for r in GROUPS[0].rollouts]
     trained, settings = learner(policy, temperature=schedule)
     fixed, _ = learner(policy, temperature=0.5)
-    assert not torch.equal(trained._old_logprobs(rows), fixed._old_logprobs(rows))
+    assert not torch.equal(
+        trained._old_logprobs(rows),
+        fixed._old_logprobs(rows),
+    )
     advantages = advantages_of(GROUPS, settings)
-    assert trained.train_step(2, GROUPS, advantages) == fixed.train_step(2, GROUPS, advantages)
+    assert train_step(trained, 2, GROUPS, advantages) == train_step(fixed, 2, GROUPS, advantages)
     assert torch.equal(weights(trained.policy), weights(fixed.policy))
 
 
@@ -269,7 +273,7 @@ def test_an_all_right_group_gets_no_unit_advantages_from_tiny_differences_in_lan
     # by accuracy the group teaches nothing, whatever the language
     assert advantages_of([group(0, close)], config()) == [[None] * 4]
     # by reward it does, held down by the floor: (0.98 - 0.9925) / 0.1 and (1 - 0.9925) / 0.1
-    (found,) = advantages_of([group(0, close)], config(constant_groups="reward"))
+    (found,) = advantages_of([group(0, close, constant="reward")], config(constant_groups="reward"))
     assert found == pytest.approx([-0.125, 0.075, -0.025, 0.075], abs=1e-4)
     # an answer that is wrong is not drowned by it: mean (3 * 2.9925... - 1) is set by the wrong one
     mixed = [*close[:3], breakdown(accuracy=0.0, format=1.0, language=1.0)]
@@ -280,12 +284,12 @@ def test_an_all_right_group_gets_no_unit_advantages_from_tiny_differences_in_lan
 
 def test_old_logprobs_stay_those_of_the_first_mini_batch(policy):
     trained, settings = learner(policy, mini_batches=2, clip_eps=0.01)
-    row = trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    row = train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
     # the second update's ratio has moved away from 1, the first one's has not
     assert row["policy/clip_frac"] > 0
     assert row["kl/old"] > 0
     single, settings = learner(policy, mini_batches=1, clip_eps=0.01)
-    row = single.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    row = train_step(single, 1, GROUPS, advantages_of(GROUPS, settings))
     assert row["policy/clip_frac"] == 0
     assert row["policy/ratio_mean"] == pytest.approx(1.0, abs=relative_error(policy))
 
@@ -297,7 +301,7 @@ def test_the_sampler_is_compared_with_the_policy_before_the_update(policy):
     mask = logprobs != 0
     # the rollouts claim a logprob of -1 for every token
     expected = (logprobs[mask] + 1.0).abs()
-    row = trained.train_step(1, groups, advantages_of(groups, settings))
+    row = train_step(trained, 1, groups, advantages_of(groups, settings))
     assert row["sampler/logratio_max"] == same_numbers(float(expected.max()), policy)
 
 
@@ -306,10 +310,10 @@ def test_the_reference_is_the_start_until_its_refresh_is_due(policy):
     advantages = advantages_of(GROUPS, settings)
     start = weights(policy)
     for step in (1, 2):
-        trained.train_step(step, GROUPS, advantages)
+        train_step(trained, step, GROUPS, advantages)
         assert torch.equal(weights(trained.reference), start)
     after_four_updates = weights(trained.policy)
-    trained.train_step(3, GROUPS, advantages)
+    train_step(trained, 3, GROUPS, advantages)
     assert torch.equal(weights(trained.reference), after_four_updates)
     assert trained.refreshed_at == 4
 
@@ -322,30 +326,30 @@ def test_with_lora_the_reference_is_the_adapter_off_then_that_of_the_last_refres
     start = trained._reference_logprobs(tokens)
     assert_same(start, trained._frozen_logprobs(policy, tokens), policy)  # the base, not fused
     assert trained.reference is None  # no second model
-    rows = [trained.train_step(step, GROUPS, advantages) for step in (1, 2)]
+    rows = [train_step(trained, step, GROUPS, advantages) for step in (1, 2)]
     assert rows[0]["kl/ref"] < rows[1]["kl/ref"]
     assert torch.equal(trained._reference_logprobs(tokens), start)
     after_four_updates = trained._old_logprobs([Row(r, 0.0) for g in GROUPS[:2] for r in g.rollouts])
     assert (after_four_updates - start).abs().max() > 1e-3
-    trained.train_step(3, GROUPS, advantages)
+    train_step(trained, 3, GROUPS, advantages)
     assert trained.refreshed_at == 4
     assert torch.equal(trained._reference_logprobs(tokens), after_four_updates)
     state = trained.state_dict()
     resumed, _ = learner(policy, mini_batches=2, kl_coef=0.1, reference_refresh_every=4, lora=lora)
     resumed.load_state_dict(copy.deepcopy(state))
-    assert trained.train_step(4, GROUPS, advantages) == resumed.train_step(4, GROUPS, advantages)
+    assert train_step(trained, 4, GROUPS, advantages) == train_step(resumed, 4, GROUPS, advantages)
     assert torch.equal(weights(trained.policy), weights(resumed.policy))
 
 
 def test_without_kl_no_reference_is_held_and_none_is_reported(policy):
     trained, settings = learner(policy, kl_coef=0.0)
     assert trained.reference is None
-    assert "kl/ref" not in trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    assert "kl/ref" not in train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
 
 
 def test_a_step_with_nothing_to_learn_leaves_the_weights_and_counts_its_updates(policy):
     trained, settings = learner(policy, mini_batches=2)
-    row = trained.train_step(1, GROUPS[2:], advantages_of(GROUPS[2:], settings))
+    row = train_step(trained, 1, GROUPS[2:], advantages_of(GROUPS[2:], settings))
     assert torch.equal(weights(trained.policy), weights(policy))
     assert trained.trainer.num_updates == 2
     assert row["update/skipped"] == 0
@@ -361,14 +365,18 @@ def test_several_updates_make_one_row():
 
 def test_the_trainer_gets_every_row_of_a_step_exactly_once(policy, monkeypatch):
     seen = []
-    update = Trainer.update
+    update, micro_batch = Trainer.update, Learner._micro_batch
 
-    def spy(self, micro_batches, loss_fn):
-        batches = list(micro_batches)
-        seen.append(sum(len(batch.advantages_B) for batch in batches))
-        return update(self, batches, loss_fn)
+    def updating(self, losses):
+        seen.append(0)
+        return update(self, losses)
 
-    monkeypatch.setattr(Trainer, "update", spy)
+    def spy(self, rows, old_logprobs_BT):
+        seen[-1] += len(rows)
+        return micro_batch(self, rows, old_logprobs_BT)
+
+    monkeypatch.setattr(Trainer, "update", updating)
+    monkeypatch.setattr(Learner, "_micro_batch", spy)
     trained, settings = learner(policy, mini_batches=4, tokens_per_micro_batch=12)
-    trained.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
     assert seen == [2, 2, 1, 1]

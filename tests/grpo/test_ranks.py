@@ -9,7 +9,7 @@ import torch
 from r1kit import distributed
 from r1kit import train as train_module
 from r1kit.grpo import run_grpo
-from r1kit.grpo.learner import advantages_of
+from r1kit.grpo.step import advantages_of, train_step
 from r1kit.metrics import read_metrics
 from r1kit.stage import SilentProgress
 from tests.bounds import assert_same, relative_error, same_numbers, smooth_adam
@@ -183,7 +183,7 @@ def test_the_gradient_does_not_depend_on_the_number_of_ranks(folder, tmp_path, l
 def _save_gradient(folder, loss, path):
     # six rows of 2 to 5 tokens share 3: packs of 5 + 4, 4 + 3 + 3, 2, of which the first rank gets two
     made, stage = learner(load_tiny(folder)[0], loss=loss, kl_coef=0.1, tokens_per_micro_batch=14)
-    row = made.train_step(1, GROUPS, advantages_of(GROUPS, stage))
+    row = train_step(made, 1, GROUPS, advantages_of(GROUPS, stage))
     # after one update Adam's mean is a tenth of the (clipped) gradient
     states = made.trainer.state_dict()["optimizer"]["state"].values()
     if distributed.is_main():

@@ -1,6 +1,6 @@
 import json
 
-from r1kit.grpo.groups import Group
+from r1kit.grpo.groups import scored_group
 from r1kit.grpo.step_log import (
     put_aside,
     put_damaged_aside,
@@ -17,14 +17,15 @@ def test_a_step_reads_back_as_it_was_written(tmp_path):
     first, second = problems(2)
     third = 1 / 3
     groups = [
-        Group(
+        scored_group(
             name,
             wave,
-            (rollout(problem, group=g, sample=0), rollout(problem, group=g, sample=1, cut=True)),
-            (
+            [rollout(problem, group=g, sample=0), rollout(problem, group=g, sample=1, cut=True)],
+            [
                 RewardBreakdown({"accuracy": third}, {"accuracy": 2.0}),
                 RewardBreakdown({"accuracy": None}, {"accuracy": 2.0}),
-            ),
+            ],
+            constant="accuracy",
         )
         for g, (problem, name, wave) in enumerate([(first, "a", 0), (second, "b", 1), (second, "b", 1)])
     ]
@@ -48,7 +49,8 @@ def test_a_step_that_was_not_committed_is_none(tmp_path):
 
 def test_a_file_without_its_line_in_the_index_is_not_committed(tmp_path):
     (problem,) = problems(1)
-    group = Group("a", 0, (rollout(problem),), (RewardBreakdown({"accuracy": 1.0}, {"accuracy": 1.0}),))
+    breakdown = RewardBreakdown({"accuracy": 1.0}, {"accuracy": 1.0})
+    group = scored_group("a", 0, [rollout(problem)], [breakdown], constant="accuracy")
     for step in (1, 2, 3):
         write_step_log(tmp_path, step, [group], [[0.5]])
     index = tmp_path / "index.jsonl"

@@ -10,8 +10,9 @@ import torch
 from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
 from r1kit.engines.local import LocalEngine, make_engine
 from r1kit.errors import StageHalted
-from r1kit.grpo.groups import Group
-from r1kit.grpo.learner import Row, advantages_of
+from r1kit.grpo.groups import scored_group
+from r1kit.grpo.learner import Row
+from r1kit.grpo.step import advantages_of, train_step
 from r1kit.grpo.stream import ProblemStream
 from r1kit.grpo.sync import SyncProbe, check_versions, load_policy, sync_probe
 from r1kit.types import Rollout
@@ -37,7 +38,7 @@ FAMILIES = ("qwen3", "qwen2", "llama", "mistral", "mistral, windowed")
 def updated(policy, **fields):
     """A learner after one update that moved its weights by about 1e-2 each."""
     made, settings = learner(policy, kl_coef=0.0, **fields)
-    made.train_step(1, GROUPS, advantages_of(GROUPS, settings))
+    train_step(made, 1, GROUPS, advantages_of(GROUPS, settings))
     return made
 
 
@@ -62,8 +63,8 @@ def test_sampler_and_trainer_agree_before_and_after_an_update(tmp_path, family):
             for r, completion in zip(requests, completions, strict=True)
         ]
         marks = (RIGHT, WRONG, WRONG, WRONG)
-        groups = [Group("a", 0, tuple(rollouts[i : i + 4]), marks) for i in (0, 4)]
-        row = made.train_step(version + 1, groups, advantages_of(groups, settings))
+        groups = [scored_group("a", 0, rollouts[i : i + 4], marks, constant="accuracy") for i in (0, 4)]
+        row = train_step(made, version + 1, groups, advantages_of(groups, settings))
         assert 0 < row["sampler/logratio_mean"] <= row["sampler/logratio_max"] < bound
         check_versions(groups, version)
     with pytest.raises(RuntimeError, match=r"sampled with weights \[1\], the policy is at 2"):

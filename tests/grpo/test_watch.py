@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from r1kit.grpo.groups import Group
+from r1kit.grpo.groups import scored_group
 from r1kit.grpo.watch import Watch, rollout_metrics
 from tests.grpo.scripted import breakdown, problems, rollout
 from tests.grpo.test_config import config
@@ -12,7 +12,7 @@ from tests.grpo.test_config import config
 def group(wave, rows):
     (problem,) = problems(1)
     rollouts = tuple(rollout(problem, sample=i, tokens=n, cut=cut) for i, (_, n, cut) in enumerate(rows))
-    return Group("a", wave, rollouts, tuple(parts for parts, _, _ in rows))
+    return scored_group("a", wave, rollouts, [parts for parts, _, _ in rows], constant="accuracy")
 
 
 def test_rewards_are_averaged_over_the_first_wave_before_anything_is_dropped():
@@ -23,7 +23,7 @@ def test_rewards_are_averaged_over_the_first_wave_before_anything_is_dropped():
         group(0, [(breakdown(accuracy=None), 6, False), (wrong, 8, False)]),
         group(1, [(wrong, 100, False), (wrong, 100, False)]),
     ]
-    row = rollout_metrics(groups, config())
+    row = rollout_metrics(groups)
     # totals 2 1 2 2 - 1; accuracies 1 0 1 1 - 0
     assert row["reward/mean"] == pytest.approx(8 / 5)
     assert row["reward/accuracy"] == pytest.approx(3 / 5)
@@ -91,7 +91,7 @@ def test_answers_that_the_verifier_could_not_compare_are_an_alarm_when_they_are_
 def test_a_step_without_anything_to_learn_is_explained():
     wrong = breakdown(accuracy=0.0)
     groups = [group(0, [(wrong, 3, False), (wrong, 3, False)])] * 3
-    (note,) = Watch(config()).alarms(rollout_metrics(groups, config()), groups)
+    (note,) = Watch(config()).alarms(rollout_metrics(groups), groups)
     assert "no group of this step had anything to learn from (3 all wrong)" in note
 
 

@@ -176,7 +176,7 @@ def peak_of_update(trainer: Trainer, batch: CompletionBatch, *, with_entropy: bo
 
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        trainer.update([batch], loss)
+        trainer.update(map(loss, [batch]))
     now = peak = 0
     for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":

@@ -6,7 +6,7 @@ being sampled. A completion's text begins with the thought that the prompt had o
 (`template.whole_response`). What is not here: rendering prompts (`prompts`), scoring (`rewards`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,19 +84,20 @@ class RolloutEngine(Protocol):
         ...
 
 
-def sample_all(
-    engine: RolloutEngine,
-    requests: Sequence[SampleRequest],
-    *,
-    on_results: Callable[[list[SampleResult]], None] | None = None,
-) -> list[Completion]:
-    """Sample every request; completions come back in the requests' order. Keys must be distinct."""
+def iter_samples(engine: RolloutEngine, requests: Sequence[SampleRequest]) -> Iterator[list[SampleResult]]:
+    """Sample every request, and give the results as they come, each once, in the order they finish in."""
     for request in requests:
         engine.submit(request)
-    completions: dict[int, Completion] = {}
-    while len(completions) < len(requests):
-        results = engine.poll()
-        completions.update((result.key, result.completion) for result in results)
-        if on_results is not None and results:
-            on_results(results)
+    num_left = len(requests)
+    while num_left:
+        if results := engine.poll():
+            num_left -= len(results)
+            yield results
+
+
+def sample_all(engine: RolloutEngine, requests: Sequence[SampleRequest]) -> list[Completion]:
+    """Sample every request; completions come back in the requests' order. Keys must be distinct."""
+    completions = {
+        result.key: result.completion for results in iter_samples(engine, requests) for result in results
+    }
     return [completions[request.key] for request in requests]

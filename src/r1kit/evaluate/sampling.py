@@ -14,10 +14,10 @@ from typing import Any
 
 from r1kit.data.jsonl import append_jsonl, read_jsonl
 from r1kit.data.records import completion_from_json, completion_to_json
-from r1kit.engines.base import RolloutEngine, SampleRequest, SampleResult, SamplingParams
+from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams
 from r1kit.prompts import encode_prompt
 from r1kit.seeds import derive_seed
-from r1kit.shared_sampling import EngineSpec, sample_shared
+from r1kit.shared_sampling import EngineSpec, iter_shared
 from r1kit.stage import Progress
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
@@ -69,17 +69,14 @@ def sample_logged(
     prompts = {(a.problem_set, a.problem.id): encode_prompt(a.problem, tokenizer, style) for a in asked}
     missing = [i for i, a in enumerate(asked) if a.name not in done]
 
-    def keep(results: list[SampleResult]) -> None:
-        rows = [{"name": asked[r.key].name, **completion_to_json(r.completion)} for r in results]
-        append_jsonl(log, rows)
-        done.update((asked[r.key].name, r.completion) for r in results)
-        progress.step(len(done), {})
-
     requests = [
         SampleRequest(i, prompts[asked[i].problem_set, asked[i].problem.id], params, _seed_of(seed, asked[i]))
         for i in missing
     ]
-    sample_shared(engine, spec, requests, on_results=keep)
+    for results in iter_shared(engine, spec, requests):
+        append_jsonl(log, [{"name": asked[r.key].name, **completion_to_json(r.completion)} for r in results])
+        done.update((asked[r.key].name, r.completion) for r in results)
+        progress.step(len(done), {})
     return [
         Rollout(
             problem=a.problem,

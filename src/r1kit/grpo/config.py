@@ -21,6 +21,7 @@ from r1kit.train import LoraConfig, OptimizerConfig
 from r1kit.types import PromptStyle
 
 Shares = dict[str, float]
+ConstantGroups = Literal["accuracy", "reward"]
 
 
 class MixturePoint(Config):
@@ -104,7 +105,7 @@ class GrpoConfig(Config):
     # Groups that teach nothing. "accuracy": a group whose samples are all right or all wrong is constant,
     # whatever else differs (else an all-correct group pays for style alone); a kind without an accuracy goes
     # by total reward. "reward": only a group whose totals are all equal is constant.
-    constant_groups: Literal["accuracy", "reward"] = "accuracy"
+    constant_groups: ConstantGroups = "accuracy"
     max_resample_waves: int = Field(
         1, ge=0
     )  # fresh problems in place of constant groups; TINYWORLD: 0-2 fill a step

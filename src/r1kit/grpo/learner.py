@@ -1,6 +1,6 @@
-"""From scored groups to updated weights: advantages, mini-batches, old and reference logprobs, updates.
+"""From rows with advantages to updated weights: mini-batches, old and reference logprobs, updates.
 
-Legend: P groups, G group, B rows, T target positions, N tokens of all rows. A step's updates are a pure
+Legend: B rows, T target positions, N tokens of all rows. A step's updates are a pure
 function of the learner's state and the step's groups: replayed from the log they give the same weights to the
 bit. With several ranks each has all groups; micro-batches are cut as for one rank, and dealt out.
 """
@@ -8,7 +8,7 @@ bit. With several ranks each has all groups; micro-batches are cut as for one ra
 import copy
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,8 @@ from transformers import PreTrainedModel
 from r1kit import distributed
 from r1kit.fused import use_fused_layers
 from r1kit.grpo.config import GrpoConfig
-from r1kit.grpo.groups import Fate, Group, fate
 from r1kit.logprobs import CompletionBatch, completion_logprobs
-from r1kit.losses import LossParts, group_advantages
+from r1kit.losses import LossParts
 from r1kit.packing import batching_for
 from r1kit.policy_losses import IMPORTANCE_CORRECTIONS, KL_ESTIMATORS, POLICY_LOSSES, Totals
 from r1kit.seeds import derive_seed
@@ -49,28 +48,18 @@ class MicroBatch:
     ref_logprobs_BT: Tensor | None
 
 
-def advantages_of(groups: Sequence[Group], config: GrpoConfig) -> list[list[float | None]]:
-    """Each rollout's advantage, by group and sample; None where it is not trained on.
+@dataclass(slots=True)
+class MiniBatch:
+    """The rows of one update: all of them, and this rank's micro-batches, of which the last may be fillers.
 
-    Not trained on: groups without use, rollouts without a reward, with `truncated = "mask"` those cut off.
-    These last count in their group's mean and std: they are known to be bad, only their tokens aren't blamed.
+    `old_logprobs` are those of the policy that sampled, by micro-batch. None before the mini-batch's first
+    update where that policy is still the one that is updated: its own logprobs, detached, are the old ones.
     """
-    useful = [i for i, group in enumerate(groups) if fate(group, config) is Fate.USEFUL]
-    advantages: list[list[float | None]] = [[None] * len(group.rollouts) for group in groups]
-    if not useful:
-        return advantages
-    totals = [groups[i].totals for i in useful]
-    rewards_PG = torch.tensor([[0.0 if total is None else total for total in row] for row in totals])
-    valid_PG = torch.tensor([[total is not None for total in row] for row in totals])
-    values = group_advantages(
-        rewards_PG, valid_PG, scale=config.advantage_scale, std_floor=config.advantage_std_floor
-    ).tolist()
-    for p, i in enumerate(useful):
-        for g, rollout in enumerate(groups[i].rollouts):
-            is_masked = config.truncated == "mask" and rollout.completion.finish_reason == "length"
-            if totals[p][g] is not None and not is_masked:
-                advantages[i][g] = values[p][g]
-    return advantages
+
+    rows: list[Row]
+    micro_batches: list[list[Row]]
+    num_real: int
+    old_logprobs: list[Tensor] | None
 
 
 class Learner:
@@ -116,34 +105,36 @@ class Learner:
         self._seed = seed
         self._temperature = config.temperature_at(1)  # of the step that is trained on
 
-    def train_step(
-        self, step: int, groups: Sequence[Group], advantages: Sequence[Sequence[float | None]]
-    ) -> dict[str, float]:
-        """The updates of one step; their metrics, averaged over the updates."""
+    def mini_batches(self, step: int, rows: Sequence[Row]) -> list[MiniBatch]:
+        """A step's rows, split at random and packed, with the old logprobs of all but the first update."""
         self._refresh_reference()
         self._temperature = self.config.temperature_at(step)
-        rows = [
-            Row(rollout, advantage)
-            for group, values in zip(groups, advantages, strict=True)
-            for rollout, advantage in zip(group.rollouts, values, strict=True)
-            if advantage is not None
-        ]
-        mini_batches = split_rows(rows, self.config.mini_batches, seed=derive_seed(self._seed, "split", step))
-        micro_batches = [
-            share(self.policy, [[mini_batch[i] for i in indices] for indices in self._pack(mini_batch)])
-            for mini_batch in mini_batches
-        ]
-        # at the first update the policy still is the old policy: its own logprobs, detached, are the old ones
-        old: list[Sequence[Tensor | None]] = [
-            [self._old_logprobs(rows) if m > 0 else None for rows in own]
-            for m, (own, _) in enumerate(micro_batches)
-        ]
-        updates: list[dict[str, float]] = []
-        for _ in range(self.config.inner_epochs):
-            for m, mini_batch in enumerate(mini_batches):
-                metrics, old[m] = self._update(mini_batch, *micro_batches[m], old[m])
-                updates.append(metrics)
-        return average_metrics(updates)
+        seed = derive_seed(self._seed, "split", step)
+        found: list[MiniBatch] = []
+        for rows_of_update in split_rows(rows, self.config.mini_batches, seed=seed):
+            packs = [[rows_of_update[i] for i in pack] for pack in self._pack(rows_of_update)]
+            own, num_real = share(self.policy, packs)
+            found.append(MiniBatch(rows_of_update, own, num_real, None))
+        for mini_batch in found[1:]:
+            mini_batch.old_logprobs = [self._old_logprobs(rows) for rows in mini_batch.micro_batches]
+        return found
+
+    def update(self, mini_batch: MiniBatch) -> dict[str, float]:
+        """One update up the objective (v1, eq. 1); its metrics. Leaves the old logprobs in `mini_batch`.
+
+        The denominators are those of the whole mini-batch, over micro-batches and ranks.
+        """
+        num_tokens = sum(len(row.rollout.completion.token_ids) for row in mini_batch.rows)
+        totals = Totals(len(mini_batch.rows), num_tokens, max_length=self.config.longest_completion)
+        old: Sequence[Tensor | None] = mini_batch.old_logprobs or [None] * len(mini_batch.micro_batches)
+        kept: list[Tensor] = []
+        losses = (
+            self._loss(self._micro_batch(rows, old_logprobs), totals, kept)
+            for rows, old_logprobs in zip(mini_batch.micro_batches, old, strict=True)
+        )
+        metrics = self.trainer.update(without_fillers(losses, mini_batch.num_real))
+        mini_batch.old_logprobs = kept
+        return metrics
 
     @torch.no_grad()
     def logprobs_of(self, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
@@ -192,41 +183,15 @@ class Learner:
         budget = distributed.even_budget(num_tokens, self.config.tokens_per_micro_batch)
         return self._batching.pack(prompts, completions, budget)
 
-    def _update(
-        self,
-        mini_batch: Sequence[Row],
-        micro_batches: Sequence[Sequence[Row]],
-        num_real: int,
-        old: Sequence[Tensor | None],
-    ) -> tuple[dict[str, float], list[Tensor]]:
-        """One update; its metrics, and the micro-batches' old logprobs, for another epoch.
-
-        `micro_batches` are this rank's, `num_real` of them and then fillers; the denominators are those of
-        the whole `mini_batch`.
-        """
-        num_tokens = sum(len(row.rollout.completion.token_ids) for row in mini_batch)
-        totals = Totals(len(mini_batch), num_tokens, max_length=self.config.longest_completion)
-
-        def batches() -> Iterator[MicroBatch]:
-            for rows, old_logprobs in zip(micro_batches, old, strict=True):
-                yield self._micro_batch(rows, old_logprobs)
-
-        kept: list[Tensor] = []
-
-        def loss(batch: MicroBatch) -> LossParts:
-            logprobs_BT, entropy_BT = completion_logprobs(
-                self.policy, batch.tokens, temperature=self._temperature, with_entropy=True
-            )
-            assert entropy_BT is not None
-            kept.append(logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT)
-            return self._loss(batch, logprobs_BT, entropy_BT, kept[-1], totals)
-
-        return self.trainer.update(batches(), without_fillers(loss, num_real)), kept
-
-    def _loss(
-        self, batch: MicroBatch, logprobs_BT: Tensor, entropy_BT: Tensor, before_BT: Tensor, totals: Totals
-    ) -> LossParts:
-        """The loss, and metrics; `before_BT` are the logprobs of the policy that sampled, by the trainer."""
+    def _loss(self, batch: MicroBatch, totals: Totals, kept: list[Tensor]) -> LossParts:
+        """The loss, and metrics; the old logprobs are added to `kept`."""
+        logprobs_BT, entropy_BT = completion_logprobs(
+            self.policy, batch.tokens, temperature=self._temperature, with_entropy=True
+        )
+        assert entropy_BT is not None
+        # of the policy that sampled, by the trainer
+        before_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
+        kept.append(before_BT)
         config, mask = self.config, batch.tokens.loss_mask_BT
         sampler_BT = torch.zeros_like(before_BT).masked_scatter(mask, batch.sampler_logprobs_N)
         importance_BT = None

@@ -19,7 +19,8 @@ from r1kit.checkpoint import explain_full_disk
 from r1kit.data.jsonl import append_jsonl, read_jsonl, write_jsonl
 from r1kit.data.records import breakdown_from_json, breakdown_to_json, rollout_from_json, rollout_to_json
 from r1kit.errors import DataError
-from r1kit.grpo.groups import Group
+from r1kit.grpo.config import ConstantGroups
+from r1kit.grpo.groups import Group, scored_group
 
 Advantages = Sequence[Sequence[float | None]]
 
@@ -64,7 +65,7 @@ def write_step_log(
         append_jsonl(folder / _INDEX, [line])
 
 
-def read_step_log(folder: Path, step: int) -> list[Group] | None:
+def read_step_log(folder: Path, step: int, *, constant: ConstantGroups = "accuracy") -> list[Group] | None:
     """The groups of a step as they were committed; None where it was not.
 
     Raises `DataError` where the file is not what was committed.
@@ -80,11 +81,12 @@ def read_step_log(folder: Path, step: int) -> list[Group] | None:
     for _, members in groupby(rows, key=lambda row: row["group"]):
         of_group = list(members)
         groups.append(
-            Group(
-                problem_set=of_group[0]["problem_set"],
-                wave=of_group[0]["wave"],
-                rollouts=tuple(rollout_from_json(row) for row in of_group),
-                breakdowns=tuple(breakdown_from_json(row["reward"]) for row in of_group),
+            scored_group(
+                of_group[0]["problem_set"],
+                of_group[0]["wave"],
+                [rollout_from_json(row) for row in of_group],
+                [breakdown_from_json(row["reward"]) for row in of_group],
+                constant=constant,
             )
         )
     return groups

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from r1kit.evaluate.statistics import find_fall, is_fall
 from r1kit.grpo.config import GrpoConfig
-from r1kit.grpo.groups import Fate, Group, fate
+from r1kit.grpo.groups import Fate, Group
 
 # Entropy falls as a policy gets surer; below a tenth of its start samples of a group hardly differ.
 _COLLAPSED_ENTROPY_FRAC = 0.1
@@ -36,7 +36,7 @@ _LENGTH_FACTOR = 2.0
 _MANY_FAULTS_FRAC = 0.01
 
 
-def rollout_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, float]:
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """Rewards, lengths and fates of a step's groups."""
     first_wave = [group for group in groups if group.wave == 0]
     rows = [pair for group in first_wave for pair in zip(group.rollouts, group.breakdowns, strict=True)]
@@ -61,13 +61,13 @@ def rollout_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, fl
             if (v := b.parts.get("accuracy")) is not None and (v >= 1.0) is is_right
         ]
         row |= _mean(f"completion/length_{label}", of_these)
-    return row | _fate_metrics(groups, config)
+    return row | _fate_metrics(groups)
 
 
-def _fate_metrics(groups: Sequence[Group], config: GrpoConfig) -> dict[str, float]:
-    first = Counter(fate(group, config) for group in groups if group.wave == 0)
+def _fate_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    first = Counter(group.fate for group in groups if group.wave == 0)
     num_first = sum(first.values())
-    every = Counter(fate(group, config) for group in groups)
+    every = Counter(group.fate for group in groups)
     dropped = [kind for kind in every if kind is not Fate.USEFUL]
     constant = first[Fate.ALL_RIGHT] + first[Fate.ALL_WRONG] + first[Fate.SAME_REWARD]
     return {
@@ -131,7 +131,7 @@ class Watch:
     def _nothing_to_learn(self, row: Mapping[str, float], groups: Sequence[Group]) -> str | None:
         if row.get("groups/trained", 1.0) > 0:
             return None
-        fates = Counter(fate(group, self._config).value for group in groups)
+        fates = Counter(group.fate.value for group in groups)
         counts = ", ".join(f"{count} {name}" for name, count in fates.most_common())
         return (
             f"no group of this step had anything to learn from ({counts}): samples of one problem that earn "

@@ -41,7 +41,9 @@ def open_speaker(where: str, stage: str, style: PromptStyle | None = None) -> Sp
     folder = Path(where).expanduser()
     if folder.is_dir():
         row = read_run_record(folder)
-        context = open_run(Path(row["recipe"]), seed=row["seed"], output_dir=folder, settings=row.get("settings", ()))
+        context = open_run(
+            Path(row["recipe"]), seed=row["seed"], output_dir=folder, settings=row.get("settings", ())
+        )
     else:
         context = open_run(find_recipe(where))
     recipe = context.recipe

@@ -24,7 +24,7 @@ from r1kit.pipeline.manifest import read_manifest
 from r1kit.pipeline.plan import plan_jobs
 from r1kit.pipeline.recipe import Recipe
 from r1kit.pipeline.shipped import shipped_recipes
-from r1kit.rollouts import sample_rollouts
+from r1kit.rollouts import iter_groups
 from r1kit.tinyworld.problems import make_problems
 
 
@@ -111,7 +111,7 @@ def _work_seconds() -> float:
     params = SamplingParams(max_tokens=_MAX_TOKENS, temperature=1.0, stop_token_ids=())
     engine = make_engine(model, tokenizer, max_rows=_PROBLEMS * _GROUP_SIZE)
     started = time.perf_counter()
-    groups = sample_rollouts(
+    finished = iter_groups(
         engine,
         tokenizer,
         problems,
@@ -121,7 +121,7 @@ def _work_seconds() -> float:
         seed=0,
         stage="time",
     )
-    rows = [rollout for group in groups for rollout in group]
+    rows = [rollout for _, group in sorted(finished) for rollout in group]
     _take_gradients(
         model,
         [rollout.prompt_token_ids for rollout in rows],
