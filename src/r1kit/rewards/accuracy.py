@@ -29,10 +29,11 @@ from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
 from r1kit.rewards.choice import choice_letter
 from r1kit.rewards.code import grade_programs, verify_code_problem
-from r1kit.rewards.math_answers import math_verdict, normalised, squeezed, value_in
+from r1kit.rewards.math_answers import math_verdict, normalised, squeezed
 from r1kit.rewards.math_check import math_faults
 from r1kit.rewards.math_pool import MathPool, shared_gym_pool, shared_pool
 from r1kit.rewards.numbers import number_of, plain_characters, same_number
+from r1kit.rewards.shapes import value_in
 from r1kit.types import Problem, PromptStyle, Rollout
 
 LOGIC_VERIFIERS = ("exact", "multiset", "expression", "reasoning_gym")
@@ -181,28 +182,30 @@ def vote_keys(
     `\\sqrt{12}` and `2\\sqrt{3}`, `1 + x` and `x + 1` vote together. `verdicts` are those of `check_answers`.
     """
     keys = [canonical_answer(*item) for item in items]
-    first_right: dict[str, str] = {}
-    wrong: dict[str, dict[str, str]] = {}
+    places = [(problem.id, problem.ground_truth) for problem, _ in items]
+    first_right: dict[tuple[str, str | None], str] = {}
+    wrong: dict[tuple[str, str | None], dict[str, str]] = {}
     for i, (problem, answer) in enumerate(items):
-        if verdicts[i] and problem.kind == "math":
-            keys[i] = first_right.setdefault(problem.id, keys[i])
+        if problem.kind == "math" and verdicts[i]:
+            keys[i] = first_right.setdefault(places[i], keys[i])
         elif problem.kind == "math":
-            wrong.setdefault(problem.id, {}).setdefault(keys[i], answer)
+            wrong.setdefault(places[i], {}).setdefault(keys[i], answer)
     pairs = {
-        (problem_id, one, other): (answers[one], answers[other])
-        for problem_id, answers in wrong.items()
+        (place, one, other): (answers[one], answers[other])
+        for place, answers in wrong.items()
         for one, other in combinations(answers, 2)
     }
-    known = {place: math_verdict(*pair) or math_verdict(*pair[::-1]) for place, pair in pairs.items()}
-    asked = [place for place, verdict in known.items() if verdict is None]
-    known |= dict(zip(asked, (pool or shared_pool()).check([pairs[place] for place in asked]), strict=True))
-    same = {place: place[1] for place in reversed(known) if known[place]}
-    heads: dict[tuple[str, str], str] = {}
-    for problem_id, one, other in reversed(same):
-        heads.setdefault((problem_id, other), heads.get((problem_id, one), one))
+    same = {key: math_verdict(*pair) or math_verdict(*pair[::-1]) for key, pair in pairs.items()}
+    asked = [key for key, verdict in same.items() if verdict is None]
+    same |= dict(zip(asked, (pool or shared_pool()).check([pairs[key] for key in asked]), strict=True))
+    # of equal answers, all take the key of the first
+    heads: dict[tuple[tuple[str, str | None], str], str] = {}
+    for (place, one, other), verdict in same.items():
+        if verdict:
+            heads.setdefault((place, other), heads.get((place, one), one))
     return [
-        keys[i] if verdicts[i] else heads.get((problem.id, keys[i]), keys[i])
-        for i, (problem, _) in enumerate(items)
+        key if verdict else heads.get((place, key), key)
+        for key, place, verdict in zip(keys, places, verdicts, strict=True)
     ]
 
 

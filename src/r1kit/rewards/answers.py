@@ -1,20 +1,29 @@
 """Where the answer is in a response: found by the kind of problem, and never in the reasoning.
 
-The order is: the last `\\boxed{}`; what follows the last "the answer is"; the last expression. A zero
-response's summary is the content of `<answer>`, a chat response's what follows `</think>`; both are
-searched alike, so an `<answer>` may hold a sentence. Only one answer is ever read, the last one: listing
-several gains nothing. A response that is not well formed has no summary and so no answer. `lenient_answer`
-forgives that; it is for the evaluation, which tells learning the format from learning to solve, and nothing
-is trained on it.
+The order is: the last `\\boxed{}`; what follows the last "the answer is"; the last expression (mathematics:
+`expressions`, options: `choice`). A zero response's summary is the content of `<answer>`, a chat response's
+what follows `</think>`; both are searched alike, so an `<answer>` may hold a sentence. Only one answer is
+ever read, the last one: listing several gains nothing. A response that is not well formed has no summary and
+so no answer. `lenient_answer` forgives that; it is for the evaluation, which tells learning the format from
+learning to solve, and nothing is trained on it.
 """
 
 import re
 from collections.abc import Sequence
 
-from r1kit.rewards.choice import choice_letter, is_negated, last_mention
+from r1kit.rewards.choice import choice_letter, last_mention
 from r1kit.rewards.code import language_of, program_in
+from r1kit.rewards.expressions import (
+    after_last_cue,
+    expression_in,
+    first_sentence,
+    has_box,
+    is_announced,
+    is_bare,
+    last_boxed,
+)
 from r1kit.rewards.latex import plain_thousands
-from r1kit.rewards.numbers import CONTINUED, SIZE, number_of, plain_characters, spans_of_numbers
+from r1kit.rewards.numbers import plain_characters, spans_of_numbers
 from r1kit.types import Problem, PromptStyle, Response
 
 # Of longer summaries and answers the end is read: no answer is a book, and every later step assumes a bound.
@@ -22,79 +31,6 @@ MAX_ANSWER_CHARS = 2000
 
 _MAX_SUMMARY_CHARS = 20_000
 
-# Start, end and text of an expression among words.
-_Stretch = tuple[int, int, str]
-
-_BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\[{}]|[{}]")
-_NAME_OF_BOX = re.compile(r"(?<![\w\\{}^])([A-Za-z](?:_\{?\w{1,3}\}?)?)\s*=[\s$]*(?:\\[(\[]\s*)?$")
-_WORDS_MARKED = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}|\\q?quad|\\[()\[\],; ]|\$")
-# Between two boxes that are one answer: a join, or nothing at all; with the unit of the one, the name of the other.
-_BETWEEN_BOXES = re.compile(
-    r"[^\S\n]*|[^\S\n]*(?:(?!\b(?:but|rather|not|is|was|no|so|then|wait|instead)\b)[A-Za-z%°()]+[^\S\n]+){0,4}?[,;.]?\s*"
-    r"(?:(?:\b(?:and|or|oder|und|ou|et)\b|[,;]|或者?|和|及)\s*)+(?:[A-Za-z](?:_\{?\w{1,3}\}?)?\s*=\s*)?"
-)
-_IS = r"(?:is|are|was|be|equals?|ist|sind|lautet|est|sont|es|son|è|é)\b"
-# What says that the answer follows. "Express the answer as a percentage" does not.
-_CUE = re.compile(
-    r"\b(?:final\s+)?(?:answers?|antwort|réponse|respuesta|risposta|resposta|ответ)\b(?:\s*\([^()\n]{0,40}\))?[*_]{0,2}"
-    rf"(?:\s+(?:(?:to|of|for|in|that|we|would|should|must|will|comes?)\b[^.:\n]{{0,80}}?\s)?{_IS}\s*:?|\s*(?:[:=]|：)|[*_]*[^\S\n]*\n)"
-    r"|(?:最终)?答案(?:应该|就)?(?:是|为|：|:)|^####\s",
-    re.IGNORECASE | re.MULTILINE,
-)
-_IS_THE_ANSWER = re.compile(
-    r"\s*\S{0,3}\s*is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b", re.IGNORECASE
-)
-# What may stand between the cue and the answer.
-_LEADS = re.compile(
-    r"(?:[\s:*_\"“'(=≈$]|\\\$|\b(?:the|an?|that|then|just|simply|only|exactly|about|approximately|equal to|given by|number|value|thus|"
-    r"therefore|also|now|one of|option)\b|[A-Za-z](?:\([A-Za-z]\))?\s*[=≈])*",
-    re.IGNORECASE,
-)
-_SAYS = re.compile(
-    rf"(?:\b{_IS}|\bto\b|[=:≈]|为|是)(?:[\s*_$:]|\b(?:the|an?|about|approximately|exactly|simply)\b)*$",
-    re.IGNORECASE,
-)
-# Said of an answer, and none itself.
-_NO_ANSWER = re.compile(
-    r"(?:in)?correct|right|wrong|reasonable|consistent|valid|clear|as follows|below|shown\b.*", re.IGNORECASE
-)
-_GOES_ON = re.compile(
-    rf"\b(?:{_IS}|were|makes?|gives?|or|but|then|so|if|not|maybe|plus|minus|times)\b|[=:,;]", re.IGNORECASE
-)
-_BOLD = re.compile(r"\*\*\s*((?!\d+[.)]\s)[^*\n]{1,80}?)\s*\*\*")
-_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；\n]")
-_LATEX = re.compile(
-    r"\$\$(.+?)\$\$|(?<![\\\d])\$([^$\n]+?)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]"
-    r"|(-?\d*\s*\\[dtc]?frac\s*\{[^{}]*\}\s*\{[^{}]*\})"
-    r"|(\\begin\{\w+\}.+?\\end\{\w+\})"
-    # a point or an interval among words
-    r"|([(\[](?=[^()\[\]\n]{0,80}\d)[^()\[\]\nA-Za-z]{1,40},[^()\[\]\nA-Za-z]{1,80}[)\]])"
-    # a root
-    r"|(-?\d*\s*(?:\\sqrt|√)\s*(?:\{[^{}]*\}|\d+))",
-    re.DOTALL,
-)
-# Words are prose, unless they are a command, a function, or join two answers. Two letters may be a product.
-_PROSE = re.compile(
-    r"[^\W\d_]{3,}|[^\W\d_\x00-\x7f]{2,}|\n|\b(?:is|so|of|to|we|it|in|by|as|at|he|if|no|my|up|on|be|an|do|go|me|us)\b",
-    re.IGNORECASE,
-)
-_NOT_PROSE = re.compile(
-    r"\\(?:begin|end|text\w*|mathrm|mbox|operatorname)\s*\{[^{}\n]*\}|\\[A-Za-z]+|(?<![A-Za-z])(?:or|and)(?![a-z])"
-    r"|\b(?:sin|cos|tan|cot|sec|csc|arc\w{3}|log|ln|exp|sqrt|pi|mod|gcd|lcm|max|min)\b"
-)
-# An answer in words, such as a name.
-_MAX_PHRASE_CHARS = 60
-# Between the numbers of one stretch of arithmetic, of one number (9 500), of one list (1,2).
-_BETWEEN = re.compile(
-    r"[\s()%$€]*(?:[-+*/×÷=^:]|\\times|\\div|\\cdot)[\s()$€]*|\s+(?=\d+\s*/\s*\d)|(?<!\d{4}) (?=\d{3}(?!\d))|(?<=\d),(?=\d)"
-)
-# Between two answers, or two members of a list; a comma joins them only where the answer is announced.
-_JOINS = r"(?:or|and|oder|und|ou|et|或者?|和|及)"
-_JOINED = re.compile(rf"[,\s]*{_JOINS}\s*(?:\$?[A-Za-z]\s*=\s*)?", re.IGNORECASE)
-_JOINED_OR_LISTED = re.compile(rf"{_JOINED.pattern}|,\s*(?:[A-Za-z]\s*=\s*)?", re.IGNORECASE)
-_NEGATION = re.compile(r"\s*(?:not\b|不是|nicht\b)", re.IGNORECASE)
-_UNIT = r"km/h|mph|m/s|[ck]?m\^[23]|[mck]m|kg|mg|min|cents?|hours?|minutes?|seconds?"
-_SIZE_AND_UNIT = re.compile(rf"(?i:{SIZE.pattern})?(?:\s?(?:%|percent\b)|\s?(?:{_UNIT})(?![A-Za-z0-9^]))?")
 _ARITHMETIC = re.compile(r"(?:(?<![\w)])-)?(?:[\d(][\d\s+\-*/()=]*[\d)]|\d)")
 
 
@@ -153,7 +89,7 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
     boxed = last_boxed(text)
     if boxed is not None:
         text = boxed
-    elif _BRACE.search(text) and any(match["box"] for match in _BRACE.finditer(text)):
+    elif has_box(text):
         return None
     if kind not in ("math", "logic"):
         return text
@@ -161,7 +97,7 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
         text = text[-MAX_ANSWER_CHARS:]
     if problem is not None and kind == "logic":
         return _logic_answer(text, problem)
-    return text if boxed is not None else _expression_in(text)
+    return text if boxed is not None else expression_in(text)
 
 
 def truth_in(ground_truth: str) -> str:
@@ -169,45 +105,7 @@ def truth_in(ground_truth: str) -> str:
     text = plain_characters(ground_truth)
     if (boxed := last_boxed(text)) is not None:
         return boxed
-    return _expression_in(text) or text if _CUE.search(text) else text.strip()
-
-
-def last_boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{}`, with those before it that are joined to it ("\\boxed{1} and \\boxed{2}").
-
-    None where there is none, or where the last one is empty or not closed.
-    """
-    boxes: list[tuple[int, int, str]] = []
-    opened: list[tuple[bool, int, int]] = []
-    for match in _BRACE.finditer(text):
-        if match["box"] or match.group() == "{":
-            opened.append((match["box"] is not None, match.start(), match.end()))
-        elif match.group() == "}" and opened:
-            is_box, start, inside = opened.pop()
-            if is_box:
-                boxes = [box for box in boxes if box[0] < start] + [
-                    (start, match.end(), text[inside : match.start()].strip())
-                ]
-    if not boxes or not boxes[-1][2] or any(is_box and start > boxes[-1][0] for is_box, start, _ in opened):
-        return None
-    first = len(boxes) - 1
-    while first and _BETWEEN_BOXES.fullmatch(_between(text, boxes[first - 1][1], boxes[first][0])):
-        first -= 1
-    contents = [box[2] for box in boxes[first:]]
-    if len(contents) == 1:
-        return contents[0]
-    names = [_NAME_OF_BOX.search(text[max(0, box[0] - 20) : box[0]]) for box in boxes[first:]]
-    return " and ".join(
-        f"{name[1]} = {content}" if name and "=" not in content else content
-        for name, content in zip(names, contents, strict=True)
-    )
-
-
-def _between(text: str, start: int, end: int) -> str:
-    """What stands between two boxes, without LaTeX; too long to join them, a full stop."""
-    return (
-        _WORDS_MARKED.sub(lambda match: f" {match[1] or ''} ", text[start:end]) if end - start <= 80 else "."
-    )
+    return (expression_in(text) or text) if is_announced(text) else text.strip()
 
 
 def numbers_in(text: str, *, thousands: bool = True) -> list[str]:
@@ -224,7 +122,7 @@ def _logic_answer(text: str, problem: Problem) -> str | None:
         thousands = any(len(number) > 3 for number in truth)
         found = numbers_in(text, thousands=thousands)
         region, _ = _regions(text)[0]
-        if not _PROSE.search(_NOT_PROSE.sub(" ", region)) and len(found) > len(truth):
+        if is_bare(region) and len(found) > len(truth):
             # a bare list is the answer as a whole, not some of its end
             listed = numbers_in(region, thousands=thousands)
             return " ".join(number.replace(",", "") for number in listed) if listed else None
@@ -233,138 +131,23 @@ def _logic_answer(text: str, problem: Problem) -> str | None:
     if verifier == "expression" or problem.domain in ("countdown", "puzzle24"):
         return _arithmetic_in(text)
     if verifier == "reasoning_gym":  # its answers may be boards of many lines
-        return _after_last_cue(text)[0].strip() or None
+        return after_last_cue(text)[0].strip() or None
     choices = problem.metadata.get("choices")
     if choices:
         mention = last_mention(text, choices)
         return None if mention is None else str(choices[mention])
     if numbers_in(problem.ground_truth or "") == [problem.ground_truth]:
-        return _expression_in(text)
-    after_cue, cued = _after_last_cue(text)
+        return expression_in(text)
+    after_cue, cued = after_last_cue(text)
     if cued:
-        return _first_sentence(after_cue).strip(" \"'*“”‘’`") or None
+        return first_sentence(after_cue).strip(" \"'*“”‘’`") or None
     return text.strip().rstrip(".。!！ ") or None
 
 
 def _regions(text: str) -> list[tuple[str, bool]]:
     """Where to look, in this order: the sentence after the last cue (True), then all of the text (False)."""
-    after_cue, cued = _after_last_cue(text)
-    return [(_first_sentence(after_cue), True), (text, False)] if cued else [(text, False)]
-
-
-def _after_last_cue(text: str) -> tuple[str, bool]:
-    """What follows the last "the answer is" that says one, and True; else all of the text."""
-    for match in reversed(list(_CUE.finditer(text))):
-        after = text[match.end() :]
-        if after.strip(" \n*_") and not _NO_ANSWER.fullmatch(_first_sentence(after).strip(" *_:")):
-            return after, True
-    return text, False
-
-
-def _first_sentence(text: str) -> str:
-    """Up to the first full stop or line break outside of formulas."""
-    text = text.lstrip(" \n*_")
-    formulas = [match.span() for match in _LATEX.finditer(text[:MAX_ANSWER_CHARS])]
-    for match in _SENTENCE_END.finditer(text):
-        if not any(start < match.start() < end for start, end in formulas):
-            return text[: match.start()].rstrip()
-    return text.rstrip()
-
-
-def _expression_in(text: str) -> str | None:
-    """The mathematical expression that a text ends on: all of a bare one, else by cue, else the last."""
-    text = text.lstrip("#> ")
-    if number_of(text) is not None or not _PROSE.search(_NOT_PROSE.sub(" ", text)):
-        return text.rstrip(".。").strip() or None
-    after_cue, cued = _after_last_cue(text)
-    sentence = _first_sentence(after_cue)
-    if cued and (found := _stretches(sentence, commas_join=True)):
-        return found[-1][2] if _NEGATION.match(after_cue) else _announced(sentence, found)
-    if not cued and (found := _stretches(text, commas_join=False)):
-        return _settled(text, found)
-    phrase = sentence.strip(" .\"'*:")
-    if 0 < len(phrase) <= _MAX_PHRASE_CHARS:
-        return phrase
-    found = _stretches(text, commas_join=False)
-    return found[-1][2] if found else None
-
-
-def _announced(sentence: str, found: Sequence[_Stretch]) -> str:
-    """Of a sentence that says what the answer is: what it begins with, else what it says last, else the first value."""
-    if _LEADS.fullmatch(sentence, 0, found[0][0]):
-        return found[0][2]
-    said = [expression for start, _, expression in found if _SAYS.search(sentence[:start])]
-    values = [expression for _, _, expression in found if re.search(r"\d|\\", expression)]
-    return (said[-1:] or values[:1] or [found[0][2]])[0]
-
-
-def _settled(text: str, found: Sequence[_Stretch]) -> str:
-    """Of a text without a cue: what "is the answer", a bold one of the last line, the number that is the
-    subject of the last sentence ("16 people think that horse 12 wins"), else the last."""
-    for _, end, expression in reversed(found):
-        if _IS_THE_ANSWER.match(text, end):
-            return expression
-    line = text.rstrip().rfind("\n") + 1
-    for match in reversed(list(_BOLD.finditer(text, line))):
-        bold = [stretch for stretch in found if match.start(1) <= stretch[0] and stretch[1] <= match.end(1)]
-        if bold and _LEADS.fullmatch(text, match.start(1), bold[0][0]):
-            return bold[-1][2]
-    start = max([line, *(match.end() for match in re.finditer(r"[.!?]\s+(?=\S)", text))])
-    last = [stretch for stretch in found if stretch[0] >= start]
-    if len(last) > 1 and not text[start : last[0][0]].strip(" $*") and re.match(r"\d+$", last[0][2]):
-        if not _GOES_ON.search(text, last[0][1]):
-            return last[0][2]
-    return found[-1][2]
-
-
-def _stretches(text: str, *, commas_join: bool) -> list[_Stretch]:
-    """Formulas and stretches of arithmetic between words, in order; those joined by "or" or "and" as one.
-
-    Without those that are negated ("42, not 51").
-    """
-    found: list[_Stretch] = []
-    masked = text
-    place = 0
-    while match := _LATEX.search(text, place):
-        content = next(group for group in match.groups() if group)
-        is_money = match[2] is not None and _PROSE.search(_NOT_PROSE.sub(" ", content)) is not None
-        place = match.start() + 1 if is_money else match.end()
-        if not is_money:
-            found.append((match.start(), match.end(), content.strip()))
-            masked = masked[: match.start()] + "\n" * (match.end() - match.start()) + masked[match.end() :]
-    stretch: tuple[int, int] | None = None
-    for start, end in [*spans_of_numbers(masked), (-1, -1)]:
-        if stretch is not None and start >= 0 and _joins(_BETWEEN, masked, stretch[1], start):
-            stretch = (stretch[0], end)
-            continue
-        if stretch is not None:
-            end_of_unit = _end_of_unit(masked, stretch[1])
-            found.append((stretch[0], end_of_unit, masked[stretch[0] : end_of_unit]))
-        stretch = (start, end)
-    separator = _JOINED_OR_LISTED if commas_join else _JOINED
-    joined: list[_Stretch] = []
-    for start, end, expression in sorted(found):
-        if is_negated(text, start):
-            continue
-        if joined and separator.fullmatch(text, joined[-1][1], start):
-            before = joined.pop()
-            expression, start = f"{before[2]} or {expression}", before[0]
-        joined.append((start, end, expression))
-    return joined
-
-
-def _joins(pattern: re.Pattern[str], text: str, start: int, end: int) -> bool:
-    """Whether the pattern, which may look ahead, takes all between two places."""
-    match = pattern.match(text, start)
-    return match is not None and match.end() == end
-
-
-def _end_of_unit(text: str, end: int) -> int:
-    """Where what belongs to a number ends: a word of size, percent sign, unit, words that go on with it."""
-    for pattern in (_SIZE_AND_UNIT, CONTINUED):
-        if match := pattern.match(text, end):
-            end = match.end()
-    return end
+    after_cue, cued = after_last_cue(text)
+    return [(first_sentence(after_cue), True), (text, False)] if cued else [(text, False)]
 
 
 def _arithmetic_in(text: str) -> str | None:

@@ -1,8 +1,8 @@
 r"""One way of writing: LaTeX, Unicode and plain text that mean the same, before anything is read from them.
 
-`plain_latex` drops what does not change a formula (dollars, spacing, sizes, styles) and writes the rest in one
-way: `\frac{a}{b}` for `\dfrac ab`, `\le` for `<=` and ≤, `\sqrt{2}` for √2, `1,234` for `1{,}234`. What was
-marked as words (`\text{...}`) stands between ‹ and ›. Not covered: reading the formula (`math_answers`).
+`plain_latex` drops what does not change a formula (dollars, spacing, sizes, styles) and writes the rest in
+one way: `\frac{a}{b}` for `\dfrac ab`, `\le` for `<=` and ≤, `\sqrt{2}` for √2, `1,234` for `1{,}234`. What
+was marked as words (`\text{...}`) stands between ‹ and ›. Not covered: reading the formula (`shapes`).
 """
 
 import re
@@ -27,15 +27,14 @@ _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 _RAISED_SIGNS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ"
 _RAISED = re.compile(f"[{_RAISED_SIGNS}]+")
 _UNRAISED = str.maketrans(_RAISED_SIGNS, "0123456789-n")
+_SIGN_NAMES = (
+    "pi infty le ge ne approx cup cap in emptyset times cdot cdot div pm mp theta alpha beta gamma lambda mu "
+    "sigma phi omega angle triangle sqrt le ge"
+)
 _SIGNS = {
-    ord(sign): f"\\{command} "
-    for sign, command in (
-        *zip("π∞≤≥≠≈∪∩∈∅×·⋅÷±∓θαβγλμσφω∠△√⩽⩾", (
-            "pi infty le ge ne approx cup cap in emptyset times cdot cdot div pm mp theta alpha beta gamma lambda "
-            "mu sigma phi omega angle triangle sqrt le ge"
-        ).split(), strict=True),
-    )
-}  # fmt: skip
+    ord(sign): f"\\{name} "
+    for sign, name in zip("π∞≤≥≠≈∪∩∈∅×·⋅÷±∓θαβγλμσφω∠△√⩽⩾", _SIGN_NAMES.split(), strict=True)
+}
 _SIGNS |= {
     ord("…"): "\\dots ",
     ord("º"): "°",
@@ -61,6 +60,12 @@ _SPACES = re.compile(
 )
 _DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]|\\?\$")
 _THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|\\;|\\ |,\s*\\!|\{,\\!\}|\\!)\s*(?=\d{3}(?!\d))")
+# Brackets and environments, for what may not be cut inside of them.
+OPENING, CLOSING = (
+    r"\\begin\{\w+\*?\}|\\[{]|\\langle(?![A-Za-z])|[(\[{]",
+    r"\\end\{\w+\*?\}|\\[}]|\\rangle(?![A-Za-z])|[)\]}]",
+)
+
 # Emphasis, quotes and punctuation around an answer. A point in front is a decimal's.
 _BEFORE, _BEHIND = ' ,;:。*#`"“”‘’', ' .,;:。*#`"“”‘’'
 # Written in one way, in this order. Of `\sqrt13` TeX takes one digit, and so do authors.
@@ -91,6 +96,7 @@ _REWRITTEN = [
         (r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
         (r"\\colon(?![A-Za-z])", ":"),
         (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+        (r"\\pmod\s*(\w+)|\(\s*(?:\\b?mod|‹mod›|mod)\s*(\w+)\s*\)", r"\\pmod{\1\2}"),
         (r"\\%", "%"),
         (r"\\R(?![A-Za-z])", r"\\mathbb{R}"),
         (r"[{}]\s*,\s*[{}]", lambda match: match.group().replace(" ", "")),
@@ -100,7 +106,8 @@ _REWRITTEN = [
 ]
 # A word that is the name of a sign or a function; a command in LaTeX.
 _NAMED = re.compile(
-    r"(?<![A-Za-z\\{‹_])(?:(sqrt|pi|theta|alpha|beta|arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp)|(infinity|inf|infty|oo))"
+    r"(?<![A-Za-z\\{‹_])(?:(sqrt|pi|theta|alpha|beta|arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp)"
+    r"|(infinity|inf|infty|oo))"
     r"(?![A-Za-z›])"
 )
 
@@ -131,10 +138,10 @@ def plain_latex(text: str) -> str:
         text = _SIZES.sub("", text)
         text = _WORDS.sub(_marked, text)
         text = _STYLES.sub("", text)
-    text = _DELIMITERS.sub(" ", text)
+    text = _SPACES.sub(" ", _DELIMITERS.sub(" ", text))
     for pattern, replacement in _REWRITTEN:
         text = pattern.sub(replacement, text)
-    return _SPACES.sub(" ", text).lstrip(_BEFORE).rstrip(_BEHIND)
+    return re.sub(r"\s+", " ", text).lstrip(_BEFORE).rstrip(_BEHIND)
 
 
 def _marked(match: re.Match[str]) -> str:
@@ -142,3 +149,52 @@ def _marked(match: re.Match[str]) -> str:
     words = match[1]
     is_letter = len(words.strip()) == 1 and "mathrm" in match.group() and "~" not in words
     return words.strip() if is_letter else f"‹{words.replace('~', ' ').strip()}›"
+
+
+def split_outside(text: str, separator: re.Pattern[str]) -> list[str]:
+    """The pieces between separators outside of brackets; a comma within a number separates nothing."""
+    pieces, start, depth = [], 0, 0
+    for match in _tokens(separator.pattern).finditer(text):
+        if match["open"]:
+            depth += 1
+        elif match["close"]:
+            depth -= 1
+        elif depth <= 0 and not _is_thousands(text, match):
+            pieces.append(text[start : match.start()])
+            start = match.end()
+    return [*pieces, text[start:]]
+
+
+def split_signs(text: str, sign: re.Pattern[str]) -> tuple[list[str], list[str]]:
+    """The sides of a relation and the signs between them, outside of brackets."""
+    sides, signs, start, depth = [], [], 0, 0
+    for match in _tokens(sign.pattern).finditer(text):
+        if match["open"] or match["close"]:
+            depth += 1 if match["open"] else -1
+        elif depth <= 0:
+            sides.append(text[start : match.start()].strip())
+            signs.append(match.group())
+            start = match.end()
+    return [*sides, text[start:].strip()], signs
+
+
+@lru_cache(maxsize=16)
+def _tokens(separator: str) -> re.Pattern[str]:
+    return re.compile(rf"(?P<open>{OPENING})|(?P<close>{CLOSING})|(?:{separator})")
+
+
+def is_one_bracket(text: str) -> bool:
+    """Whether the bracket that a text opens with is closed by its last."""
+    depth = 0
+    for match in _tokens("(?!)").finditer(text):
+        depth += 1 if match["open"] else -1
+        if depth == 0:
+            return match.end() == len(text)
+    return False
+
+
+def _is_thousands(text: str, match: re.Match[str]) -> bool:
+    if match.group() != ",":
+        return False
+    before = re.search(r"(?<![\d,])\d{1,3}(?:,\d{3})*$", text[: match.start()])
+    return before is not None and re.match(r"\d{3}(?!\d)", text[match.end() :]) is not None

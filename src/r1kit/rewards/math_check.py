@@ -10,18 +10,17 @@ import re
 from collections.abc import Sequence
 
 from r1kit.rewards.answers import answer_in, truth_in
-from r1kit.rewards.math_answers import Shape, math_verdict, normalised, shape_of
+from r1kit.rewards.math_answers import math_verdict, normalised
 from r1kit.rewards.math_pool import MathPool
 from r1kit.rewards.numbers import number_of
+from r1kit.rewards.shapes import Shape, shape_of
 from r1kit.types import Problem
 
 # An answer that no problem of ours has.
 _ANOTHER = "7919"
-_NO_TRUTHS = frozenset(
-    "notfound|not found|n/a|na|nan|null|none found|no answer|no answer found|unknown|tbd|todo|see solution|see above|see below|"
-    "see the solution|see explanation|see text|see proof|proof|omitted|answers vary|answers may vary|answers will vary".split(
-        "|"
-    )
+_NO_TRUTHS = re.compile(
+    r"not ?found|n/?a|nan|null|none found|no answer(?: found)?|unknown|tbd|todo|proof|omitted"
+    r"|see (?:the )?(?:solution|explanation|above|below|text|proof)|answers (?:may |will )?vary"
 )
 _PYTHON_TEXT = re.compile(r"\[\s*(['\"]).*\1\s*\]|\{\s*(['\"])\w+\2\s*:.*\}|None|True|False", re.DOTALL)
 # Nobody gives a sentence word for word.
@@ -39,12 +38,7 @@ def math_faults(problems: Sequence[Problem], pool: MathPool) -> list[str | None]
     verdicts = pool.check([(truth, answer) for _, truth, answer, _ in asked])
     for (i, truth, answer, wanted), correct in zip(asked, verdicts, strict=True):
         if faults[i] is None and correct is not wanted:
-            faults[i] = (
-                "math-verify could not be started to check the ground truth" if correct is None
-                else f"the near miss {answer!r} scores as correct for the ground truth {truth!r}" if correct
-                else f"the ground truth {truth!r} can't be read as mathematics (or takes too long), so that only the "
-                f"same text would be right: mend it, leave the problem out, or give it kind \"judged\""
-            )  # fmt: skip
+            faults[i] = _fault_of(truth, answer, correct)
     return faults
 
 
@@ -55,7 +49,7 @@ def near_misses(truth: str) -> list[str]:
 
 
 def _fault_before_the_worker(problem: Problem, i: int, asked: list[tuple[int, str, str, bool]]) -> str | None:
-    """The fault that can be told at once; what the worker has to say goes to `asked`: row, pair, verdict wanted."""
+    """The fault that can be told at once; what the worker has to say goes to `asked`."""
     ground_truth = problem.ground_truth or ""
     truth = truth_in(ground_truth)
     percent = problem.metadata.get("percent") == "either"
@@ -75,9 +69,21 @@ def _fault_before_the_worker(problem: Problem, i: int, asked: list[tuple[int, st
     return None
 
 
+def _fault_of(truth: str, answer: str, correct: bool | None) -> str:
+    """What a verdict that was not wanted says of the truth."""
+    if correct is None:
+        return "math-verify could not be started to check the ground truth"
+    if correct:
+        return f"the near miss {answer!r} scores as correct for the ground truth {truth!r}"
+    return (
+        f"the ground truth {truth!r} can't be read as mathematics (or takes too long), so that only the same "
+        'text would be right: mend it, leave the problem out, or give it kind "judged"'
+    )
+
+
 def _fault_in_words(truth: str) -> str | None:
     text = normalised(truth)
-    if text in _NO_TRUTHS or not re.search(r"[\w\\∅∞{}]", truth):
+    if _NO_TRUTHS.fullmatch(text) or not re.search(r"[\w\\∅∞{}]", truth):
         return f"the ground truth {truth!r} says that there is none: leave the problem out"
     if _PYTHON_TEXT.fullmatch(truth.strip()):
         return f"the ground truth {truth!r} is the text of a Python value: give what is in it"
@@ -87,7 +93,7 @@ def _fault_in_words(truth: str) -> str | None:
         else []
     )
     if len(words) > _MAX_WORDS:
-        return f'the ground truth {truth[:60]!r} is a sentence, which nobody gives word for word: use kind "judged"'
+        return f'the ground truth {truth[:60]!r} is a sentence, which nobody repeats: give it kind "judged"'
     return None
 
 

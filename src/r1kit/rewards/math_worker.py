@@ -3,8 +3,9 @@ r"""A process that says whether a mathematical answer is the truth. Started by `
 Reads `{"truth": ..., "answer": ...}` a line, writes `{"correct": true}` a line, after a first line that says
 it is ready. The answers are taken apart by `math_answers`; the expressions in them are parsed by
 math-verify's parser and compared here: exactly where both are rational, else to 60 digits, at a number of
-points where there are variables. Decimals count as the fractions that they are; one of six places or more may
-be the true value rounded. What can't be evaluated (sums to n, unknown functions) is put to math-verify itself.
+points where there are variables. Decimals count as the fractions that they are; one of six places or more
+may be the true value rounded. What can't be evaluated (sums to n, unknown functions) is put to math-verify
+itself.
 It sets itself no soft time limit: whoever started it kills it. What is covered: memory (RLIMIT_AS), an alarm
 that ends it should its parent be gone. Not covered: a hostile expression that finds a hole in SymPy's LaTeX
 parser; only LaTeX is parsed, as math-verify's plain expressions go through `eval`.
@@ -43,6 +44,7 @@ _PREPARED = [
         # for the parser these are a constant and the start of a power of ten
         (r"\\gamma(?![A-Za-z])", r"g_{amma}"),
         (r"(?<![A-Za-z\\])E_\{?(\w+)\}?", r"K_{E\1}"),
+        (r"\\log_\{?e\}?(?![A-Za-z])", r"\\ln"),
         (r"°", r"\\cdot\\frac{\\pi}{180}"),
         (r"%", r"\\cdot\\frac{1}{100}"),
         (r"\\imath(?![A-Za-z])", "i"),
@@ -65,8 +67,9 @@ class SympyOracle:
 
     def __init__(self) -> None:
         import math_verify
-        import sympy
+        import sympy  # type: ignore[import-untyped]
         from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy
+
         from r1kit.rewards.math_answers import PlainOracle
 
         # whether what is written alike has to be readable all the same
@@ -95,6 +98,9 @@ class SympyOracle:
 
     def relations(self, truth: Relation, answer: Relation) -> bool:
         """Whether two relations are the same: equal sides, or a difference of sides equal up to a factor."""
+        known = self._plain.relations(truth, answer)
+        if known is not None and not (self.must_read and "\\equiv" not in truth[1]):
+            return known
         (sides, signs), (given_sides, given_signs) = truth, answer
         if len(signs) != 1 or len(given_signs) != 1:
             return self._same_chain(truth, answer)
@@ -154,8 +160,9 @@ class SympyOracle:
         if one.is_infinite or other.is_infinite:
             return False
         odd = (
-            sympy.Derivative, sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.core.function.AppliedUndef
-        )  # fmt: skip
+            *(sympy.Derivative, sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit),
+            sympy.core.function.AppliedUndef,
+        )
         symbols = one.free_symbols | other.free_symbols
         if (
             one.has(sympy.Derivative)
@@ -176,7 +183,7 @@ class SympyOracle:
         return seen > 0
 
     def _points(self, symbols: Any) -> list[dict[Any, Any]]:
-        """Values for the variables: positive ones, and real ones of either sign, the same in every process."""
+        """Values for the variables, positive ones and others, the same in every process."""
         rng = random.Random(0)
         rational = self._sympy.Rational
         ordered = sorted(symbols, key=str)
@@ -194,7 +201,7 @@ class SympyOracle:
         ]
 
     def _same_at(self, one: Any, other: Any, *, is_positive: bool) -> bool | None:
-        """Whether two numbers are equal; None where one is undefined, or complex at a point that is not positive."""
+        """Whether two numbers are equal; None where one is undefined, or complex at negative points."""
         values = [self._number(part) for part in (one, other)]
         if any(value is None for value in values):
             return None
@@ -222,7 +229,7 @@ class SympyOracle:
         return all(value is not None for value in values) and _close(*values)
 
     def _is_rounded(self, exact: Any, decimal: str, *, least: int = 6) -> bool | None:
-        """Whether a decimal of at least so many places is the exact value rounded; None where that is no question."""
+        """Whether a decimal of at least so many places is the exact value rounded; None where it can't be."""
         places = len(decimal.partition(".")[2].rstrip())
         value = None if exact.free_symbols else self._number(exact.doit())
         if value is None or places < least or value.as_real_imag()[1] != 0:
@@ -240,7 +247,7 @@ class SympyOracle:
         return None if one is None or other is None else one - other
 
     def _same_zeros(self, one: Any, other: Any) -> bool:
-        """Whether two expressions are zero together: equal up to a constant factor, or their numerators are."""
+        """Whether two expressions are zero together: they or their numerators differ by a constant."""
         if self._ratio(one, other) is not None:
             return True
         tops = [self._sympy.fraction(self._sympy.together(part))[0] for part in (one, other)]
@@ -275,7 +282,7 @@ class SympyOracle:
 
 
 def _close(one: Any, other: Any) -> bool:
-    """Whether two numbers agree to _TOLERANCE, in proportion to the larger: tiny ones differ like large ones."""
+    """Whether two numbers agree to _TOLERANCE of the larger: tiny ones differ like large ones."""
     largest = max(abs(one), abs(other))
     return bool(largest == 0 or abs(one - other) <= largest * _TOLERANCE)
 

@@ -4,8 +4,8 @@
 numbers in running text. Exact rational arithmetic throughout, and never `eval`. Covered: signs (typographic
 ones too), full-width and other Unicode digits, thousands separators (1,234), `\\frac`, mixed numbers (1
 1/2), powers of ten (3 \\times 10^8, 1e6), words of size (5 million, 5万), repeating decimals
-(0.\\overline{3}), a trailing unit. Not covered: equations, sums, products, roots - an expression that still has
-to be worked out is no number - and numerals spelt out (fifty-one, 五十一).
+(0.\\overline{3}), a trailing unit. Not covered: equations, sums, products, roots - an expression that still
+has to be worked out is no number - and numerals spelt out (fifty-one, 五十一).
 """
 
 import re
@@ -43,8 +43,10 @@ _POWER_OF_TEN = re.compile(
     r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
 )
 # Units that stand right after the digits; other letters there (5x, 2xy) are variables.
-_UNITS = "mm cm dm m km mg g kg t s ms min h hr hrs ml l L mph km/h m/s cm^2 m^2 km^2 mm^2 cm^3 m^3 km^3 mm^3 ft in °"
-_ATTACHED_UNITS = frozenset(_UNITS.split())
+_UNITS = "mm cm dm m km mg g kg t s ms min h hr hrs ml l L mph km/h m/s ft in °"
+_ATTACHED_UNITS = frozenset(
+    [*_UNITS.split(), *(f"{unit}^{power}" for unit in ("mm", "cm", "m", "km") for power in "23")]
+)
 
 
 # Words of size behind a number are part of it: 5 million, 5万. Not the first sign of a unit: 千克, 百分.
@@ -181,6 +183,8 @@ def _plain_fraction(match: re.Match[str]) -> str:
 
 
 def _without_power_of_ten(text: str) -> tuple[str, Fraction]:
+    if re.match(r"-?10\^\{?[4-9]", text):  # a round number
+        text = text.replace("10", "1 \\times 10", 1)
     match = _POWER_OF_TEN.search(text)
     if match is None or not _PLAIN.fullmatch(text[: match.start()]):
         return text, Fraction(1)
