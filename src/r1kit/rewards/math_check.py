@@ -45,7 +45,8 @@ def math_faults(problems: Sequence[Problem], pool: MathPool) -> list[str | None]
 def near_misses(truth: str) -> list[str]:
     """Wrong answers that are close to a truth, by what it is made of."""
     shape = shape_of(truth)
-    return [miss for miss in dict.fromkeys([*_misses(shape), _ANOTHER]) if miss and miss != _written(shape)]
+    misses = [miss for miss in dict.fromkeys(_misses(shape)) if miss and miss != _written(shape)]
+    return misses or [_ANOTHER]
 
 
 def _fault_before_the_worker(problem: Problem, i: int, asked: list[tuple[int, str, str, bool]]) -> str | None:

@@ -35,7 +35,7 @@ _POINTS = rf"(?:\\(?:triangle|angle|square|measuredangle|odot)\s?)?(?:[A-Z]'?\s?
 _THING = rf"(?:m?\s?\\angle\s?\w+|(?:{_ACCENT}\s?\{{[A-Z]{{1,4}}\}})|{_POINTS}|{_LETTER})"
 _FUNCTION = (
     rf"(?:{_LETTER}(?:\^\{{-1\}})?|\\(?:det|gcd|max|min|deg|arg|dim))\s?"
-    r"(?:\((?P<args>[^()+]*(?:\([^()+]*\)[^()+]*)*)\)|(?<=det)\s?[A-Z])"
+    r"(?:\((?P<args>(?:[^()+-]|(?<=[,(\s])-|\([^()]*\))*)\)|(?<=det)\s?[A-Z])"
 )
 _MEASURE = (
     rf"\|\s?(?:{_POINTS}|{_ACCENT}\s?\{{?\w+\}}?|[zw]{_INDEX})\s?\||\[[A-Z]{{3,6}}\]|"
@@ -61,6 +61,7 @@ _QUALIFIER = re.compile(
     r"|(?<![<>])(?<=[\w)}])\s*,\s*[a-zA-Z]\s*(?:\\ne|[<>]|\\[gl]e)[^,]*$",
     re.DOTALL,
 )
+_CASES = re.compile(r"\b(?:else|otherwise)\b|\b(?:if|when|for)\b.*[,;].*\b(?:if|when|for)\b", re.DOTALL)
 _INEQUALITY = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _DECLARED = re.compile(
     r"(?<![A-Za-z\\])([a-z])\s*\\in\s*\\mathbb\s?\{?[ZN]|\bintegers?\s*›?\s*([a-z])\b"
@@ -136,8 +137,9 @@ _OR_ONLY = re.compile(r"(?<![A-Za-z])(?:or|oder|ou)(?![A-Za-z])|或")
 
 def _without_qualifier(text: str) -> str:
     shorter = _QUALIFIER.sub("", text).rstrip(" ,(‹")
-    if _INEQUALITY.search(shorter) and _INEQUALITY.search(text[len(shorter) :]):
-        return text  # several inequalities are an answer
+    condition = text[len(shorter) :]
+    if _CASES.search(condition) or (_INEQUALITY.search(shorter) and _INEQUALITY.search(condition)):
+        return text  # several cases, or several inequalities, are an answer
     return shorter if shorter and re.search(r"[\w\\]", shorter) and not _TEXT.fullmatch(text) else text
 
 
