@@ -1,14 +1,19 @@
-"""The math verifier on the pairs labelled for this project: precision, recall, and where math-verify differs.
+"""The math verifier on labelled pairs: precision and recall by set, with math-verify beside it.
 
-    python benchmarks/math_verifier.py [--list all] [--rate]
+    python benchmarks/math_verifier.py [FILES] [--suites CHECKOUT ...] [--list all] [--rate]
 
-Beside it stands math-verify as it comes, `verify(parse(truth), parse(text))`, and what it says of the answer
-that our extraction finds, as a boxed one. Disagreements with either are listed with their line in
-tests/rewards/math_pairs*.txt. `--rate` also times plain numeric answers through the exact fast
-path, in processor time of one process.
+Without files, the pairs labelled for this project (tests/rewards/math_pairs*.txt). FILES are .jsonl or
+.jsonl.gz: rows of `gold`, `text`, `right` (sets are the first part of `id`), or of `truth`, `answer`, `want`.
+`--suites` takes checkouts of Math-Verify or lighteval and reads the pairs out of their tests. math-verify is
+asked as it comes: `verify(parse(truth), parse(text))`. Disagreements with the labels are listed. `--rate`
+times plain numeric answers through the exact fast path, in processor time of one process.
 """
 
 import argparse
+import ast
+import gzip
+import json
+import math
 import multiprocessing
 import sys
 import time
@@ -16,15 +21,67 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.rewards.making import make_problem, make_rollout
-from tests.rewards.math_pairs import HELD_OUT_PATH, PAIRS_PATH, Agreement, MathPair, agreement, math_pairs
+from tests.rewards.making import make_problem
+from tests.rewards.math_pairs import HELD_OUT_PATH, PAIRS_PATH, MathPair, agreement, math_pairs
 
-from r1kit.rewards.accuracy import AccuracyReward, check_answers
+from r1kit.rewards.accuracy import check_answers
 from r1kit.rewards.answers import answer_in
 from r1kit.rewards.math_pool import MathPool
-from r1kit.template import format_zero
 
 LIMIT_SECONDS = 60
+
+
+def pairs_in(path: Path) -> list[MathPair]:
+    """The pairs of a file: this project's format, or rows of JSON."""
+    if path.suffix == ".txt":
+        return math_pairs(path)
+    text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    pairs = []
+    for line, row_text in enumerate(text.decode().splitlines(), 1):
+        row = json.loads(row_text)
+        kind = str(row.get("id", path.stem)).split("/")[0]
+        truth, answer = row.get("gold", row.get("truth")), row.get("text", row.get("answer"))
+        pairs.append(MathPair(line, kind, truth, answer, bool(row.get("right", row.get("want")))))
+    return pairs
+
+
+def pairs_in_suite(checkout: Path) -> list[MathPair]:
+    """What a peer's parametrised tests say of (gold, pred, expected)."""
+    pairs = []
+    for path in sorted(checkout.glob("tests/**/test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                for row in rows_of(node):
+                    wanted = row.get("expected", row.get("result"))
+                    if wanted in (0, 1) and "gold" in row and "pred" in row:
+                        pairs.append(
+                            MathPair(node.lineno, node.name, str(row["gold"]), str(row["pred"]), bool(wanted))
+                        )
+    # letters of options are no mathematics
+    return [pair for pair in pairs if not pair.kind.endswith("abc")]
+
+
+def rows_of(test: ast.FunctionDef) -> list[dict[str, object]]:
+    """The rows that a test is parametrised with, as far as they are constants."""
+    rows: list[dict[str, object]] = []
+    for decorator in test.decorator_list:
+        if not (isinstance(decorator, ast.Call) and "parametrize" in ast.unparse(decorator.func)):
+            continue
+        names = str(ast.literal_eval(decorator.args[0])).replace(" ", "").split(",")
+        for element in getattr(decorator.args[1], "elts", []):
+            values = [constant(value) for value in getattr(element, "elts", [])]
+            rows.append(dict(zip(names, values, strict=False)))
+    return rows
+
+
+def constant(node: ast.expr) -> object:
+    """A constant; of names (languages) their text, of the one f-string in those suites its value."""
+    if isinstance(node, ast.JoinedStr):
+        return f"{math.sqrt(17):.15f}" if "math.sqrt(17)" in ast.unparse(node) else "$\\sqrt{17}$"
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
 
 
 def bare_verdict(pair: tuple[str, str]) -> bool:
@@ -35,7 +92,8 @@ def bare_verdict(pair: tuple[str, str]) -> bool:
 
     logging.disable(logging.CRITICAL)
     truth, text = pair
-    return bool(verify(parse(f"${truth}$", parsing_timeout=5), parse(text, parsing_timeout=5)))
+    gold = truth if "$" in truth or "\\boxed" in truth else f"${truth}$"
+    return bool(verify(parse(gold, parsing_timeout=5), parse(text, parsing_timeout=5)))
 
 
 def bare_verdicts(pairs: list[MathPair]) -> list[bool]:
@@ -45,44 +103,37 @@ def bare_verdicts(pairs: list[MathPair]) -> list[bool]:
 
 
 def our_verdicts(pairs: list[MathPair]) -> list[bool]:
+    """Extraction and verifier, as the reward uses them; a text without an answer is wrong."""
     pool = MathPool(num_workers=1, time_limit_seconds=LIMIT_SECONDS)
-    rollouts = [make_rollout(make_problem("math", p.truth), format_zero("a", p.text)) for p in pairs]
-    scores = AccuracyReward("zero", pool=pool)(rollouts)
+    problems = [make_problem("math", pair.truth) for pair in pairs]
+    answers = [answer_in(pair.text, problem) for pair, problem in zip(pairs, problems, strict=True)]
+    rows = [i for i, answer in enumerate(answers) if answer is not None]
+    verdicts = [False] * len(pairs)
+    checked = check_answers([(problems[i], answers[i] or "") for i in rows], pool=pool)
+    for i, correct in zip(rows, checked, strict=True):
+        verdicts[i] = bool(correct)
     print(f"  time-outs {pool.counts['timeouts']}, crashes {pool.counts['crashes']}")
     pool.close()
-    return [score == 1.0 for score in scores]
+    return verdicts
 
 
-def boxed_verdicts(pairs: list[MathPair]) -> list[bool]:
-    """math-verify on the extracted answers, in our pool but without our fast path and our readings."""
-    answers = [answer_in(pair.text, make_problem("math", pair.truth)) for pair in pairs]
-    pool = MathPool(num_workers=1, time_limit_seconds=LIMIT_SECONDS)
-    verdicts = pool.check([(p.truth, answer or "") for p, answer in zip(pairs, answers, strict=True)])
-    pool.close()
-    return [bool(verdict) for verdict in verdicts]
-
-
-def show(name: str, found: Agreement) -> None:
-    print(
-        f"  {name:12} precision {found.precision:.4f}  recall {found.recall:.4f}  "
-        f"({len(found.false_positives)} taken wrongly, {len(found.false_negatives)} missed)"
-    )
-
-
-def compare(path: Path, *, list_all: bool) -> None:
-    pairs = math_pairs(path)
-    print(f"{path.name}: {len(pairs)} pairs, {sum(p.is_right for p in pairs)} right")
-    ours, bare, boxed = our_verdicts(pairs), bare_verdicts(pairs), boxed_verdicts(pairs)
-    for name, verdicts in (("r1kit", ours), ("math-verify", bare), ("its boxed", boxed)):
-        show(name, agreement(pairs, verdicts))
-    for name, verdicts in (("math-verify", bare), ("its boxed", boxed)):
-        same = sum(a == b for a, b in zip(ours, verdicts, strict=True))
-        print(f"  agreement of r1kit and {name}: {same / len(pairs):.4f}")
-    print("  line  label  r1kit  math-verify  its boxed")
-    for pair, *found in zip(pairs, ours, bare, boxed, strict=True):
-        if len(set(found)) > 1 or (list_all and found[0] != pair.is_right):
-            row = "  ".join("right" if verdict else "wrong" for verdict in (pair.is_right, *found))
-            print(f"  {pair.line:4}  {row}  {pair.truth!r} <- {pair.text!r}")
+def compare(name: str, pairs: list[MathPair], *, list_all: bool) -> None:
+    print(f"{name}: {len(pairs)} pairs, {sum(pair.is_right for pair in pairs)} right")
+    ours, bare = our_verdicts(pairs), bare_verdicts(pairs)
+    kinds = list(dict.fromkeys(pair.kind for pair in pairs))
+    print("  set                  pairs   r1kit: precision recall   math-verify: precision recall")
+    for kind in [*(kinds if 1 < len(kinds) <= 12 else []), "all"]:
+        rows = [i for i, pair in enumerate(pairs) if kind in ("all", pair.kind)]
+        found = [
+            agreement([pairs[i] for i in rows], [verdicts[i] for i in rows]) for verdicts in (ours, bare)
+        ]
+        numbers = "   ".join(f"{one.precision:18.4f} {one.recall:6.4f}" for one in found)
+        print(f"  {kind:20} {len(rows):5} {numbers}")
+    print("  line  label  r1kit  math-verify")
+    for pair, our, its in zip(pairs, ours, bare, strict=True):
+        if our != pair.is_right or (list_all and its != pair.is_right):
+            row = "  ".join("right" if verdict else "wrong" for verdict in (pair.is_right, our, its))
+            print(f"  {pair.line:4}  {row}  {pair.truth[-100:]!r} <- {pair.text[-120:]!r}")
 
 
 def rate() -> None:
@@ -95,11 +146,17 @@ def rate() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", type=Path, nargs="*")
+    parser.add_argument("--suites", type=Path, nargs="+", default=[], metavar="CHECKOUT")
     parser.add_argument("--list", choices=["disagreements", "all"], default="disagreements")
     parser.add_argument("--rate", action="store_true")
     options = parser.parse_args()
-    for path in (PAIRS_PATH, HELD_OUT_PATH):
-        compare(path, list_all=options.list == "all")
+    default = [] if options.suites else [PAIRS_PATH, HELD_OUT_PATH]
+    for path in options.files or default:
+        compare(path.name, pairs_in(path), list_all=options.list == "all")
+    if options.suites:
+        found = [pair for checkout in options.suites for pair in pairs_in_suite(checkout)]
+        compare("suites", found, list_all=options.list == "all")
     if options.rate:
         rate()
 

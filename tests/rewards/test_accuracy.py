@@ -205,7 +205,7 @@ def test_a_sound_problem_passes_its_self_test(problem: Problem) -> None:
         (make_problem("math", None), "needs a ground truth"),
         (make_problem("math", "  "), "needs a ground truth"),
         (make_problem("math", "\\frac{1"), "does not score as correct"),
-        (make_problem("math", "\\frac{}{}"), "can't read the ground truth"),
+        (make_problem("math", "\\frac{}{}"), "can't be read as mathematics"),
         (make_problem("choice", "D", options=["12", "13"]), "none of A, B"),
         (make_problem("choice", "A", options=["12"]), "2 to 26 texts"),
         (make_problem("choice", "A", options=["12", "12 "]), "all differ"),

@@ -9,7 +9,7 @@ from typing import Literal
 
 from r1kit.evaluate.graded import Graded
 from r1kit.evaluate.text import count_reflections, count_steps
-from r1kit.rewards.accuracy import canonical_answer, check_answers
+from r1kit.rewards.accuracy import check_answers, vote_keys
 from r1kit.rewards.answers import extract_answer, lenient_answer
 from r1kit.rewards.base import read_rollout
 from r1kit.rewards.judge import Judge, JudgeRequest, Task
@@ -90,14 +90,18 @@ def _verify(
         problem = rollouts[i][1].problem
         answer = extract_answer(responses[i], problem)
         lenient = lenient_answer(rollouts[i][1].completion.text, style, problem)
-        key = None if answer is None else canonical_answer(problem, answer)
-        verdicts[i] = {"answer": answer, "answer_key": key, "correct": False, "lenient_correct": False}
+        verdicts[i] = {"answer": answer, "answer_key": None, "correct": False, "lenient_correct": False}
         for name, found in (("correct", answer), ("lenient_correct", lenient)):
             if found is not None:
                 items.append((problem, found))
                 places.append((i, name))
-    for (i, name), correct in zip(places, check_answers(items), strict=True):
+    found_correct = check_answers(items)
+    for (i, name), correct in zip(places, found_correct, strict=True):
         verdicts[i][name] = correct
+    strict = [j for j, (_, name) in enumerate(places) if name == "correct"]
+    keys = vote_keys([items[j] for j in strict], [found_correct[j] for j in strict])
+    for j, key in zip(strict, keys, strict=True):
+        verdicts[places[j][0]]["answer_key"] = key
 
 
 def _ask_oracle(rollout: Rollout, response: Response) -> _Verdicts:

@@ -20,17 +20,20 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import combinations
 from typing import Literal
 
 from r1kit.errors import UserError
-from r1kit.rewards.answers import answer_in, extract_answer, numbers_in
+from r1kit.rewards.answers import answer_in, extract_answer, numbers_in, truth_in
 from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
 from r1kit.rewards.choice import are_different, choice_letter
 from r1kit.rewards.code import grade_programs, verify_code_problem
-from r1kit.rewards.math_answers import latex_pair, math_verdict, normalised, plain_verdict, squeezed
+from r1kit.rewards.math_answers import math_verdict, normalised, squeezed
+from r1kit.rewards.math_check import math_faults
 from r1kit.rewards.math_pool import MathPool, shared_gym_pool, shared_pool
 from r1kit.rewards.numbers import number_of, plain_characters, same_number
+from r1kit.rewards.shapes import value_in
 from r1kit.types import Problem, PromptStyle, Rollout
 
 LOGIC_VERIFIERS = ("exact", "multiset", "expression", "reasoning_gym")
@@ -155,12 +158,12 @@ def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None
 
 
 def canonical_answer(problem: Problem, answer: str) -> str:
-    """Equal for answers that are plainly the same: 12 and 7 / 7, 12; 51 / 51.0. For majority votes."""
+    """Equal for answers that are plainly the same: 12 and 7 / 7, 12; 51 / 51.0."""
     if problem.kind == "code":
         return answer.strip()
     if problem.kind == "math":
-        number = number_of(answer)
-        return squeezed(answer) if number is None else f"{number.value}{'%' * number.percent}"
+        number = number_of(value_in(answer))
+        return squeezed(answer) if number is None else str(number.value)
     if problem.kind == "logic":
         verifier = problem.metadata.get("verifier", "exact")
         if verifier == "multiset":
@@ -168,6 +171,42 @@ def canonical_answer(problem: Problem, answer: str) -> str:
         if verifier == "expression":
             return re.sub(r"\s", "", plain_characters(answer))
     return normalised(answer)
+
+
+def vote_keys(
+    items: Sequence[tuple[Problem, str]], verdicts: Sequence[bool | None], *, pool: MathPool | None = None
+) -> list[str]:
+    """For each (problem, answer) a key that is equal for one answer in several writings. For majority votes.
+
+    All right answers to a problem are one answer; wrong ones are compared with one another as with a truth:
+    `\\sqrt{12}` and `2\\sqrt{3}`, `1 + x` and `x + 1` vote together. `verdicts` are those of `check_answers`.
+    """
+    keys = [canonical_answer(*item) for item in items]
+    places = [(problem.id, problem.ground_truth) for problem, _ in items]
+    first_right: dict[tuple[str, str | None], str] = {}
+    wrong: dict[tuple[str, str | None], dict[str, str]] = {}
+    for i, (problem, answer) in enumerate(items):
+        if problem.kind == "math" and verdicts[i]:
+            keys[i] = first_right.setdefault(places[i], keys[i])
+        elif problem.kind == "math":
+            wrong.setdefault(places[i], {}).setdefault(keys[i], answer)
+    pairs = {
+        (place, one, other): (answers[one], answers[other])
+        for place, answers in wrong.items()
+        for one, other in combinations(answers, 2)
+    }
+    same = {key: math_verdict(*pair) or math_verdict(*pair[::-1]) for key, pair in pairs.items()}
+    asked = [key for key, verdict in same.items() if verdict is None]
+    same |= dict(zip(asked, (pool or shared_pool()).check([pairs[key] for key in asked]), strict=True))
+    # of equal answers, all take the key of the first
+    heads: dict[tuple[tuple[str, str | None], str], str] = {}
+    for (place, one, other), verdict in same.items():
+        if verdict:
+            heads.setdefault((place, other), heads.get((place, one), one))
+    return [
+        key if verdict else heads.get((place, key), key)
+        for key, place, verdict in zip(keys, places, verdicts, strict=True)
+    ]
 
 
 def verify_problem(problem: Problem) -> str | None:
@@ -178,32 +217,21 @@ def verify_problem(problem: Problem) -> str | None:
 def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
     """`verify_problem` for many, in order; expressions are compared side by side."""
     faults = [_fault_in_fields(problem) for problem in problems]
-    rows: list[int] = []
-    pairs: list[tuple[str, str]] = []
+    mathematics: list[int] = []
     for i, problem in enumerate(problems):
         truth = problem.ground_truth
-        if faults[i] is None and truth is not None and _is_gym(problem):
+        if faults[i] is not None or truth is None:
+            continue
+        if problem.kind == "math":
+            mathematics.append(i)
+        elif _is_gym(problem):
             faults[i] = _fault_in_gym(problem, truth)
-        elif faults[i] is None and truth is not None and problem.kind in ("math", "choice", "logic"):
+        elif problem.kind in ("choice", "logic"):
             faults[i] = _fault_in_scoring(problem, truth)
-            if (
-                faults[i] is None
-                and problem.kind == "math"
-                and plain_verdict(truth, _WRONG_EXPRESSION) is None
-            ):
-                rows += [i, i]
-                pairs += [(truth, truth), (truth, _WRONG_EXPRESSION)]
-    verdicts = shared_pool().check(pairs)
-    for i, (truth, answer), correct in zip(rows, pairs, verdicts, strict=True):
-        if correct is None:
-            faults[i] = "math-verify could not be started to check the ground truth"
-        elif correct != (truth == answer):
-            unread = (
-                f"math-verify can't read the ground truth {truth!r} (or takes too long): write it as LaTeX"
-            )
-            faults[i] = (
-                unread if truth == answer else f"math-verify takes the wrong answer {answer} for {truth!r}"
-            )
+    for i, fault in zip(
+        mathematics, math_faults([problems[i] for i in mathematics], shared_pool()), strict=True
+    ):
+        faults[i] = fault
     return faults
 
 
@@ -215,7 +243,7 @@ def _pair(problem: Problem, answer: str) -> tuple[str, str]:
     """What a worker is asked to compare."""
     if _is_gym(problem):
         return json.dumps(problem.metadata["gym"], sort_keys=True), answer
-    return latex_pair(problem.ground_truth or "", answer)
+    return truth_in(problem.ground_truth or ""), answer
 
 
 def _verdict(problem: Problem, answer: str) -> bool | None:
@@ -232,7 +260,9 @@ def _verdict(problem: Problem, answer: str) -> bool | None:
         )
     if problem.kind == "choice":
         return choice_letter(answer, problem.metadata["options"]) == truth.strip().upper()
-    return math_verdict(truth, answer, percent_as_fraction=problem.metadata.get("percent") == "either")
+    return math_verdict(
+        truth_in(truth), answer, percent_as_fraction=problem.metadata.get("percent") == "either"
+    )
 
 
 def _logic_verdict(problem: Problem, answer: str) -> bool:
@@ -339,4 +369,4 @@ def _wrong_answer(problem: Problem, truth: str) -> str:
     number = number_of(truth)
     if number is not None:
         return str(number.value + 1)
-    return _WRONG_EXPRESSION if problem.kind == "math" else f"not {truth}"
+    return f"not {truth}"

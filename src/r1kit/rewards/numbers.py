@@ -4,45 +4,25 @@
 numbers in running text. Exact rational arithmetic throughout, and never `eval`. Covered: signs (typographic
 ones too), full-width and other Unicode digits, thousands separators (1,234), `\\frac`, mixed numbers (1
 1/2), powers of ten (3 \\times 10^8, 1e6), words of size (5 million, 5万), repeating decimals
-(0.\\overline{3}), a trailing unit. Not covered: sums, products, roots - an expression that still has to be
-worked out is no number - and numerals spelt out (fifty-one, 五十一).
+(0.\\overline{3}), a trailing unit. Not covered: equations, sums, products, roots - an expression that still
+has to be worked out is no number - and numerals spelt out (fifty-one, 五十一).
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
+from r1kit.rewards.latex import plain_characters as plain_characters
+from r1kit.rewards.latex import plain_latex
 from r1kit.rewards.units import same_unit
 
 # Longer digit strings are no answers; int() of them is quadratic, and refused by Python beyond 4,300 digits.
 MAX_DIGITS = 400
 _MAX_EXPONENT = 300
 
-_MINUS_SIGNS = dict.fromkeys(map(ord, "−‐‑‒–﹣"), "-")
-_FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
-_OTHER = {
-    0x3000: " ",
-    0x00A0: " ",
-    0x2009: " ",
-    0x202F: " ",
-    0x2044: "/",
-    0x2215: "/",
-    # these separate the numbers of a list and never the thousands of one
-    ord("、"): ", ",
-    ord("，"): ", ",
-}
-_VULGAR = {
-    ord(sign): f" {top}/{bottom}"
-    for sign, top, bottom in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888", strict=True)
-}
-_CHARACTERS = {**_MINUS_SIGNS, **_FULL_WIDTH, **_OTHER, **_VULGAR}
-
-_OTHER_DIGIT = re.compile(r"[^\D0-9]")
-
-_UNSIGNED = r"(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+"
+_UNSIGNED = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|\.\d+"
 # A minus after a digit, a letter or a closing bracket subtracts; anywhere else it is a sign.
 _SIGN = r"(?:(?<![A-Za-z0-9_)\]}.])[-+])?"
 # Digits that belong to a name (x1, a_2) or to a longer number are not numbers of their own.
@@ -53,18 +33,20 @@ _LISTED = re.compile(rf"{_SIGN}(?<![A-Za-z0-9_.])(?:\d+(?:\.\d+)?|\.\d+)")
 
 _PLAIN = re.compile(rf"(?P<sign>[-+]?)\s*(?:{_UNSIGNED})(?:[eE][-+]?\d{{1,3}})?")
 _FRACTION = re.compile(r"(?P<whole>[-+]?\d+\s+)?(?P<top>[-+]?\d+)\s*/\s*(?P<bottom>\d+)")
-_LATEX_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(-?\d+)\s*\}|(\d))")
+# A whole number, or a power of one: \frac{3}{10^9} is as plain as 3/1000000000.
+_WHOLE = r"\{\s*(-?\d+(?:\^(?:\d|\{\d{1,4}\}))?)\s*\}"
+_LATEX_FRACTION = re.compile(rf"\\frac{_WHOLE}{_WHOLE}")
 # Thousands set apart by spaces, as outside of English.
-_SPACED_THOUSANDS = re.compile(r"(?P<sign>[-+]?)\d{1,3}(?: \d{3})+(?![\d/ ])")
+_SPACED_THOUSANDS = re.compile(r"(?P<sign>[-+]?)\d{1,3}(?: \d{3})+(?!\s*[\d/])")
 _REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\(?:overline|dot)\s*\{?\s*(\d+)\s*\}?")
 _POWER_OF_TEN = re.compile(
     r"\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*(?:\{\s*([-+]?\d{1,3})\s*\}|([-+]?\d{1,3}))"
 )
-_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit|operatorname)\s*\{([^{}]*)\}")
-_DECORATION = " \t\n$*#`\"'“”‘’"
 # Units that stand right after the digits; other letters there (5x, 2xy) are variables.
-_UNITS = "mm cm dm m km mg g kg t s ms min h hr hrs ml l L mph km/h m/s cm^2 m^2 km^2 cm^3 m^3 °"
-_ATTACHED_UNITS = frozenset(_UNITS.split())
+_UNITS = "mm cm dm m km mg g kg t s ms min h hr hrs ml l L mph km/h m/s ft in °"
+_ATTACHED_UNITS = frozenset(
+    [*_UNITS.split(), *(f"{unit}^{power}" for unit in ("mm", "cm", "m", "km") for power in "23")]
+)
 
 
 # Words of size behind a number are part of it: 5 million, 5万. Not the first sign of a unit: 千克, 百分.
@@ -87,6 +69,9 @@ CONTINUED = re.compile(
     r"|squared\b|cubed\b)",
     re.IGNORECASE,
 )
+_PERCENT = re.compile(r"\s*(?:%|‹?(?:percent(?:age)?|per cent|pct)›?(?![A-Za-z]))", re.IGNORECASE)
+# Letters and words, with powers (cm^2) and "per" (ft/s).
+_UNIT_NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|[ '.·-]|\^-?[1-4](?!\d)|/(?=[^\W\d_])){0,60}")
 # With these in it, what follows a number is no unit.
 _NO_UNIT = re.compile(
     rf"{CONTINUED.pattern}|\b(?:or|and|nor|but|not|plus|minus|oder|und|ou|et)\b|或|和|加|减|乘|除",
@@ -105,13 +90,6 @@ class Number:
     unit: str = ""
 
 
-def plain_characters(text: str) -> str:
-    """The text with full-width forms, typographic minus signs and any script's digits as ASCII."""
-    if text.isascii():
-        return text
-    return _OTHER_DIGIT.sub(lambda match: str(unicodedata.digit(match.group())), text.translate(_CHARACTERS))
-
-
 def spans_of_numbers(text: str, *, thousands: bool = True) -> list[tuple[int, int]]:
     """Start and end of every number in a text of plain characters; without `thousands`, commas separate."""
     return [match.span() for match in (_SPAN if thousands else _LISTED).finditer(text)]
@@ -119,12 +97,8 @@ def spans_of_numbers(text: str, *, thousands: bool = True) -> list[tuple[int, in
 
 @lru_cache(maxsize=8192)
 def number_of(text: str) -> Number | None:
-    """The number that an answer is, or None where it is anything else. Of `a = b = 51`, the last side."""
-    text = _undressed(plain_characters(text))
-    if "==" in text:  # a comparison, which is a program's and no answer
-        return None
-    if "=" in text and not re.search(r"[,;]\s", text):
-        text = text.rsplit("=", 1)[1].strip()
+    """The number that an answer is, or None where it is anything else: a sum, an equation, two numbers."""
+    text = _bare(plain_latex(text))
     if repeating := _REPEATING.fullmatch(text):
         return Number(_repeating_value(repeating), "decimal") if len(text) <= MAX_DIGITS else None
     if spaced := _SPACED_THOUSANDS.match(text):
@@ -143,8 +117,8 @@ def number_of(text: str) -> Number | None:
     if size := SIZE.match(rest):
         factor *= _SIZES[(size[1] or size[2]).lower()]
         rest = rest[size.end() :]
-    percent = re.match(r"\s*(?:%|percent\b|per cent\b)", rest)
-    unit = _unit(rest[percent.end() :] if percent else rest)
+    percent = _PERCENT.match(rest)
+    unit = unit_of(rest[percent.end() :] if percent else rest)
     if unit is None:
         return None
     _, point, after = match.group().partition(".")
@@ -187,33 +161,30 @@ def _has_finite_decimal(value: Fraction) -> bool:
     return denominator == 1
 
 
-def _undressed(text: str) -> str:
-    """The answer without LaTeX spacing, delimiters, emphasis and the sentence's period."""
-    text = text.strip(_DECORATION)
-    if "\\" in text:
-        text = _TEXT_COMMAND.sub(r" \1 ", text)
-        text = re.sub(r"\\[()\[\]]|\\left|\\right|\\displaystyle|\\boxed", "", text)
-        text = re.sub(r"\\[,!;: ]", "", text).replace("\\%", "%").replace("\\$", "")
-        text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", "°", text)
-        text = _LATEX_FRACTION.sub(_plain_fraction, text)
-    text = text.replace("{,}", ",").strip(_DECORATION)
-    text = text.rstrip(".,;:。").strip(_DECORATION)
-    if text.startswith("-") and text[1:2] in ("$", " "):
-        text = "-" + text[1:].lstrip("$ ")
-    while len(text) > 1 and (text[0], text[-1]) in (("(", ")"), ("{", "}")):
+def _bare(text: str) -> str:
+    """Plain LaTeX without brackets around it, fractions as 3/4."""
+    text = text.removesuffix("\\dots").rstrip()
+    while len(text) > 1 and (text[0], text[-1]) in (("(", ")"), ("{", "}"), ("‹", "›")):
         text = text[1:-1].strip()
-    return text.lstrip("€£¥￥")
+    text = _LATEX_FRACTION.sub(_plain_fraction, text).strip().lstrip("€£¥￥")
+    return "-" + text[1:].lstrip() if text.startswith("- ") else text
 
 
 def _plain_fraction(match: re.Match[str]) -> str:
-    """\\frac{3}{-4} as -3/4; what has more signs stays as it is, and is no number."""
-    top, bottom = match[1] or match[2], match[3] or match[4]
-    if bottom.startswith("-") and not top.startswith("-"):
-        top, bottom = f"-{top}", bottom[1:]
-    return f" {top}/{bottom}"
+    """\\frac{3}{-4} as -3/4; what has more signs or digits stays as it is, and is no number."""
+    sides: list[int] = []
+    for side in match.groups():
+        base, _, power = side.replace("{", "").replace("}", "").partition("^")
+        if len(base) * int(power or 1) > MAX_DIGITS:
+            return match.group()
+        sides.append(int(base) ** int(power or 1))
+    top, bottom = sides
+    return f" {-top}/{-bottom}" if bottom < 0 < top else f" {top}/{bottom}"
 
 
 def _without_power_of_ten(text: str) -> tuple[str, Fraction]:
+    if re.match(r"-?10\^\{?[4-9]", text):  # a round number
+        text = text.replace("10", "1 \\times 10", 1)
     match = _POWER_OF_TEN.search(text)
     if match is None or not _PLAIN.fullmatch(text[: match.start()]):
         return text, Fraction(1)
@@ -250,18 +221,16 @@ def _decimal_value(text: str) -> Fraction | None:
     return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
 
 
-def _unit(rest: str) -> str | None:
-    """The unit that follows the digits, "" for none; None where what follows is no unit."""
-    unit = rest.strip().rstrip(".")
+def unit_of(rest: str) -> str | None:
+    """The unit that follows a number or an expression, "" for none; None where what follows is no unit."""
+    is_marked = "‹" in rest
+    unit = re.sub(r"\s*([/^])\s*", r"\1", " ".join(re.sub(r"[‹›{}]", " ", rest).split())).rstrip(".")
     if not unit:
         return ""
     if unit in _ATTACHED_UNITS or re.fullmatch(r"°\s?[CFK]?|[€$£¥]", unit):
         return unit
-    if not all(character.isalpha() or character in " '-" for character in unit) or _NO_UNIT.search(
-        f" {unit}"
-    ):
+    if not _UNIT_NAME.fullmatch(unit) or _NO_UNIT.search(f" {unit}"):
         return None
     # words after a space ("51 apples"; one letter would be a variable), or a measure word (51个, 51元)
-    if (rest[0].isspace() and 2 <= len(unit) <= 60) or (not unit[0].isascii() and len(unit) <= 8):
-        return unit.casefold()
-    return None
+    is_word = is_marked or (rest[0].isspace() and len(unit) >= 2)
+    return unit.casefold() if is_word or (not unit[0].isascii() and len(unit) <= 8) else None
