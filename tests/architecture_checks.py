@@ -78,7 +78,7 @@ def saved_error(source: Path, work_dir: Path, lora: LoraConfig | None) -> float:
     batch = collate([(5, 6, 7), (8, 9, 10, 11, 12)], [(20, 30, 40, 0), (50, 60, 70)], PAD)
     before = {name: weight.clone() for name, weight in trainer.weights()}
     for _ in range(2):
-        trainer.update([batch], lambda b: LossParts(-completion_logprobs(model, b)[0].sum() / 7, {}))
+        trainer.update([LossParts(-completion_logprobs(model, batch)[0].sum() / 7, {})])
     ids = torch.tensor(rows_of(4, (30,)))
     with torch.no_grad():
         trained = model(input_ids=ids, use_cache=False).logits

@@ -59,6 +59,32 @@ def test_pass_at_k_and_cons_at_k_take_the_k_that_all_problems_have():
     assert section["cons@k"]["value"] == 0.5
 
 
+def test_of_every_problem_k_votes_are_counted_where_some_verdict_is_missing():
+    # p: 3 of 4 have a verdict, so k is 3. q: the first three are 8, 7, 7: right by 2 to 1; with the fourth,
+    # an 8, it would be a tie. r: 8, 8, 7, 7, 7: wrong by 2 to 1, and right by 3 to 2 of all
+    missing = replace(SAMPLE, sample=1, correct=None)
+    p = [replace(SAMPLE, sample=0), missing, replace(SAMPLE, sample=2), replace(WRONG, sample=3)]
+    q = [WRONG, SAMPLE, SAMPLE, WRONG]
+    r = [WRONG, WRONG, SAMPLE, SAMPLE, SAMPLE]
+    samples = p + [
+        replace(one, problem_id=name, sample=i)
+        for name, votes in (("q", q), ("r", r))
+        for i, one in enumerate(votes)
+    ]
+    for order in (samples, samples[::-1]):
+        section = summary_of(order)["reasoning"]
+        assert section["k"] == 3
+        assert section["num_not_graded"] == 1
+        assert section["cons@k"]["value"] == pytest.approx(2 / 3)  # p and q
+
+
+def test_a_sample_without_an_answer_takes_up_one_of_the_k_votes():
+    nothing = replace(WRONG, answer=None, answer_key=None)
+    votes = [replace(one, sample=i) for i, one in enumerate([nothing, nothing, SAMPLE])]
+    assert summary_of(votes)["reasoning"]["cons@k"]["value"] == 1.0
+    assert summary_of([replace(nothing, sample=i) for i in range(3)])["reasoning"]["cons@k"]["value"] == 0.0
+
+
 def test_tiers_and_languages_have_sections_of_their_own():
     hard = replace(WRONG, problem_id="h", tier="hard", language="zh", consistency=0.25)
     reasoning = summary_of([SAMPLE, hard])["reasoning"]

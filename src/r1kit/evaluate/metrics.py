@@ -102,10 +102,14 @@ def _counts(samples: list[Graded]) -> Section:
 
 
 def _put_at_k(section: Section, samples: list[Graded], num_bootstrap: int, seed: int) -> None:
-    """pass@k for powers of two and the k that all problems have, and cons@k for that k."""
+    """pass@k for powers of two and the k that all problems have, and cons@k for that k.
+
+    k is the number of samples with a verdict of the problem that has fewest. Of each problem the first k
+    vote, so that a verdict that is missing in one gives the others no more votes than it has.
+    """
     problems = {}
     for key, of_problem in _by_problem(samples).items():
-        graded = [s for s in of_problem if s.correct is not None]
+        graded = sorted((s for s in of_problem if s.correct is not None), key=lambda s: s.sample)
         if graded:
             problems[key] = graded
     if not problems:
@@ -118,7 +122,7 @@ def _put_at_k(section: Section, samples: list[Graded], num_bootstrap: int, seed:
         for k in ks
     }
     votes = {
-        key: majority_score([(s.answer_key, bool(s.correct)) for s in graded])
+        key: majority_score([(s.answer_key, bool(s.correct)) for s in graded[:most]])
         for key, graded in problems.items()
     }
     _put_interval(section, "cons@k", votes, num_bootstrap, seed)

@@ -16,7 +16,8 @@ _NOT = (
 _LEADING = (
     f"{_IS}|{_ANSWER}|{_OPTION}|it's|picks?|choose|chose|select|selected|go with|going with|take|so|thus|"
     "therefore|hence|corresponds to|matches|only|both|either|neither|not|nor|or|but|say|guess|namely|"
-    "means?|also|daher|somit|wähle|nehme|buchstabe|nicht|oder|donc|la|choix|choisis|lettre|elijo|tanto|letra|quindi|portanto"
+    "means?|think|also|daher|somit|sondern|mais|sino|wähle|nehme|buchstabe|nicht|oder|donc|la|"
+    "choix|choisis|lettre|elijo|tanto|letra|quindi|portanto"
 )
 # With these a sentence goes on behind an option.
 _GOING_ON = (

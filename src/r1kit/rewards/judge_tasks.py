@@ -185,6 +185,8 @@ _HEADINGS = re.compile(
     re.MULTILINE,
 )
 
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+
 
 def conversation(request: JudgeRequest) -> tuple[Message, ...]:
     """What a judge is sent."""
@@ -210,21 +212,27 @@ def _quoted(text: str) -> str:
 def read_verdict(task: Task, text: str) -> Verdict | None:
     """The verdict in a judge's reply; None where there is none that can be read.
 
-    Of several objects or verdicts the last counts: judges think first, and quote what they were asked. An
-    object that was cut off, or broken by a quotation mark, still gives its verdict where that is whole.
+    There may be several, where a judge thinks first or repeats itself: those that contradict one another,
+    or of which one can't be read, are none, whichever comes last, as one may be a quotation of the answer.
+    For the same reason a `</think>` ends only a thought that the reply begins with. An object that was cut
+    off, or broken by a quotation mark, still gives its verdict where that is whole; what is quoted inside of
+    a JSON string is no verdict.
     """
-    # what stands in a thought is no verdict, also where the thought never ended
-    text = text.rsplit("</think>", 1)[-1].partition("<think>")[0]
+    text = _THOUGHT.sub("", text)
+    if text.lstrip().startswith("<think>"):  # one that never ended
+        return None
     form = _FORMS[task]
-    for row in reversed(_json_objects(text)):
-        score = form.read(row[form.key]) if form.key in row else None
-        if score is not None:
-            return Verdict(score, str(row.get("analysis", "")))
-    if task == "preference" and (found := _VERDICT.findall(text)):
-        return Verdict(_VERDICT_SCORES[found[-1]], text.strip())
-    broken = re.findall(rf'"{form.key}"\s*:\s*("[^"\n]*"|[\w.]+)(?=\s*[,}}])', text)
-    scores = [score for value in broken if (score := form.read(value.strip('"'))) is not None]
-    return Verdict(scores[-1], text.strip()) if scores else None
+    rows = [row for row in _json_objects(text) if form.key in row]
+    values = [row[form.key] for row in rows]
+    # also those of objects that are broken, or that have the key twice
+    found = re.findall(rf'"{form.key}"\s*:\s*("[^"\n]*"|[\w.]+)(?=\s*[,}}])', text)
+    values += [value.strip('"') for value in found]
+    if task == "preference":
+        values += _VERDICT.findall(text)
+    scores = {form.read(value) for value in values}
+    if len(scores) != 1 or None in scores:
+        return None
+    return Verdict(scores.pop(), str(rows[-1].get("analysis", "")) if rows else text.strip())
 
 
 def _json_objects(text: str) -> list[dict[str, Any]]:
