@@ -17,7 +17,16 @@ from tests.architectures import ARCHITECTURES, BY_NAME
 LORA = LoraConfig(rank=2, alpha=4)
 # one for each thing that can be different: fused projections, windows with caps and scales, text inside of a
 # multimodal model, experts, a state
-FAST = ("Phi-3", "Gemma 2", "Gemma 3 (multimodal)", "Qwen3-MoE", "gpt-oss", "LFM2", "Granite")
+FAST = (
+    "Phi-3",
+    "Gemma 2",
+    "Gemma 3 (multimodal)",
+    "Qwen3-MoE",
+    "gpt-oss",
+    "LFM2",
+    "Granite",
+    "Mistral Small 3 (multimodal)",
+)
 NAMES = [
     pytest.param(a.name, id=a.name, marks=() if a.name in FAST else pytest.mark.slow) for a in ARCHITECTURES
 ]
@@ -88,6 +97,7 @@ def test_a_multimodal_checkpoint_becomes_its_text_model(tmp_path: Path) -> None:
         small.get_output_embeddings().weight is small.get_input_embeddings().weight
     )
     assert why_unsupported(small) is None
+    assert small.config is small.get_decoder().config  # packed rows would attend across else
 
 
 def test_experts_get_an_adapter_each_and_dropout_on_them_is_refused(tmp_path: Path) -> None:

@@ -67,9 +67,9 @@ def text_model_of(whole: PreTrainedModel, text_config: PreTrainedConfig) -> PreT
         )
     setattr(model, "model" if hasattr(model, "model") else model.base_model_prefix, decoder)
     model.set_output_embeddings(head)
+    model.config = decoder.config  # which its layers read: `models.attention_of` sets one for both
     # of the whole model's configuration, which may say another thing than its text part
     model.config.tie_word_embeddings = head.weight is decoder.get_input_embeddings().weight
-    model.config._attn_implementation = whole.config.get_text_config()._attn_implementation
     model.tie_weights()
     left = [name for name, weight in (*model.named_parameters(), *model.named_buffers()) if weight.is_meta]
     if left:
@@ -87,7 +87,7 @@ def scorer_of(model: PreTrainedModel) -> PreTrainedModel:
         scorer: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=model.dtype)
     setattr(scorer, scorer.base_model_prefix, model.get_decoder())
     scorer.score.to_empty(device=model.device)
-    scorer.config._attn_implementation = config._attn_implementation
+    scorer.config = config  # which its layers read
     return scorer
 
 

@@ -65,6 +65,8 @@ def why_padded(model: PreTrainedModel) -> str | None:
     config = model.config
     if config.model_type not in MODEL_TYPES:
         return f"model type {config.model_type!r} is not one of {', '.join(MODEL_TYPES)}"
+    if model.get_decoder().config is not config:
+        return "its layers read another configuration than the model's, so their attention can't be chosen"
     if config._attn_implementation != "sdpa":
         return f"its attention is {config._attn_implementation!r}, not 'sdpa'"
     layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
