@@ -18,7 +18,7 @@ import sys
 from datasets import load_dataset
 for name in ("small", "large", "mixed"):
     rows = load_dataset("json", data_files=f"{sys.argv[1]}/{name}.jsonl", split="train")
-    print(name, rows.features["answer"].dtype, [f"{value:.25g}" for value in rows["answer"]])
+    print(name, rows.features["answer"].dtype, [str(int(value)) if value == int(value) else str(value) for value in rows["answer"]])
 PROGRAM
 )
 expected="small int64 ['9007199254740993', '2']

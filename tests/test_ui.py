@@ -116,7 +116,9 @@ def test_a_terminal_shows_metrics_sample_and_notes() -> None:
         progress.start("zero", 2, "steps")
         progress.step(1, ROW)
         progress.sample("<think> 3 + 4 = 7 </think>")
-        time.sleep(0.5)  # drawn four times a second
+        until = time.monotonic() + 60  # drawn four times a second, on a busy machine later
+        while "3 + 4 = 7" not in file.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
         progress.note("dev1 again: because")
         progress.start("dev1", 5, "updates")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())

@@ -113,11 +113,13 @@ def test_what_may_pass_is_tried_again_and_is_none_at_last(name: str) -> None:
 
 
 def test_a_server_that_is_too_slow_is_given_up_after_the_time_out() -> None:
-    with chat_server(lambda body: time.sleep(3.0) or "late") as server:
+    is_over = threading.Event()
+    with chat_server(lambda body: "late" if is_over.wait(120) else "") as server:
         client = ChatClient(config(server, retries=1, timeout_seconds=0.2))
         start = time.monotonic()
         assert client([user("hello")]) == [None]
-        assert time.monotonic() - start < 2.5  # twice 0.2, and not once 3.0
+        assert time.monotonic() - start < 60  # twice 0.2 and what a busy machine adds, and not once 120
+        is_over.set()
     assert client.counts == {"asked": 1, "retried": 1, "failed": 1}
 
 
@@ -154,7 +156,7 @@ def test_a_server_that_asks_for_more_than_ten_minutes_is_not_waited_for() -> Non
         start = time.monotonic()
         assert ChatClient(config(server))([user("hello")]) == [None]
         assert len(server.requests) == 1
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 300  # however busy the machine is; 3600 were asked for
 
 
 def test_pauses_grow() -> None:
