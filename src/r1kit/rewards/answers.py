@@ -102,7 +102,9 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
 
 def truth_in(ground_truth: str) -> str:
     """The answer that a ground truth states: a whole solution is read like a response, by its box or cue."""
-    text = plain_characters(ground_truth)
+    text = re.sub(
+        r"^\s*(?:the )?solutions? (?:is|are):?\s*", "", plain_characters(ground_truth), flags=re.IGNORECASE
+    )
     if (boxed := last_boxed(text)) is not None:
         return boxed
     return (expression_in(text) or text) if is_announced(text) else text.strip()

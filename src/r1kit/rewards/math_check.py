@@ -119,7 +119,7 @@ def _misses(shape: Shape) -> list[str]:
     if not parts:
         return ["0"]
     found = [_written(_with(shape, [_changed(parts[0]), *parts[1:]]))]
-    if len(parts) > 1:
+    if len(parts) > 1 and parts[-1].text not in [part.text for part in parts[:-1]]:
         found.append(
             _written(_with(shape, parts[:-1]))
             if len(parts) > 2 or shape.kind in ("list", "set")
@@ -141,7 +141,7 @@ def _misses_of_value(shape: Shape) -> list[str]:
         return [shape.text[1:] if shape.text.startswith("-") else f"-{shape.text}"]
     number = number_of(shape.text)
     if number is None:
-        return [f"{shape.text} + 1", f"-({shape.text})"]
+        return [f"-({shape.text})"]
     return [str(number.value + 1), str(-number.value if number.value else 1)]
 
 

@@ -32,7 +32,7 @@ _ACCENT = r"\\(?:bar|hat|vec|tilde|dot|ddot|overline|overrightarrow|widehat)"
 _INDEX = r"(?:_(?:\w|\{[^{}]{1,20}\})|'|\^\{?(?:\\prime|'|\*)\}?)*"
 _LETTER = rf"(?:[A-Za-z]|{_GREEK}|{_ACCENT}\s?(?:\w|\{{[\w\s\\]{{1,12}}\}})|\{{[A-Za-z]\}}){_INDEX}"
 _POINTS = rf"(?:\\(?:triangle|angle|square|measuredangle|odot)\s?)?(?:[A-Z]'?\s?){{1,6}}{_INDEX}"
-_THING = rf"(?:m?\s?\\angle\s?\w+|(?:{_ACCENT}\s?\{{[A-Z]{{1,4}}\}})|{_POINTS}|{_LETTER})"
+_THING = rf"(?:m?\s?\\angle\s?\w+|(?:{_ACCENT}\s?\{{[A-Z]{{1,4}}\}})|[A-Z]\s?\^\{{-1\}}|{_POINTS}|{_LETTER})"
 _FUNCTION = (
     rf"(?:{_LETTER}(?:\^\{{-1\}})?|\\(?:det|gcd|max|min|deg|arg|dim))\s?"
     r"(?:\((?P<args>(?:[^()+-]|(?<=[,(\s])-|\([^()]*\))*)\)|(?<=det)\s?[A-Z])"
@@ -307,6 +307,8 @@ def _bracketed(text: str) -> Shape | None:
         is_round = (opening, closing) == ("(", ")")
         return _single(inside) if is_round and not re.search(r"[a-zA-Z]{3}", opening) else None
     shapes = tuple(map(_single, pieces))
+    if are_distinct(shapes):  # [x = 1, y = 2]
+        return Shape("list", text, shapes)
     if len(pieces) == 2 and opening in "([" and closing in ")]":
         return Shape("pair", text, shapes, opening + closing)
     return Shape("tuple", text, shapes)
