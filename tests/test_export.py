@@ -17,7 +17,7 @@ from tests.architectures import BY_NAME
 OLDER = ("transformers==4.57.6", "huggingface_hub<1.0", "tokenizers<0.23", "requests")
 FAMILIES = (
     "Llama 3 (scaled rope)", "Qwen2.5", "Qwen3", "Qwen3-MoE", "Phi-3", "Phi-3 (longrope)", "Gemma 3",
-    "Gemma 3 (multimodal)", "Mistral Small 3 (multimodal)", "GLM 4", "Granite", "SmolLM3", "OLMo 2",
+    "Gemma 3 (multimodal)", "Mistral Small 3 (multimodal)", "GLM 4", "Granite", "SmolLM3", "OLMo 2", "OLMo 3",
     "gpt-oss",
 )  # fmt: skip
 # Logits, greedy tokens and the text of a chat prompt's tokens, of each folder.

@@ -1,8 +1,8 @@
 """What other versions of transformers read in a saved folder: 4.57, and whoever follows its names.
 
 transformers 5 writes rope parameters in one table of its own, some sizes under other names, and a tokenizer
-class that 4.x does not have. 4.57 then takes a rope theta of 10,000 or 128 experts without a word, and can't load
-the tokenizer. So the older names are written beside the new ones; 5.x reads either. Not covered: families that
+class that 4.x does not have. 4.57 then takes a rope theta of 10,000 or 128 experts without a word, and can't
+load the tokenizer. So the older names are written beside the new ones; 5.x reads either. Not covered: what
 4.57 does not know, and Granite 4's hybrids, whose layers have other names there.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _TOKENIZER_CLASS, _OLDER_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
-# Gemma 3 has a table by type of layer: whose rope the older names describe, and the name of the other's base.
-_NESTED_TYPES = ("gemma3_text", "gemma3n_text")
+# These have a table by type of layer: whose rope the older names describe, and the other's base in Gemma 3.
+_NESTED_TYPES = ("gemma3_text", "gemma3n_text", "olmo3")
 _GLOBAL, _LOCAL, _LOCAL_BASE = "full_attention", "sliding_attention", "rope_local_base_freq"
 _ORIGINAL_LENGTH = "original_max_position_embeddings"
 
