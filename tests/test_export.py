@@ -17,7 +17,7 @@ from tests.architectures import BY_NAME
 OLDER = ("transformers==4.57.6", "huggingface_hub<1.0", "tokenizers<0.23", "requests")
 FAMILIES = (
     "Llama 3 (scaled rope)", "Qwen2.5", "Qwen3", "Qwen3-MoE", "Phi-3", "Phi-3 (longrope)", "Gemma 3",
-    "Gemma 3 (multimodal)", "Mistral Small 3 (multimodal)", "GLM 4", "Granite", "SmolLM3", "OLMo 2",
+    "Gemma 3 (multimodal)", "Mistral Small 3 (multimodal)", "GLM 4", "Granite", "SmolLM3", "OLMo 2", "OLMo 3",
     "gpt-oss",
 )  # fmt: skip
 # Logits, greedy tokens and the text of a chat prompt's tokens, of each folder.
@@ -43,7 +43,7 @@ for folder in sys.argv[1:]:
 
 def rewritten(folder: Path, config: dict[str, object]) -> dict[str, object]:
     (folder / "config.json").write_text(json.dumps(config))
-    write_older_names(folder)
+    write_older_names(folder, {"num_experts": "num_local_experts"})
     read: dict[str, object] = json.loads((folder / "config.json").read_text())
     return read
 
@@ -66,6 +66,7 @@ def test_rope_has_its_older_names_beside_the_new_table(tmp_path: Path) -> None:
     other = {"model_type": "other", "rope_parameters": by_layer}
     assert rewritten(tmp_path, other) == other
     assert rewritten(tmp_path, {"model_type": "gpt2"}) == {"model_type": "gpt2"}
+    assert rewritten(tmp_path, {"num_local_experts": 4}) == {"num_experts": 4, "num_local_experts": 4}
 
 
 def test_a_saved_tokenizer_names_a_class_that_both_versions_have(tmp_path: Path) -> None:

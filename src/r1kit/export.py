@@ -1,25 +1,35 @@
 """What other versions of transformers read in a saved folder: 4.57, and whoever follows its names.
 
-transformers 5 writes rope parameters in one table of its own and names a tokenizer class that 4.x does not
-have. 4.57 then takes a rope theta of 10,000 without a word, and can't load the tokenizer. So the older names
-are written beside the new ones; 5.x reads either. Not covered: families that 4.57 does not know, and
-Granite 4's hybrids, whose layers have other names there.
+transformers 5 writes rope parameters in one table of its own, some sizes under other names, and a tokenizer
+class that 4.x does not have. 4.57 then takes a rope theta of 10,000 or 128 experts without a word, and can't
+load the tokenizer. So the older names are written beside the new ones; 5.x reads either. Not covered: what
+4.57 does not know, and Granite 4's hybrids, whose layers have other names there.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 _TOKENIZER_CLASS, _OLDER_TOKENIZER_CLASS = "TokenizersBackend", "PreTrainedTokenizerFast"
-# Gemma 3 has a table by type of layer: whose rope the older names describe, and the name of the other's base.
-_NESTED_TYPES = ("gemma3_text", "gemma3n_text")
+# These have a table by type of layer: whose rope the older names describe, and the other's base in Gemma 3.
+_NESTED_TYPES = ("gemma3_text", "gemma3n_text", "olmo3")
 _GLOBAL, _LOCAL, _LOCAL_BASE = "full_attention", "sliding_attention", "rope_local_base_freq"
 _ORIGINAL_LENGTH = "original_max_position_embeddings"
 
 
-def write_older_names(folder: Path) -> None:
-    """Add to a saved folder's configuration and tokenizer what transformers 4.57 looks for."""
-    _rewrite(folder / "config.json", _with_older_rope)
+def write_older_names(folder: Path, aliases: Mapping[str, str]) -> None:
+    """Add to a saved folder's configuration and tokenizer what transformers 4.57 looks for.
+
+    `aliases` are a configuration's other names for what it writes (its `attribute_map`): Qwen3-MoE's
+    `num_experts` is written as `num_local_experts`.
+    """
+
+    def with_older_names(config: dict[str, Any]) -> dict[str, Any]:
+        other = {name: config[written] for name, written in aliases.items() if written in config}
+        return _with_older_rope({**other, **config})
+
+    _rewrite(folder / "config.json", with_older_names)
     _rewrite(folder / "tokenizer_config.json", _with_older_tokenizer)
 
 
@@ -54,7 +64,7 @@ def _with_older_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _rewrite(path: Path, change: Any) -> None:
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps(change(found), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

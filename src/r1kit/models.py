@@ -227,7 +227,7 @@ def save_model(
             model.config.dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
             model.config.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-        write_older_names(aside)
+        write_older_names(aside, model.config.attribute_map)
         for file in aside.iterdir():
             _sync(file)  # what the stage went back to on a crash is deleted after this
         shutil.rmtree(folder, ignore_errors=True)
