@@ -124,8 +124,8 @@ def test_the_reference_is_the_start_then_the_adapter_of_the_last_refresh(tmp_pat
     trainer = adapted(tmp_path, updates=1)
     lora, start = trainer.lora, logits(load_tiny(tmp_path)[0])
 
-    def step() -> None:
-        trainer.update(grpo_rows(trainer.model, pack) for pack in packs_of(25))
+    def step() -> dict[str, float]:
+        return trainer.update(grpo_rows(trainer.model, pack) for pack in packs_of(25))
 
     def reference() -> torch.Tensor:
         with lora.as_reference():

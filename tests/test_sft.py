@@ -168,13 +168,12 @@ def test_a_stage_killed_after_its_export_is_not_trained_again(tmp_path, monkeypa
 def test_updates_that_are_not_finite_never_reach_the_weights_and_halt_the_stage(tmp_path, monkeypatch):
     update, weights = Trainer.update, []
 
-    def poisoned(self, micro_batches, loss_fn):
-        def spoilt(batch):
-            parts = loss_fn(batch)
+    def poisoned(self, losses):
+        def spoilt(parts):
             return LossParts(parts.loss * math.nan, parts.metrics) if self.num_updates >= 3 else parts
 
         weights.append({name: value.clone() for name, value in self.model.state_dict().items()})
-        return update(self, micro_batches, spoilt)
+        return update(self, map(spoilt, losses))
 
     monkeypatch.setattr(Trainer, "update", poisoned)
     config = SftConfig.model_validate(SETTINGS)

@@ -158,16 +158,16 @@ def test_state_goes_on_to_the_bit(tmp_path):
     options = {"schedule": "cosine", "warmup_steps": 2}
     whole = make_trainer(tmp_path, **options)
     for _ in range(3):
-        whole.update(packs_of(25), functools.partial(grpo_rows, whole.model))
+        whole.update(map(functools.partial(grpo_rows, whole.model), packs_of(25)))
     torch.save(whole.state_dict(), tmp_path / "state.pt")
-    rows = [whole.update(packs_of(25), functools.partial(grpo_rows, whole.model)) for _ in range(3)]
+    rows = [whole.update(map(functools.partial(grpo_rows, whole.model), packs_of(25))) for _ in range(3)]
     draw = torch.rand(3)
 
     torch.rand(100)
     resumed = make_trainer(tmp_path, **options)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert [
-        resumed.update(packs_of(25), functools.partial(grpo_rows, resumed.model)) for _ in range(3)
+        resumed.update(map(functools.partial(grpo_rows, resumed.model), packs_of(25))) for _ in range(3)
     ] == rows
     assert torch.equal(flat_weights(resumed), flat_weights(whole))
     assert torch.equal(torch.rand(3), draw)

@@ -138,13 +138,12 @@ def poison(monkeypatch, first, last, value=math.nan):
     """The losses of updates `first` to `last` of the stage are not finite."""
     update = Trainer.update
 
-    def poisoned(self, micro_batches, loss_fn):
-        def spoilt(batch):
-            parts = loss_fn(batch)
+    def poisoned(self, losses):
+        def spoilt(parts):
             bad = first <= self.num_updates + 1 <= last
             return type(parts)(parts.loss * value, parts.metrics) if bad else parts
 
-        return update(self, micro_batches, spoilt)
+        return update(self, map(spoilt, losses))
 
     monkeypatch.setattr(Trainer, "update", poisoned)
 

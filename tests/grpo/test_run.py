@@ -134,10 +134,10 @@ def kill_in_update(monkeypatch, at):
     """Raise instead of this update."""
     update, count = Trainer.update, iter(range(1, 10**6))
 
-    def dies(self, micro_batches, loss_fn):
+    def dies(self, losses):
         if next(count) == at:
             raise Stopped
-        return update(self, micro_batches, loss_fn)
+        return update(self, losses)
 
     monkeypatch.setattr(Trainer, "update", dies)
     return scripted()[0], None
