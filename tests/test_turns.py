@@ -211,7 +211,8 @@ def _with_begin(folder, *, template, single, asked):
         # what transformers 5 makes of DeepSeek-V3's: asked for, and not written
         (BRACKETS, None, True, "zero", "encoded without it"),
         (BRACKETS, None, True, "chat", None),
-        (PLAIN, "<s> $A", None, "chat", "does not write it"),
+        # a chat template that writes none is how its model was trained: doctor remarks on it
+        (PLAIN, "<s> $A", None, "chat", None),
         (PLAIN, "<s> $A", None, "zero", None),
         ("{{ bos_token }}" + BRACKETS, "<s> $A", None, "chat", "with 2 begin tokens"),
         (BRACKETS, "<s> <s> $A", None, "zero", "with 2 begin tokens"),

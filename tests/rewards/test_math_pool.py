@@ -100,23 +100,21 @@ def test_nothing_to_compare_starts_nothing(tmp_path: Path) -> None:
     assert MathPool(command=[str(tmp_path / "nothing")]).check([]) == []
 
 
-# The worker itself, in which math-verify's comparison does what some numbers tell it to. What did this to the
+# The worker itself, in which the comparison does what some numbers tell it to. What did this to the
 # real one, and is not kept: a tower of four powers and an integral of nested trigonometric functions ran for
 # hours, a product of 99,999 factors and a factorial taken four times filled the memory; code in place of an
 # expression would be run by a parser that evaluates.
 TOLD = """
-import os, signal, sys, time
-import math_verify
-verify = math_verify.verify
-def told(truths, answers, **options):
-    word = str(answers[0])
-    if word == "1001": time.sleep(60)
-    if word == "1002": os.kill(os.getpid(), signal.SIGSEGV)
-    if word == "1003": bytearray(5 * 2**30)  # more than the worker may have: refused at once
-    return verify(truths, answers, **options)
-math_verify.verify = told
-from r1kit.rewards.math_worker import main
-main(60)
+import os, signal, time
+from r1kit.rewards import math_answers, math_worker
+verdict_of = math_answers.verdict_of
+def told(truth, answer, oracle):
+    if answer == "1001": time.sleep(60)
+    if answer == "1002": os.kill(os.getpid(), signal.SIGSEGV)
+    if answer == "1003": bytearray(5 * 2**30)  # more than the worker may have: refused at once
+    return verdict_of(truth, answer, oracle)
+math_answers.verdict_of = told
+math_worker.main(60)
 """
 
 

@@ -97,7 +97,8 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[Row]:
         place = f"{path}:{number}"
         if raw.strip():
             try:
-                yield Row(place, parse_line(raw, place, is_first=number == 1))
+                values = parse_line(raw, place, is_first=number == 1)
+                yield Row(place, values, text_fault(values) if b"\\ud" in raw.lower() else None)
             except DataError as error:
                 yield Row(place, {}, str(error).removeprefix(f"{place}: "))
 

@@ -54,8 +54,6 @@ def parse_line(raw: bytes, place: str, *, is_first: bool = False) -> dict[str, A
         row = _parse_long(raw, place)
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected a JSON object, not {type(row).__name__}")
-    if b"\\ud" in raw.lower() and (fault := text_fault(row)):
-        raise DataError(f"{place}: {fault}")
     return row
 
 

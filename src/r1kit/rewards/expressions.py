@@ -98,6 +98,8 @@ _ROUGHLY = re.compile(
     r"(?:about|approximately|roughly|around|nearly|≈|\\approx)\s*\$?",
     re.IGNORECASE,
 )
+# In front of what is a function's argument: log(5) is not 5.
+_CALLED = re.compile(r"[A-Za-z_]\($")
 _NEGATION = re.compile(r"\s*(?:not\b|不是|nicht\b)", re.IGNORECASE)
 _UNIT = r"km/h|mph|m/s|[ck]?m\^[23]|[mck]m|kg|mg|min|cents?|hours?|minutes?|seconds?"
 _SIZE_AND_UNIT = re.compile(rf"(?i:{SIZE.pattern})?(?:\s?(?:%|percent\b)|\s?(?:{_UNIT})(?![A-Za-z0-9^]))?")
@@ -235,7 +237,8 @@ def _stretches(text: str, *, commas_join: bool) -> list[_Stretch]:
             found.append((match.start(), match.end(), content.strip()))
             masked = masked[: match.start()] + "\n" * (match.end() - match.start()) + masked[match.end() :]
     stretch: tuple[int, int] | None = None
-    for start, end in [*spans_of_numbers(masked), (-1, -1)]:
+    numbers = [span for span in spans_of_numbers(masked) if not _CALLED.search(masked, 0, span[0])]
+    for start, end in [*numbers, (-1, -1)]:
         if stretch is not None and start >= 0 and _joins(_BETWEEN, masked, stretch[1], start):
             stretch = (stretch[0], end)
             continue
