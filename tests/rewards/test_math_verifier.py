@@ -80,7 +80,7 @@ def described(shape: Shape) -> str:
         ("1,234", "value[1,234]"),
         ("f(1, 2)", "value[f(1, 2)]"),
         ("n = 2, 3, 4", "list[value<n>[2]; value<n>[3]; value<n>[4]]"),
-        ("p=5,q=2;p=7,q=2", "list[list[value<p>[5]; value<q>[2]]; list[value<p>[7]; value<q>[2]]]"),
+        ("r=4,s=1;r=9,s=6", "list[list[value<r>[4]; value<s>[1]]; list[value<r>[9]; value<s>[6]]]"),
         ("E(2020, 1993) = 76", "value<E(2020,1993)>[76]"),
         ("\\angle ABC = 90^\\circ", "value<\\angleABC>[90°]"),
         ("|AB| = 5", "value<|AB|>[5]"),

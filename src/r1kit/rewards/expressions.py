@@ -5,7 +5,7 @@ r"""The mathematical answer in a text: the last box, what a cue announces, the l
 behind the last "the answer is" (a cue says that an answer follows: "is", "are", a colon, a line break,
 `####`) what stands there at once, else what the sentence says last ("the largest $n$ is 34"); what "is the
 answer"; what is bold in the last line; the number that the last sentence begins with, where nothing else in
-it is said to be anything ("16 people think that horse 12 wins"); the last formula or stretch of arithmetic.
+it is said to be anything ("9 boys ride in wagon 3"); the last formula or stretch of arithmetic.
 Answers joined by "or" and "and" are one, lists behind a cue too; what is negated, or only about the answer
 before it, is none.
 """
@@ -206,7 +206,7 @@ def _announced(sentence: str, found: Sequence[_Stretch]) -> str:
 
 def _settled(text: str, found: Sequence[_Stretch]) -> str:
     """Of a text without a cue: what "is the answer", a bold one of the last line, the number that is the
-    subject of the last sentence ("16 people think that horse 12 wins"), else the last."""
+    subject of the last sentence ("9 boys ride in wagon 3"), else the last."""
     for _, end, expression in reversed(found):
         if _IS_THE_ANSWER.match(text, end):
             return expression
