@@ -80,8 +80,8 @@ def test_a_recipe_of_all_kinds_of_training_runs_and_is_evaluated(tmp_path: Path,
         tmp_path, adapter=model_type not in WITHOUT_ADAPTER, scorer=model_type not in WITHOUT_SCORER
     )
     result = run_recipe(recipe, output_dir=tmp_path / "run")
-    assert all(row.state == "done" for row in result.stages)
-    exported = load_model(str(result.folder / "stages" / "chat" / "model"))
+    assert all(row.state == "done" for row in result.rows)
+    exported = load_model(str(result.folder / "chat" / "model"))
     assert all(bool(torch.isfinite(weight).all()) for weight in exported.parameters())
 
 
