@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.rewards.making import make_problem
-from tests.rewards.math_pairs import HELD_OUT_PATH, PAIRS_PATH, MathPair, agreement, math_pairs
+from tests.rewards.math_pairs import HELD_OUT_PATH, PAIRS_PATH, Agreement, MathPair, agreement, math_pairs
 
 from r1kit.rewards.accuracy import check_answers
 from r1kit.rewards.answers import answer_in
@@ -117,6 +117,13 @@ def our_verdicts(pairs: list[MathPair]) -> list[bool]:
     return verdicts
 
 
+def shown(found: Agreement) -> str:
+    """Precision and recall, "-" where nothing was taken, or nothing is right."""
+    taken = found.num_right - len(found.false_negatives) + len(found.false_positives)
+    precision = f"{found.precision:.4f}" if taken else "-"
+    return f"{precision:>18} {f'{found.recall:.4f}' if found.num_right else '-':>6}"
+
+
 def compare(name: str, pairs: list[MathPair], *, list_all: bool) -> None:
     print(f"{name}: {len(pairs)} pairs, {sum(pair.is_right for pair in pairs)} right")
     ours, bare = our_verdicts(pairs), bare_verdicts(pairs)
@@ -127,7 +134,7 @@ def compare(name: str, pairs: list[MathPair], *, list_all: bool) -> None:
         found = [
             agreement([pairs[i] for i in rows], [verdicts[i] for i in rows]) for verdicts in (ours, bare)
         ]
-        numbers = "   ".join(f"{one.precision:18.4f} {one.recall:6.4f}" for one in found)
+        numbers = "   ".join(map(shown, found))
         print(f"  {kind:20} {len(rows):5} {numbers}")
     print("  line  label  r1kit  math-verify")
     for pair, our, its in zip(pairs, ours, bare, strict=True):
