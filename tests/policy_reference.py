@@ -144,7 +144,7 @@ def gradient_error(gradient: torch.Tensor) -> float:
 
 def loss_error(loss: Scalar, gradient: torch.Tensor) -> float:
     """Of the loss in float32: its terms are about as large as the gradients of their tokens."""
-    scale = abs(float(loss)) + float(gradient.abs().sum())
+    scale = abs(float(loss.detach())) + float(gradient.abs().sum())
     return rounding_error(12 + 2 * 12 + gradient.numel(), scale)
 
 

@@ -16,8 +16,6 @@ from r1kit.types import Completion
 from tests.bounds import is_a_tie, model_roundings, rounding_error
 from tests.tiny_models import load_tiny, tiny_model
 
-pytestmark = pytest.mark.numerical
-
 ARCHITECTURES = [(name, tied) for name in ("llama", "qwen2", "qwen3", "mistral") for tied in (True, False)]
 SLIDING, FULL = "sliding_attention", "full_attention"
 WINDOWED = [
@@ -84,6 +82,7 @@ def spread_vectors(model: PreTrainedModel) -> None:
 @pytest.mark.parametrize(
     ("architecture", "settings"), [*((name, {"tied": tied}) for name, tied in ARCHITECTURES), *WINDOWED]
 )
+@pytest.mark.numerical
 def test_logprobs_equal_those_of_transformers(
     tmp_path: Path, architecture: str, settings: dict[str, Any]
 ) -> None:
@@ -108,6 +107,7 @@ def test_logprobs_equal_those_of_transformers(
         assert_same_logprobs(model, request, completion)
 
 
+@pytest.mark.numerical
 def test_biases_and_scaled_rotary_embeddings_are_computed(tmp_path: Path) -> None:
     model, tokenizer = load_tiny(tiny_model(tmp_path, "llama"))
     config = model.config
@@ -130,6 +130,7 @@ def test_biases_and_scaled_rotary_embeddings_are_computed(tmp_path: Path) -> Non
     assert_same_logprobs(biased, request, sample_all(engine, [request])[0])
 
 
+@pytest.mark.numerical
 def test_long_completions_cross_every_padded_length(
     tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
 ) -> None:
@@ -148,6 +149,7 @@ def test_long_completions_cross_every_padded_length(
         *(w for w in WINDOWED if w[1] != {"sliding_window": 1}),
     ],
 )
+@pytest.mark.numerical
 def test_greedy_equals_generate(tmp_path: Path, architecture: str, settings: dict[str, Any]) -> None:
     model, tokenizer = load_tiny(tiny_model(tmp_path, architecture, **settings))
     prompts = make_prompts(7, 40)
@@ -296,6 +298,7 @@ def test_what_cannot_be_sampled_is_refused_at_submission(
         engine_class(*tiny).submit(SampleRequest(0, prompt, params, seed=0))
 
 
+@pytest.mark.numerical
 def test_a_request_may_fill_the_context_to_its_end(
     tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
 ) -> None:
@@ -330,6 +333,7 @@ def test_a_stream_that_is_left_early_is_no_longer_in_flight(
     engine.load_weights(tiny[0].state_dict().items(), version=1)
 
 
+@pytest.mark.numerical
 def test_bfloat16_stays_near_float32(tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
     engine = make_engine(*tiny, dtype=torch.bfloat16)
     request = SampleRequest(0, make_prompts(40)[0], SamplingParams(40), seed=0)
