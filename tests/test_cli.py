@@ -137,6 +137,7 @@ def test_a_dry_run_prints_the_recipe_and_the_route_and_starts_nothing(
         (["run", "RECIPE", "--seeds", "0;1"], "--seeds 0;1: should be numbers with commas, such as 0,1,2."),
         (["run", "RECIPE", "--seeds", "0,1", "--seed", "1"], "give --seed or --seeds, not both."),
         (["sample", "RECIPE", "cold"], "stage `cold` is of kind cold_start: it has no model to talk to."),
+        (["report", "RECIPE"], "RECIPE is a file; name a run's folder (`r1 status` says where)."),
         (["report", "nowhere"], "nowhere is not a run's folder: there is no run.json in it."),
         (["eval", "RECIPE"], "RECIPE: there is no [eval] table; say in it what to evaluate on."),
         (["tinyworld", "build", "--only", "big"], "--only big: should be one of base, small, code."),

@@ -40,9 +40,17 @@ class Cut(Config):
     epochs: int
 
 
+class Paste(Config):
+    kind: Literal["paste"] = "paste"
+    style: Literal["zero", "chat"]
+    server: Server
+
+
 class Whole(Config):
     name: str = "x"
-    stages: dict[str, Annotated[Grow | Cut, Field(discriminator="kind")]] = Field(default_factory=dict)
+    stages: dict[str, Annotated[Grow | Cut | Paste, Field(discriminator="kind")]] = Field(
+        default_factory=dict
+    )
 
 
 def fault_of(tmp_path: Path, text: str) -> str:
@@ -69,6 +77,11 @@ def fault_of(tmp_path: Path, text: str) -> str:
             "r.toml:3: unknown key `stages.grow.grow`; known here: kind, steps, data, judge, mixture, mode.",
         ),
         ("[stages.a]\nkind = 'cut'", "r.toml:1: `stages.a.epochs` is missing; add it."),
+        (
+            "[stages.a]\nkind = 'paste'",
+            "r.toml:1: `stages.a.style` is missing; add it: 'zero' or 'chat'.\n"
+            "r.toml:1: `stages.a.server` is missing; add it: a table [stages.a.server] with `url`.",
+        ),
         ("[stages.a]\nsteps = 4", "r.toml:1: `stages.a` needs a `kind`."),
         (
             "[stages.a]\nkind = 'gorw'",

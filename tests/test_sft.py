@@ -274,7 +274,12 @@ GOOD = {"messages": [{"role": "user", "content": "Hi"}], "response": "Hello.", "
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": GOOD["messages"], "style": "chat"}, "no `response`"),
+        ({"messages": GOOD["messages"], "style": "chat"}, "no `response`; it needs messages and response: "),
+        ({"prompt": "Hi", "completion": "Hello."}, r'no `messages`; .*{"role": "user", "content": "..."}'),
+        (
+            {"messages": [*GOOD["messages"], {"role": "assistant", "content": "Hello."}]},
+            "take the assistant's last turn out of messages",
+        ),
         ({**GOOD, "response": " "}, "response must be text that is not empty"),
         ({**GOOD, "response": "a<|endoftext|>b"}, "holds the end token"),
         ({**GOOD, "style": "r1"}, "style must be zero or chat, not 'r1'"),

@@ -216,6 +216,8 @@ def _with_begin(folder, *, template, single, asked):
         (PLAIN, "<s> $A", None, "zero", None),
         ("{{ bos_token }}" + BRACKETS, "<s> $A", None, "chat", "with 2 begin tokens"),
         (BRACKETS, "<s> <s> $A", None, "zero", "with 2 begin tokens"),
+        # as SmolLM2's and ChatML's: what opens every turn is the begin token too
+        (TURNS + "{{ bos_token }}{{ m.content }}{% endfor %}{{ bos_token }}", None, None, "chat", None),
         # nobody asks for one
         (PLAIN, None, None, "zero", None),
         (PLAIN, None, False, "chat", None),

@@ -150,7 +150,7 @@ def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Sourc
         known = list(owner.model_fields) if owner is not None else []
         return f"{where}: unknown key `{field}`; {suggest(str(keys[-1]), known)}"
     if kind == "missing":
-        return f"{where}: `{field}` is missing; add it."
+        return f"{where}: `{field}` is missing; add it{_wanted(keys, owner)}."
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _explain_tag(keys, fault, source)
     # beside a literal a name may be allowed, whose own fault says more
@@ -167,6 +167,18 @@ def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Sourc
         return f"{where}: {message}."
     shown = "" if isinstance(value, dict) else f" = {value!r}"
     return f"{where}: `{field}`{shown}: {message}."
+
+
+def _wanted(keys: tuple[Key, ...], owner: type[BaseModel] | None) -> str:
+    """What a key that is missing may be, where few words say it: choices, or the keys that a table needs."""
+    known = owner.model_fields.get(str(keys[-1])) if owner is not None else None
+    wanted = known.annotation if known is not None else None
+    if get_origin(wanted) is Literal:
+        return f": {' or '.join(repr(choice) for choice in get_args(wanted))}"
+    if isinstance(wanted, type) and issubclass(wanted, BaseModel):
+        needed = [f"`{name}`" for name, inner in wanted.model_fields.items() if inner.is_required()]
+        return f": a table [{dotted(keys)}] with {' and '.join(needed)}" if needed else ""
+    return ""
 
 
 def _explain_tag(keys: tuple[Key, ...], fault: Any, source: Source) -> str:

@@ -209,10 +209,22 @@ def load_examples(
     }
 
 
+def _record_advice(row: Mapping[str, Any]) -> str:
+    """What a record that has another shape should be."""
+    messages = row.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if isinstance(last, dict) and last.get("role") == "assistant":
+        return "take the assistant's last turn out of messages, and make its text the response"
+    return (
+        'it needs messages and response: {"messages": [{"role": "user", "content": "..."}], '
+        '"response": "..."}'
+    )
+
+
 def _read_record(row: Mapping[str, Any]) -> tuple[Problem, str, PromptStyle]:
     for key in ("messages", "response"):
         if key not in row:
-            raise DataError(f"the record has no `{key}`; it needs messages and response")
+            raise DataError(f"the record has no `{key}`; {_record_advice(row)}")
     response, style, domain = row["response"], row.get("style"), row.get("domain") or ""
     if not isinstance(response, str) or not response.strip():
         raise DataError(f"response must be text that is not empty, not {shown(response)}")

@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from r1kit.data import hub
 from r1kit.data.files import read_rows
+from r1kit.data.sources import ProblemSource, load_problems
 from r1kit.errors import DataError, ModelError
 from r1kit.models import load_model, load_tokenizer
 
@@ -57,6 +58,13 @@ def test_a_folder_with_a_slip_in_its_name_is_suggested(endpoint: str, tmp_path: 
         read_rows("data/gms8k", split=None, subset=None, base_dir=tmp_path)
     with pytest.raises(DataError, match=r"'\./dta/gsm8k' is no .* nor a name of a hub data set"):
         read_rows("./dta/gsm8k", split=None, subset=None, base_dir=tmp_path)
+
+
+def test_a_slip_in_a_well_known_sets_name_is_suggested(endpoint: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r'; for the well-known set: source = "gsm8k"$'):
+        load_problems(ProblemSource(source="gms8k", kind="math"), seed=0, base_dir=tmp_path)
+    with pytest.raises(DataError, match=r"does not answer; name a file or folder$"):
+        load_problems(ProblemSource(source="someone/none", kind="math"), seed=0, base_dir=tmp_path)
 
 
 def test_a_server_that_never_answers_is_waited_for_three_seconds(monkeypatch, endpoint: str) -> None:

@@ -120,6 +120,14 @@ def test_somebody_elses_reward_model_needs_a_head_and_the_label_that_is_meant(pa
     assert not patient.faults()
 
 
+def test_a_base_that_is_not_there_is_said_once_of_each_table(patient: Patient) -> None:
+    patient.edit('base = "base_model"', 'base = "./bsae_model"')
+    faults = patient.faults()
+    assert faults
+    tables = [fault.split(": ")[0].split(".")[:2] for fault in faults if "no such folder" in fault]
+    assert len(tables) == len({tuple(table) for table in tables}) == len(faults), faults
+
+
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["r1", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:

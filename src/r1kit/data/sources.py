@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from r1kit.config import Config
+from r1kit.config import Config, nearest
 from r1kit.data.code_tests import test_fault
 from r1kit.data.columns import COLUMNS, ColumnNames, check_columns, row_maker
 from r1kit.data.faults import Fault
@@ -154,12 +154,18 @@ def load_problems(
         return _refuse_faults(problems, check)
     ready = PROBLEM_MAPPINGS.get(source.mapping or source.source)
     is_named = source.source in PROBLEM_MAPPINGS
-    rows = read_rows(
-        ready.hub if ready and is_named else source.source,
-        split=source.split or (ready.split if ready and is_named else None),
-        subset=source.subset or (ready.subset if ready and is_named else None),
-        base_dir=base_dir,
-    )
+    try:
+        rows = read_rows(
+            ready.hub if ready and is_named else source.source,
+            split=source.split or (ready.split if ready and is_named else None),
+            subset=source.subset or (ready.subset if ready and is_named else None),
+            base_dir=base_dir,
+        )
+    except DataError as error:
+        near = None if is_named else nearest(source.source, PROBLEM_MAPPINGS)
+        if near is None or (base_dir / source.source).exists():
+            raise
+        raise DataError(f'{error}; for the well-known set: source = "{near}"') from None
     make_row = (
         ready.make
         if ready

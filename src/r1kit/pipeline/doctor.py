@@ -9,7 +9,7 @@ answer, and judges tell right from wrong. `r1 run` leaves out what asks a server
 cage, disk, time.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -77,7 +77,22 @@ def examine(
     if ask_servers:
         for asked in askable(context.recipe):
             checks.append(guarded(asked.place, probe, context, asked))
+    _leave_out_repeats(checks)
     return [check for check in checks if check.found or check.faults or check.warnings]
+
+
+def _leave_out_repeats(checks: Sequence[Check]) -> None:
+    """Of what several checks of one table found, all but the first: a folder that is not there fails all."""
+    seen: set[tuple[str, str]] = set()
+    for check in checks:
+        table = ".".join(check.subject.split(":")[0].split(".")[:2])
+        kept: list[str] = []
+        for fault in check.faults:
+            said = (table, fault.removeprefix(f"{check.subject}: "))
+            if said not in seen:
+                kept.append(fault)
+            seen.add(said)
+        check.faults[:] = kept
 
 
 def refuse_faults(context: RunContext, jobs: Collection[Job] | None = None) -> None:

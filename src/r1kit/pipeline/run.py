@@ -78,6 +78,8 @@ def read_run_record(folder: Path) -> dict[str, Any]:
     path = folder / RUN_NAME
     try:
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except NotADirectoryError:
+        raise DataError(f"{folder} is a file; name a run's folder (`r1 status` says where).") from None
     except FileNotFoundError:
         raise DataError(f"{folder} is not a run's folder: there is no {RUN_NAME} in it.") from None
     except ValueError as error:
