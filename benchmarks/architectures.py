@@ -6,11 +6,15 @@ benchmarks/architectures.py` makes the whole table (minutes), `--quick` a few ro
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import transformers
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from tests.architecture_checks import sampler_error, saved_error, scorer_error, trainer_error
 from tests.architectures import ARCHITECTURES, BY_NAME, Architecture
 
