@@ -126,10 +126,10 @@ def test_without_the_package_the_error_says_how_to_install_it(monkeypatch: pytes
     ("dataset", "answer", "harmless"),
     [
         ("countdown", "6*(98 - 54) - 34 - 66", True),
-        ("countdown", "exec(chr(105))", False),
+        ("countdown", "print(7)", False),
         ("countdown", "__import__", False),
         ("polynomial_multiplication", "3*x**2 - 6*x + 1", True),
-        ("polynomial_multiplication", "exec(chr(105)+chr(109))", False),
+        ("polynomial_multiplication", "print(x)", False),
         ("polynomial_multiplication", "x.__class__", False),
         ("simple_integration", "sin(x) + exp(2*x)/2 + C", True),
         ("simple_integration", "open(x)", False),

@@ -114,13 +114,15 @@ def test_expressions_are_compared_exactly_whatever_their_size(
 
 
 def test_towers_of_powers_are_cut_before_anybody_works_them_out(oracle: SympyOracle) -> None:
-    for tower in ("2^{3^{4^{5}}}", "2^3^4^5^6", "2^{1000000}", "1000000!", "3!!!"):
+    # towers of ones, which anybody could work out: the guard goes by the shape
+    for tower in ("1^{1^{1^{1}}}", "1^1^1^1^1", "1^{1000000}", "3!!!"):
         assert not is_bounded(tower)
         assert math_verdict("x+1", tower) is False
     for fine in ("e^{x^{2}}", "2^{2018}", "100!", "x^{10}+x^9+x^8+1"):
         assert is_bounded(fine)
-    # what is written out passes the guard of texts, and ends at that of values
-    assert oracle.values("\\pi", "9^{9^{99}}") is False
+    # what passes the guard of texts ends at that of values
+    assert is_bounded("2^{2^{20}}")
+    assert oracle.values("\\pi", "2^{2^{20}}") is False
 
 
 def test_equal_answers_vote_together_right_or_wrong() -> None:
