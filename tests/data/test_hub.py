@@ -132,3 +132,14 @@ def test_a_cached_model_is_loaded_without_a_network(endpoint: str, tmp_path: Pat
     (repository / "refs" / "main").write_text("0" * 40)
     assert hub.has_model("someone/tiny")
     assert load_tokenizer("someone/tiny").eos_token_id is not None
+
+
+def test_a_cache_of_other_data_sets_has_none_of_this_name(endpoint: str, tmp_path: Path) -> None:
+    made = tmp_path / "datasets"
+    for name in ("json", "someone___other"):
+        (made / name).mkdir(parents=True)
+    assert not hub.has_data_set("gsm8k")
+    assert not hub.has_data_set("openai/gsm8k")
+    (made / "openai___gsm8k").mkdir()
+    assert hub.has_data_set("gsm8k")
+    assert hub.has_data_set("openai/gsm8k")

@@ -57,8 +57,10 @@ def has_data_set(name: str) -> bool:
     """Whether the cache has something of this name: the files, or what was made of them."""
     files = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
     made = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
-    owner, slash, _ = name.rpartition("/")
-    return files.is_dir() or any(made.glob(f"{owner}___*" if slash else "*"))
+    owner, slash, bare = name.rpartition("/")
+    # a name without an owner may have been found under one; `json`, `csv` and others are of files
+    found = [f"{owner}___*"] if slash else [bare, f"*___{bare}"]
+    return files.is_dir() or any(any(made.glob(pattern)) for pattern in found)
 
 
 def _answers(endpoint: str) -> bool:
