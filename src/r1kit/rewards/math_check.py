@@ -22,7 +22,7 @@ _NO_TRUTHS = re.compile(
     r"not ?found|n/?a|nan|null|none found|no answer(?: found)?|unknown|tbd|todo|proof|omitted"
     r"|see (?:the )?(?:solution|explanation|above|below|text|proof)|answers (?:may |will )?vary"
 )
-_PYTHON_TEXT = re.compile(r"\[\s*(['\"]).*\1\s*\]|\{\s*(['\"])\w+\2\s*:.*\}|None|True|False", re.DOTALL)
+_PYTHON_TEXT = re.compile(r"\[\s*(['\"]).*\1\s*\]|\{\s*(['\"])\w+\2\s*:.*\}|None", re.DOTALL)
 # Nobody gives a sentence word for word.
 _MAX_WORDS = 8
 
