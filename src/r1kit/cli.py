@@ -205,8 +205,10 @@ def doctor(recipe: RecipeArgument, seed: SeedOption = None, set_: SetOption = No
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
 
-    checks = examine(open_run(find_recipe(recipe), seed=seed, settings=set_ or ()))
-    for warning in dict.fromkeys(warning for check in checks for warning in check.warnings):
+    context = open_run(find_recipe(recipe), seed=seed, settings=set_ or ())
+    checks = examine(context)
+    warnings = [*context.skipped.values(), *(warning for check in checks for warning in check.warnings)]
+    for warning in dict.fromkeys(warnings):
         print(f"warning: {warning}")
     if faults := list(dict.fromkeys(fault for check in checks for fault in check.faults)):
         raise UserError("\n".join(faults))

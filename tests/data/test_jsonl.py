@@ -19,6 +19,13 @@ def test_a_broken_line_is_named_with_file_and_line(tmp_path: Path) -> None:
         list(read_jsonl(path))
 
 
+def test_a_line_break_in_a_text_is_named_with_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": "b\n"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.jsonl:1: not valid JSON: Invalid control character at column 9"):
+        list(read_jsonl(path))
+
+
 def test_a_line_that_is_no_object_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("[1, 2]\n", encoding="utf-8")

@@ -146,6 +146,15 @@ def test_where_nothing_is_wrong_a_table_says_what_was_looked_at(
     assert "+ 64 of 1024 tokens" in out
 
 
+def test_what_a_set_leaves_out_is_told(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patient.write_rows([*ROWS, {"id": "none", "q": "What is left?", "a": "notfound"}])
+    patient.edit('source = "sums.jsonl"', 'source = "sums.jsonl"\non_bad = "skip"')
+    assert call(monkeypatch, "doctor", patient.recipe) == 0
+    assert "warning: problems.sums: sums.jsonl: 3 problems kept, 1 skipped:" in capsys.readouterr().out
+
+
 def test_rows_that_can_not_be_verified_are_one_line_with_count_example_and_places(
     patient: Patient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ def oracle() -> SympyOracle:
         *("1 \\pm \\sqrt{19}", "12^{\\mathrm{th}}", "166 \\text{ cm}^2", "\\$9{,}500", "3:4", "12:00"),
         *("(3,-2)", "[2,5)", "x > 2", "x \\ne 3", "\\emptyset", "2516_8", "(-\\infty,-1)\\cup(1,\\infty)"),
         *("\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}", "\\text{Evelyn}", "Yes", "\\infty", "0", "-7"),
+        *("True", "False"),
         *("\\frac{x^2}{4}+\\frac{y^2}{3}=1", "2x+3y-6=0", "f(x)=2x", "50\\%", "k\\pi, k \\in \\mathbb{Z}"),
         *("So there are 6 * 7 = 42 of them.\n#### 42", "Thus $x = \\boxed{\\frac{3}{4}}$ is the answer."),
     ],

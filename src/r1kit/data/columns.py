@@ -113,8 +113,8 @@ def _from_columns(
         text = truth_text(value, kind, mapped if isinstance(mapped, str) else mapped[0])
         entry_point = _value(row, columns, "entry_point")
         tests = read_tests(_value(row, columns, "tests"), None if entry_point is None else str(entry_point))
-    except DataError as error:
-        raise DataError(f"{row.place}: {error}") from None
+    except DataError as error:  # of a column, which says the place, or of what is in it
+        raise DataError(f"{row.place}: {str(error).removeprefix(f'{row.place}: ')}") from None
     if options and kind == "choice":
         listed = "\n".join(
             f"{letter}. {text}" for letter, text in zip(string.ascii_uppercase, options.texts, strict=False)

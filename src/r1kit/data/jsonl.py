@@ -47,7 +47,8 @@ def parse_line(raw: bytes, place: str, *, is_first: bool = False) -> dict[str, A
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
-        raise DataError(f"{place}: not valid JSON: {error.msg} at column {error.colno}") from None
+        what = error.msg.removesuffix(" at")  # as some of Python's own end
+        raise DataError(f"{place}: not valid JSON: {what} at column {error.colno}") from None
     except RecursionError:
         raise DataError(f"{place}: the JSON is nested too deeply to read") from None
     except ValueError:

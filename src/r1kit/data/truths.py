@@ -29,6 +29,7 @@ _NO_ANSWER = frozenset(
         *("notfound", "not found", "n/a", "n.a", "#n/a", "<na>", "nan", "none", "null", "nil", "unknown"),
         *("missing", "empty", "proof", "proved", "proven", "prove", "qed", "figure", "diagram", "solution"),
         *("tbd", "todo", "error", "no answer", "no answer found", "no answer given", "no answer provided"),
+        *("to be determined", "answer not given", "answer not provided", "#ref", "#value", "#name?"),
         *("answer not found", "not available", "not applicable", "not given", "not provided", "omitted"),
         *("answers vary", "answers may vary", "answers will vary"),
     )
@@ -47,7 +48,7 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d{1,2}")
 # numpy's text of an array has blanks where a list has commas
 _ARRAY = re.compile(
-    r"array\(.*|\[\s*-?[\d.]+(?:\s+-?[\d.]+)+\s*\]|\[(?:\s*(?:'[^']*'|\"[^\"]*\"))(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]",
+    r"(?:array|tensor)\(.*|\[\s*-?[\d.]+(?:\s+-?[\d.]+)+\s*\]|\[(?:\s*(?:'[^']*'|\"[^\"]*\"))(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]",
     re.DOTALL,
 )
 _CONTROL = re.compile(r"[\x00-\x1f]")
@@ -121,8 +122,8 @@ def missing_truth(truth: str, kind: Kind) -> str | None:
     if kind == "math":
         if not any(char.isalnum() or char in "∞∅" for char in truth):
             return f"the answer {truth!r} says nothing"
-        # NA is one in capitals: na may be n times a
-        is_missing = bare in _NO_ANSWER or truth == "NA" or _ELSEWHERE.fullmatch(bare) is not None
+        # only as libraries write them: na may be n times a, and Nat is a name
+        is_missing = bare in _NO_ANSWER or truth in ("NA", "NaT") or _ELSEWHERE.fullmatch(bare) is not None
     else:
         is_missing = bare in _NO_ANSWER_ANYWHERE
     if is_missing:

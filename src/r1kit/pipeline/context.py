@@ -43,6 +43,7 @@ class RunContext:
         self.device = pick_device(recipe.model.device)
         self.dtype = compute_dtype(recipe.model.dtype, self.device)
         self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json", writes=writes)
+        self.skipped: dict[str, str] = {}  # what was left out of a problem set, as it was noted
         self._problems: dict[str, list[Problem]] = {}
         self._shared: set[str] = set()
         self._set_hashes: dict[str, str] = {}
@@ -83,11 +84,15 @@ class RunContext:
                     seed=self.recipe.run.seed,
                     base_dir=self.recipe_path.parent,
                     check=verify_problem,
-                    note=self.progress.note,
+                    note=partial(self._note_skipped, name),
                 )
             except DataError as error:
                 raise DataError(f"problems.{name}: {error}") from None
         return self._problems[name]
+
+    def _note_skipped(self, name: str, text: str) -> None:
+        self.skipped[name] = f"problems.{name}: {text}"
+        self.progress.note(text)
 
     def share_problems(self, job: Job) -> None:
         """Give every rank the job's problem sets; the first alone loads them and runs their self-tests.
