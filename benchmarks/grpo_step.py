@@ -21,13 +21,13 @@ from collections.abc import Sequence
 import contest
 from transformers import PreTrainedModel
 
-from r1kit import distributed
-from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
-from r1kit.engines.local import make_engine
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Group, scored_group
 from r1kit.grpo.learner import Learner
 from r1kit.grpo.step import advantages_of, train_step
+from r1kit.ranks import collectives
+from r1kit.sampling.engine import SampleRequest, SamplingParams, sample_all
+from r1kit.sampling.local import make_engine
 from r1kit.types import Completion, Problem, RewardBreakdown, Rollout
 
 NATURAL_TOKENS = 192
@@ -80,12 +80,12 @@ class Ours:
         self._engine.load_weights(self._learner.policy.state_dict().items(), self._step)
         requests = [
             SampleRequest(i, self._prompts[i], SamplingParams(self._ends[i]), seed=1000 * self._step + i)
-            for start in distributed.shard(range(0, len(self._ends), self._group_size))
+            for start in collectives.shard(range(0, len(self._ends), self._group_size))
             for i in range(start, start + self._group_size)
         ]
         own = sample_all(self._engine, requests)
         sampled = {request.key: completion for request, completion in zip(requests, own, strict=True)}
-        for others in distributed.gather(sampled):
+        for others in collectives.gather(sampled):
             sampled |= others
         groups = self._groups([sampled[i] for i in range(len(self._ends))])
         advantages = advantages_of(groups, self._config)
@@ -146,7 +146,7 @@ def trl_precisions(model: PreTrainedModel, options: argparse.Namespace, clock: c
         peer = trl(model, [16] * 4 * contest.GROUP_SIZE, options, clock, bf16=name == "bfloat16")
         peer.step()
         times[name] = peer.step()
-    times = distributed.broadcast(times)
+    times = collectives.broadcast(times)
     return list(contest.DTYPES) if times["bfloat16"] < times["float32"] else ["float32"]
 
 

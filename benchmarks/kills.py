@@ -75,8 +75,8 @@ def child(argv: Sequence[str], trace_path: str, aim: Mapping[str, Any] | None) -
             die(fuse.pop())
 
     from r1kit import cli
-    from r1kit.engines.local import engine
-    from r1kit.train import Trainer
+    from r1kit.sampling.local import engine
+    from r1kit.training.trainer import Trainer
 
     submit, poll, update = engine.LocalEngine.submit, engine.LocalEngine.poll, Trainer.update
     seeds: dict[object, int] = {}

@@ -17,10 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.rewards.held_out_texts import HELD_OUT_ACROSS_SCRIPTS, HELD_OUT_WITHIN_SCRIPT
-from tests.rewards.labelled_texts import ACROSS_SCRIPTS, WITHIN_SCRIPT, Piece, joined, true_share
+from tests.text.held_out_texts import HELD_OUT_ACROSS_SCRIPTS, HELD_OUT_WITHIN_SCRIPT
+from tests.text.labelled_texts import ACROSS_SCRIPTS, WITHIN_SCRIPT, Piece, joined, true_share
 
-from r1kit.rewards.language import language_consistency
+from r1kit.text.language import language_consistency
 
 SETS = {
     "across scripts": ACROSS_SCRIPTS,

@@ -21,12 +21,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.rewards.making import make_problem
-from tests.rewards.math_pairs import HELD_OUT_PATH, PAIRS_PATH, Agreement, MathPair, agreement, math_pairs
+from tests.making import make_problem
+from tests.verify.math_pairs import HELD_OUT_PATH, PAIRS_PATH, Agreement, MathPair, agreement, math_pairs
 
 from r1kit.rewards.accuracy import check_answers
-from r1kit.rewards.answers import answer_in
-from r1kit.rewards.math_pool import MathPool
+from r1kit.verify.answers import answer_in
+from r1kit.verify.math_pool import MathPool
 
 LIMIT_SECONDS = 60
 

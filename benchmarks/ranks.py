@@ -27,7 +27,7 @@ from pathlib import Path
 import contest
 import torch
 
-from r1kit.metrics import read_metrics
+from r1kit.training.metrics_log import read_metrics
 
 RECIPE = """\
 [run]

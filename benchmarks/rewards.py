@@ -24,16 +24,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.rewards.making import make_problem, make_rollout
+from tests.making import make_problem, make_rollout
 
-from r1kit.engines.base import SamplingParams
-from r1kit.engines.local import make_engine
-from r1kit.models import load_model, load_reward_model, load_tokenizer, save_model
+from r1kit.model.loading import load_model, load_tokenizer, save_model
+from r1kit.model.scorers import load_reward_model
 from r1kit.pipeline.manifest import environment
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
 from r1kit.rewards.language import LanguageReward
-from r1kit.rewards.math_pool import MathPool
 from r1kit.rewards.model_rewards import RewardModelReward, RewardScale, write_scale
 from r1kit.rewards.rules import FormatReward
 from r1kit.rewards.shaping import (
@@ -47,11 +45,14 @@ from r1kit.rewards.shaping import (
     RepetitionReward,
     StepsReward,
 )
-from r1kit.rollouts import iter_groups
+from r1kit.sampling.engine import SamplingParams
+from r1kit.sampling.local import make_engine
+from r1kit.sampling.rollouts import iter_groups
 from r1kit.sandbox import sandbox_refusal
-from r1kit.template import format_chat, format_zero
+from r1kit.text.template import format_chat, format_zero
 from r1kit.tinyworld.problems import make_problems
 from r1kit.types import Problem, PromptStyle, Rollout
+from r1kit.verify.math_pool import MathPool
 
 GROUP = 16
 THOUGHT = (
@@ -274,7 +275,7 @@ def hanging(truths, answers, **options):
     while str(answers[0])[-1] in "789": pass
     return verify(truths, answers, **options)
 math_verify.verify = hanging
-from r1kit.rewards.math_worker import main
+from r1kit.verify.math_worker import main
 main(60)
 """
 CRASHES = """

@@ -31,8 +31,8 @@ import contest
 import torch
 from transformers import PreTrainedModel, StoppingCriteriaList
 
-from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams, sample_all
-from r1kit.engines.local import make_engine
+from r1kit.sampling.engine import RolloutEngine, SampleRequest, SamplingParams, sample_all
+from r1kit.sampling.local import make_engine
 
 MAX_TOKENS = {"0.9M": 192, "2M": 112, "10M": 48}  # fewer where a token takes long
 Prompts = Sequence[tuple[int, ...]]

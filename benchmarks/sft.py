@@ -27,9 +27,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.data.jsonl import write_jsonl
-from r1kit.metrics import read_metrics
 from r1kit.sft import Example, SftConfig, load_examples, run_sft
 from r1kit.stage import StageContext
+from r1kit.training.metrics_log import read_metrics
 
 TOKENS = {"0.9M": 40_000, "2M": 24_000, "10M": 8_000}  # of all examples, about
 TOKENS_PER_BATCH, ROW_TOKENS, ROWS = 8_000, 512, 4

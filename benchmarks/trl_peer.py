@@ -26,11 +26,11 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from r1kit import distributed
+from r1kit.ranks import collectives
 
 COMMON: dict[str, Any] = {
     "use_cpu": True,
-    "ddp_backend": "gloo" if distributed.world_size() > 1 else None,
+    "ddp_backend": "gloo" if collectives.world_size() > 1 else None,
     "gradient_checkpointing": False,
     "logging_strategy": "no",
     "save_strategy": "no",
@@ -74,15 +74,15 @@ class TrlGrpo:
     ) -> None:
         """`prompts` are distinct; `ends` has the lengths of all rows, group by group. `model` is copied."""
         self._clock = _StepClock(clock)
-        folder = distributed.broadcast(tempfile.mkdtemp(prefix="r1kit-trl-"))  # one for all ranks
+        folder = collectives.broadcast(tempfile.mkdtemp(prefix="r1kit-trl-"))  # one for all ranks
         model.save_pretrained(folder)  # the reference is loaded from where the policy came from
-        distributed.barrier()
+        collectives.barrier()
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         group_size = len(ends) // len(prompts)
         natural = len(set(ends)) > 1
         if natural:
-            own = len(ends) // distributed.world_size()  # rows that this rank samples
-            first = distributed.rank() * own
+            own = len(ends) // collectives.world_size()  # rows that this rank samples
+            first = collectives.rank() * own
             # the end token that is filled in is one more
             _end_rows(model, [end - 1 for end in ends[first : first + own]])
 
@@ -94,7 +94,7 @@ class TrlGrpo:
             max_steps=1,
             num_generations=group_size,
             per_device_train_batch_size=rows,
-            gradient_accumulation_steps=max(1, len(ends) // rows // distributed.world_size()),
+            gradient_accumulation_steps=max(1, len(ends) // rows // collectives.world_size()),
             max_completion_length=max(ends),
             temperature=1.0,
             beta=0.001,

@@ -6,15 +6,16 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
-from r1kit.engines.local import make_engine
-from r1kit.logprobs import collate, completion_logprobs
-from r1kit.lora import LoraConfig
-from r1kit.losses import LossParts
-from r1kit.models import load_model, load_reward_model, load_tokenizer
-from r1kit.optim import OptimizerConfig
-from r1kit.packing import PADDED, batching_for
-from r1kit.train import Trainer
+from r1kit.model.loading import load_model, load_tokenizer
+from r1kit.model.logprobs import collate, completion_logprobs
+from r1kit.model.lora import LoraConfig
+from r1kit.model.packing import PADDED, batching_for
+from r1kit.model.scorers import load_reward_model
+from r1kit.sampling.engine import SampleRequest, SamplingParams, sample_all
+from r1kit.sampling.local import make_engine
+from r1kit.training.losses import LossParts
+from r1kit.training.optim import OptimizerConfig
+from r1kit.training.trainer import Trainer
 
 Rows = list[tuple[int, ...]]
 PAD = 1

@@ -7,8 +7,7 @@ import pytest
 
 from r1kit.stage import StageContext
 from r1kit.types import Problem
-
-from .grpo.scripted import ScriptedEngine
+from tests.grpo.scripted import ScriptedEngine
 
 
 class Notes:
@@ -61,7 +60,9 @@ class Script:
         self.stop_after: int | None = None
         self._numbers: dict[tuple[str, int], int] = {}
         self._write = write
-        monkeypatch.setattr("r1kit.draws.open_engine", lambda context, path, tokenizer: self._open(tokenizer))
+        monkeypatch.setattr(
+            "r1kit.sampling.draws.open_engine", lambda context, path, tokenizer: self._open(tokenizer)
+        )
 
     def _open(self, tokenizer) -> ScriptedEngine:
         return ScriptedEngine(tokenizer, self._text, on_poll=self._poll)

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from r1kit import logprobs as logprobs_module
-from r1kit.packing import PADDED, SHARED_PROMPTS
+from r1kit.model import logprobs as logprobs_module
+from r1kit.model.packing import PADDED, SHARED_PROMPTS
 from tests import bounds, reordered
 from tests.bounds import assert_same, relative_error, rounding_error, sum_error, unit_roundoff
-from tests.test_packing import COMPLETIONS, PROMPTS, results
+from tests.model.test_packing import COMPLETIONS, PROMPTS, results
 from tests.tiny_models import load_tiny, tiny_model
 
 pytestmark = pytest.mark.numerical

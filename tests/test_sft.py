@@ -10,18 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r1kit import packing, sft
+from r1kit import sft
 from r1kit.errors import DataError, StageHalted
-from r1kit.losses import LossParts
-from r1kit.metrics import read_metrics
-from r1kit.models import load_model, load_tokenizer
+from r1kit.model import packing
+from r1kit.model.loading import load_model, load_tokenizer
 from r1kit.sft import SftConfig, load_examples, plan_batches, run_sft
 from r1kit.stage import SilentProgress, StageContext
-from r1kit.template import format_chat, format_zero
-from r1kit.train import OptimizerConfig, Trainer
+from r1kit.text.template import format_chat, format_zero
+from r1kit.training.losses import LossParts
+from r1kit.training.metrics_log import read_metrics
+from r1kit.training.trainer import OptimizerConfig, Trainer
 from tests.bounds import relative_error, unit_roundoff
-from tests.test_train import flat_weights
 from tests.tiny_models import load_tiny, tiny_model, tiny_tokenizer
+from tests.training.test_trainer import flat_weights
 
 SETTINGS = {
     "model": "base",

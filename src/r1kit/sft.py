@@ -19,27 +19,27 @@ import torch
 from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerBase
 
-from r1kit import distributed
-from r1kit.checkpoint import Summary, explain_full_disk, read_finished
 from r1kit.config import Config
 from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
-from r1kit.logprobs import check_head, completion_logprobs
-from r1kit.losses import LossParts, next_token_loss
-from r1kit.models import context_length, load_model, load_tokenizer, num_embeddings, stop_token_ids
-from r1kit.packing import batching_for
-from r1kit.prompts import encode_exchange, has_closed_thought, vocabulary_fault
+from r1kit.model.loading import context_length, load_model, load_tokenizer, num_embeddings, stop_token_ids
+from r1kit.model.logprobs import check_head, completion_logprobs
+from r1kit.model.packing import batching_for
+from r1kit.ranks import collectives
+from r1kit.ranks.sharding import shard_model, share
 from r1kit.seeds import derive_seed
-from r1kit.sharding import shard_model, share, without_fillers
 from r1kit.stage import StageContext
-from r1kit.template import parse_response
-from r1kit.train import LoraConfig, OptimizerConfig, Trainer
-from r1kit.turns import end_token_ids
+from r1kit.text.prompts import encode_exchange, has_closed_thought, vocabulary_fault
+from r1kit.text.template import parse_response
+from r1kit.text.turns import end_token_ids
+from r1kit.training.checkpoint import Summary, explain_full_disk, read_finished
+from r1kit.training.losses import LossParts, next_token_loss, without_fillers
+from r1kit.training.planned import finish_stage, identity_of, run_updates
+from r1kit.training.trainer import LoraConfig, OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
-from r1kit.updates import finish_stage, identity_of, run_updates
 
 # DeepSeek-R1 v2, B.4: cosine from 5e-5 to a tenth of it.
 _PAPER_OPTIMIZER = OptimizerConfig(learning_rate=5e-5, schedule="cosine")
@@ -293,7 +293,7 @@ def _update(trainer: Trainer, batch: Sequence[Example], config: SftConfig, pad_i
     started = time.perf_counter()
     num_tokens = sum(example.num_tokens for example in batch)
     num_trained = sum(len(example.response_token_ids) for example in batch)
-    budget = distributed.even_budget(num_tokens, config.tokens_per_micro_batch)
+    budget = collectives.even_budget(num_tokens, config.tokens_per_micro_batch)
     batching = batching_for(trainer.model, shared=False)
     prompts = [example.prompt_token_ids for example in batch]
     responses = [example.response_token_ids for example in batch]

@@ -8,15 +8,14 @@ from r1kit.cold_start.candidates import Candidate, read_reply
 from r1kit.cold_start.rewrite import rewrite_by_rules
 from r1kit.data.jsonl import read_jsonl
 from r1kit.errors import DataError, RecipeError, StageHalted
+from r1kit.judges.chat_client import ChatReply
 from r1kit.rewards.accuracy import is_correct
-from r1kit.rewards.answers import extract_answer
-from r1kit.rewards.chat_client import ChatReply
-from r1kit.template import format_chat, parse_response
+from r1kit.text.template import format_chat, parse_response
 from r1kit.types import Problem, Response
-
-from ..data_stages import Script, math_problem, stage_context
-from ..rewards.chat_server import chat_server
-from ..tiny_models import tiny_model
+from r1kit.verify.answers import extract_answer
+from tests.data_stages import Script, math_problem, stage_context
+from tests.judges.chat_server import chat_server
+from tests.tiny_models import tiny_model
 
 GOOD = "We add the numbers step by step. Twelve and seven make nineteen, and we check that it holds."
 EN = math_problem(1, "What is 12 + 7?", "19")

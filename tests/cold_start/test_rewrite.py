@@ -2,9 +2,9 @@ import pytest
 
 from r1kit.cold_start.candidates import Candidate
 from r1kit.cold_start.rewrite import rewrite_by_rules
-from r1kit.rewards.answers import extract_answer
 from r1kit.tinyworld.problems import make_problems
 from r1kit.types import Response
+from r1kit.verify.answers import extract_answer
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -14,7 +14,7 @@ from r1kit.data import hub
 from r1kit.data.files import read_rows
 from r1kit.data.sources import ProblemSource, load_problems
 from r1kit.errors import DataError, ModelError
-from r1kit.models import load_model, load_tokenizer
+from r1kit.model.loading import load_model, load_tokenizer
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_name_that_the_hub_has_not_is_one_sentence(monkeypatch, tmp_path: Path
 
 
 def test_a_cached_model_is_loaded_without_a_network(endpoint: str, tmp_path: Path) -> None:
-    from r1kit.models import resolve_model
+    from r1kit.model.loading import resolve_model
 
     repository = tmp_path / "hub" / "models--someone--tiny"
     snapshot = repository / "snapshots" / ("0" * 40)

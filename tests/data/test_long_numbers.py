@@ -4,7 +4,7 @@ import pytest
 
 from r1kit.data.long_numbers import MAX_DIGITS, decimal_text, whole_number
 from r1kit.data.records import problem_from_json, problem_to_json
-from tests.rewards.making import make_problem
+from tests.making import make_problem
 
 
 @pytest.mark.parametrize("digits", [1, 3_999, 4_000, 4_001, 4_301, 8_000, 50_000])

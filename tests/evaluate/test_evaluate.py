@@ -9,13 +9,13 @@ import pytest
 import r1kit.evaluate as evaluate
 from r1kit.errors import DataError
 from r1kit.evaluate import EvalConfig, evaluate_model, read_generations
-from r1kit.judging import open_judge
+from r1kit.judges.opening import open_judge
 from r1kit.stage import SilentProgress
 from r1kit.tinyworld.general import make_general
 from r1kit.tinyworld.problems import make_problems
 from r1kit.types import Problem
 from tests.data_stages import stage_context
-from tests.rewards.chat_server import chat_server
+from tests.judges.chat_server import chat_server
 from tests.tiny_models import tiny_model
 
 CONFIG = EvalConfig(

@@ -1,7 +1,7 @@
 """Verdicts on sampled texts: strict and lenient, by rules, by the oracle, by a judge, or not at all."""
 
 from r1kit.evaluate.grading import grade_rollouts, lenient_summary
-from r1kit.rewards.judge import Verdict
+from r1kit.judges.judge import Verdict
 from r1kit.tinyworld.general import make_general
 from r1kit.types import Completion, Problem, Rollout
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.engines.base import SampleRequest, SampleResult
+from r1kit.sampling.engine import SampleRequest, SampleResult
 from r1kit.types import Completion, Problem, RewardBreakdown, Rollout
 
 Write = Callable[[str, int, str], str]

@@ -3,13 +3,13 @@ import copy
 import pytest
 import torch
 
-from r1kit import packing
 from r1kit.grpo.groups import scored_group
 from r1kit.grpo.learner import Learner, Row, average_metrics, split_rows
 from r1kit.grpo.step import advantages_of, train_step
-from r1kit.logprobs import completion_logprobs
-from r1kit.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals
-from r1kit.train import Trainer
+from r1kit.model import packing
+from r1kit.model.logprobs import completion_logprobs
+from r1kit.training.policy_losses import KL_ESTIMATORS, POLICY_LOSSES, Totals
+from r1kit.training.trainer import Trainer
 from tests.bounds import assert_same, relative_error, same_numbers, unit_roundoff
 from tests.grpo.scripted import breakdown, problems, rollout
 from tests.grpo.test_config import config

@@ -6,16 +6,16 @@ import functools
 import pytest
 import torch
 
-from r1kit import distributed
-from r1kit import train as train_module
 from r1kit.grpo import run_grpo
 from r1kit.grpo.step import advantages_of, train_step
-from r1kit.metrics import read_metrics
+from r1kit.ranks import collectives
 from r1kit.stage import SilentProgress
+from r1kit.training import trainer as train_module
+from r1kit.training.metrics_log import read_metrics
 from tests.bounds import assert_same, relative_error, same_numbers, smooth_adam
 from tests.grpo.test_learner import GROUPS, learner
 from tests.grpo.test_run import context, rollouts_of, same_weights, settings, tmp_path_with, weights_of
-from tests.ranks import on_ranks
+from tests.on_ranks import on_ranks
 from tests.tiny_models import load_tiny, tiny_model
 
 pytestmark = pytest.mark.numerical
@@ -117,7 +117,7 @@ def test_two_ranks_are_as_one(folder, tmp_path, smooth):
 
 def test_time_outs_of_the_verifier_are_counted_over_all_ranks(folder, tmp_path):
     (folder / "slow.py").write_text(
-        "from r1kit.rewards.math_pool import shared_pool\n"
+        "from r1kit.verify.math_pool import shared_pool\n"
         "def late(rollouts):\n"
         "    shared_pool().counts['timeouts'] += len(rollouts)\n"
         "    return [float(r.seed % 2) for r in rollouts]\n"
@@ -161,10 +161,10 @@ def test_gathered_values_are_in_the_order_of_ranks(tmp_path):
 
 
 def _check_gather():
-    rank = distributed.rank()
-    assert distributed.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
-    assert distributed.broadcast(f"from {rank}") == "from 0"
-    assert distributed.shard(range(5)) == [[0, 2, 4], [1, 3]][rank]
+    rank = collectives.rank()
+    assert collectives.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
+    assert collectives.broadcast(f"from {rank}") == "from 0"
+    assert collectives.shard(range(5)) == [[0, 2, 4], [1, 3]][rank]
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dapo"])
@@ -186,5 +186,5 @@ def _save_gradient(folder, loss, path):
     row = train_step(made, 1, GROUPS, advantages_of(GROUPS, stage))
     # after one update Adam's mean is a tenth of the (clipped) gradient
     states = made.trainer.state_dict()["optimizer"]["state"].values()
-    if distributed.is_main():
+    if collectives.is_main():
         torch.save({"grad": torch.cat([s["exp_avg"].flatten() for s in states]) * 10, "row": row}, path)

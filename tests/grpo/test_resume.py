@@ -12,8 +12,8 @@ from r1kit.data.jsonl import read_jsonl
 from r1kit.errors import DataError, StageHalted
 from r1kit.grpo import run_grpo
 from r1kit.grpo.step_log import read_step_log, step_log_path
-from r1kit.metrics import read_metrics
-from r1kit.train import Trainer
+from r1kit.training.metrics_log import read_metrics
+from r1kit.training.trainer import Trainer
 from tests.grpo.scripted import ScriptedEngine
 from tests.grpo.test_run import (
     Recorder,

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r1kit.engines.local import make_engine
 from r1kit.errors import StageHalted
 from r1kit.grpo import run_grpo
 from r1kit.grpo.step_log import read_step_log
-from r1kit.metrics import read_metrics
 from r1kit.rewards.accuracy import AccuracyReward
+from r1kit.sampling.local import make_engine
 from r1kit.seeds import derive_seed
 from r1kit.stage import SilentProgress, StageContext
-from r1kit.train import Trainer
+from r1kit.training.metrics_log import read_metrics
+from r1kit.training.trainer import Trainer
 from tests.bounds import relative_error
 from tests.grpo.scripted import ScriptedEngine, answer, problems
 from tests.grpo.test_config import config

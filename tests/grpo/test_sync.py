@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r1kit.engines.base import SampleRequest, SamplingParams, sample_all
-from r1kit.engines.local import LocalEngine, make_engine
 from r1kit.errors import StageHalted
 from r1kit.grpo.groups import scored_group
 from r1kit.grpo.learner import Row
 from r1kit.grpo.step import advantages_of, train_step
 from r1kit.grpo.stream import ProblemStream
 from r1kit.grpo.sync import SyncProbe, check_versions, load_policy, sync_probe
+from r1kit.sampling.engine import SampleRequest, SamplingParams, sample_all
+from r1kit.sampling.local import LocalEngine, make_engine
 from r1kit.types import Rollout
 from tests.bounds import assert_same, relative_error
 from tests.grpo.scripted import problems

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from r1kit.engines.base import SamplingParams
 from r1kit.errors import UserError
-from r1kit.models import load_tokenizer
+from r1kit.model.loading import load_tokenizer
 from r1kit.pipeline.chat import Piece, Speaker, chat, open_speaker, split_reasoning
+from r1kit.sampling.engine import SamplingParams
+from tests.pipeline.fakes import World, make_world
 from tests.tiny_models import tiny_model
-
-from .fakes import World, make_world
 
 
 def merged(chunks: list[str]) -> list[Piece]:

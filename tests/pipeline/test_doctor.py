@@ -14,7 +14,7 @@ from r1kit.errors import RecipeError
 from r1kit.pipeline.doctor import examine, refuse_faults
 from r1kit.pipeline.plan import plan_jobs
 from r1kit.pipeline.run import open_run, run_recipe
-from tests.rewards.chat_server import chat_server
+from tests.judges.chat_server import chat_server
 from tests.tiny_models import CHAT_TEMPLATE, tiny_model
 
 RECIPE = """\

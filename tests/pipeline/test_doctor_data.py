@@ -9,7 +9,7 @@ import pytest
 from r1kit.errors import RecipeError
 from r1kit.pipeline.doctor import examine, refuse_faults
 from r1kit.pipeline.run import open_run
-from r1kit.template import format_chat, format_zero
+from r1kit.text.template import format_chat, format_zero
 from tests.pipeline.test_doctor import ROWS, Patient
 from tests.tiny_models import tiny_model
 

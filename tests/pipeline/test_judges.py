@@ -12,8 +12,8 @@ from r1kit.pipeline.plan import plan_jobs
 from r1kit.pipeline.recipe import load_recipe, resolved
 from r1kit.pipeline.run import open_run
 from r1kit.pipeline.stages import references
-from tests.rewards.chat_server import chat_server
-from tests.test_judging import oracle
+from tests.judges.chat_server import chat_server
+from tests.judges.test_opening import oracle
 from tests.tiny_models import tiny_model
 
 RECIPE = """\

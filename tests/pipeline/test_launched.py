@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .tiny_route import make_route
+from tests.pipeline.tiny_route import make_route
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,15 +6,15 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from r1kit.logprobs import CompletionBatch, completion_logprobs
-from r1kit.lora import LoraConfig
-from r1kit.losses import LossParts, next_token_loss
-from r1kit.models import load_model
-from r1kit.packing import PACKED_ROWS, SHARED_PROMPTS
+from r1kit.model.loading import load_model
+from r1kit.model.logprobs import CompletionBatch, completion_logprobs
+from r1kit.model.lora import LoraConfig
+from r1kit.model.packing import PACKED_ROWS, SHARED_PROMPTS
 from r1kit.pipeline.memory import StageMemory, format_bytes, plan_memory
 from r1kit.pipeline.run import open_run
 from r1kit.pipeline.shipped import find_recipe
-from r1kit.train import OptimizerConfig, Trainer
+from r1kit.training.losses import LossParts, next_token_loss
+from r1kit.training.trainer import OptimizerConfig, Trainer
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 RECIPE = """\

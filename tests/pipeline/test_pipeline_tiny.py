@@ -13,9 +13,8 @@ from r1kit.data.jsonl import read_jsonl
 from r1kit.pipeline.interrupt import RunInterrupted
 from r1kit.pipeline.manifest import read_manifest
 from r1kit.pipeline.run import RunResult, run_recipe
-
-from .fakes import Notes
-from .tiny_route import make_route
+from tests.pipeline.fakes import Notes
+from tests.pipeline.tiny_route import make_route
 
 STAGES = [
     "warm",

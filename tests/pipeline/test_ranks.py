@@ -7,20 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from r1kit import distributed
 from r1kit.errors import StageHalted, UserError
 from r1kit.evaluate import read_generations
 from r1kit.pipeline.manifest import read_manifest
 from r1kit.pipeline.plan import plan_jobs
 from r1kit.pipeline.run import open_run, run_recipe
+from r1kit.ranks import collectives
 from r1kit.rewards.own import load_own_reward
 from r1kit.types import Problem
-from tests.ranks import on_ranks
-from tests.rewards.making import make_problem, make_rollout
-
-from .fakes import Notes, make_world
-from .test_pipeline_tiny import STAGES
-from .tiny_route import make_route
+from tests.making import make_problem, make_rollout
+from tests.on_ranks import on_ranks
+from tests.pipeline.fakes import Notes, make_world
+from tests.pipeline.test_pipeline_tiny import STAGES
+from tests.pipeline.tiny_route import make_route
 
 SAMPLED = ("cold_start", "rejection", "labels")
 
@@ -31,7 +30,7 @@ def run(recipe: Path, folder: Path, notes: Path) -> None:
     result = run_recipe(recipe, output_dir=folder, progress=progress)
     assert {row.state for row in result.rows} == {"done"}
     notes.mkdir(exist_ok=True)
-    (notes / str(distributed.rank())).write_text("\n".join(progress.notes), encoding="utf-8")
+    (notes / str(collectives.rank())).write_text("\n".join(progress.notes), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def share(recipe: Path, notes: Path) -> None:
         found = [problem.id for problem in context.problems("sums")]
     except UserError as error:
         found = [str(error)]
-    (notes / str(distributed.rank())).write_text(json.dumps(found), encoding="utf-8")
+    (notes / str(collectives.rank())).write_text(json.dumps(found), encoding="utf-8")
 
 
 def test_one_rank_loads_and_checks_the_problems_and_all_have_its_outcome(
@@ -107,8 +106,8 @@ def test_one_rank_loads_and_checks_the_problems_and_all_have_its_outcome(
 def fail(folder: Path, mine: Path) -> None:
     """Call a reward that raises, on this rank's own rollout."""
     reward = load_own_reward(f"{mine.name}:broken", recipe_dir=mine.parent, failure_dir=folder)
-    with pytest.raises(StageHalted, match=rf"failed_reward\.rank{distributed.rank()}\.jsonl"):
-        reward([make_rollout(make_problem(), f"of rank {distributed.rank()}")])
+    with pytest.raises(StageHalted, match=rf"failed_reward\.rank{collectives.rank()}\.jsonl"):
+        reward([make_rollout(make_problem(), f"of rank {collectives.rank()}")])
 
 
 def test_ranks_whose_own_rewards_fail_together_keep_a_report_each(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from r1kit.pipeline.manifest import read_manifest
 from r1kit.pipeline.run import open_run
 from r1kit.pipeline.status import run_status
 from r1kit.stage import StageContext
-
-from .fakes import World, make_world
+from tests.pipeline.fakes import World, make_world
 
 ALL = ["zero", "cold", "dev1", "dev2"]
 

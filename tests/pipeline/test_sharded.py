@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r1kit.metrics import read_metrics
-from r1kit.models import load_model
+from r1kit.model.loading import load_model
 from r1kit.pipeline.manifest import read_manifest
+from r1kit.training.metrics_log import read_metrics
 from tests.bounds import relative_error, same_numbers
 from tests.tiny_models import tiny_model
 

@@ -8,7 +8,7 @@ import pytest
 from r1kit.errors import RecipeError
 from r1kit.pipeline.recipe import Recipe, eval_style, load_recipe, style_of
 from r1kit.pipeline.shipped import find_recipe
-from r1kit.template import format_chat, format_zero
+from r1kit.text.template import format_chat, format_zero
 from tests.tiny_models import tiny_model
 
 HEAD = """\

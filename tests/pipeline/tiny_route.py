@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from r1kit.template import format_chat, format_zero
+from r1kit.text.template import format_chat, format_zero
 from r1kit.tinyworld.general import make_general
 from r1kit.types import PromptStyle
 from tests.tiny_models import tiny_model

@@ -9,10 +9,9 @@ from r1kit.errors import DataError, RecipeError
 from r1kit.preferences import PreferencesConfig, run_preferences
 from r1kit.preferences.labels import pair_label
 from r1kit.types import Problem
-
-from ..data_stages import Script, stage_context
-from ..rewards.chat_server import chat_server
-from ..tiny_models import tiny_model
+from tests.data_stages import Script, stage_context
+from tests.judges.chat_server import chat_server
+from tests.tiny_models import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from r1kit.rejection.config import QualityConfig
 from r1kit.rejection.general import quality_bars
 from r1kit.rejection.reasoning import num_to_keep
 from r1kit.types import Problem
-
-from ..data_stages import Script, math_problem, stage_context
-from ..rewards.chat_server import chat_server
-from ..tiny_models import tiny_model
+from tests.data_stages import Script, math_problem, stage_context
+from tests.judges.chat_server import chat_server
+from tests.tiny_models import tiny_model
 
 GOOD = "We add the two numbers with care, and the check holds as well."
 SUM = math_problem(1, "What is 12 + 7?", "19")
@@ -451,7 +450,7 @@ def no_engine(monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("an engine was opened")
 
-    monkeypatch.setattr("r1kit.draws.open_engine", refuse)
+    monkeypatch.setattr("r1kit.sampling.draws.open_engine", refuse)
 
 
 def test_demonstrations_alone_and_unfiltered_are_what_a_draft_is_trained_on(

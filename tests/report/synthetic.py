@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r1kit.data.jsonl import write_jsonl
 from r1kit.evaluate.graded import Graded, graded_to_json
-from r1kit.evaluate.metrics import summarise
+from r1kit.evaluate.summary import summarise
 
 # name, kind, pass@1 ordinary and hard, language consistency, general, harmless, tokens
 MODELS = (

@@ -12,11 +12,11 @@ from r1kit.rewards.accuracy import (
     verify_problem,
     verify_problems,
 )
-from r1kit.rewards.math_answers import normalised
-from r1kit.rewards.math_pool import MathPool
-from r1kit.template import format_chat, format_zero
+from r1kit.text.template import format_chat, format_zero
 from r1kit.types import Problem, Rollout
-from tests.rewards.making import make_problem, make_rollout
+from r1kit.verify.math_answers import normalised
+from r1kit.verify.math_pool import MathPool
+from tests.making import make_problem, make_rollout
 
 MATH = make_problem("math", "51")
 PAIR = make_problem("logic", "7 12", verifier="multiset")

@@ -7,9 +7,9 @@ import torch
 
 from r1kit.errors import RecipeError, UserError
 from r1kit.rewards.base import applies, checked_values, read_rollout, score
-from r1kit.template import format_chat, format_zero
+from r1kit.text.template import format_chat, format_zero
 from r1kit.types import Rollout
-from tests.rewards.making import make_problem, make_rollout
+from tests.making import make_problem, make_rollout
 
 ZERO = format_zero("45 + 6 = 51", "51")
 

@@ -7,12 +7,12 @@ from r1kit.errors import RecipeError
 from r1kit.rewards import accuracy
 from r1kit.rewards.base import score
 from r1kit.rewards.build import REWARD_NAMES, build_rewards
-from r1kit.rewards.code import CodeVerdict
 from r1kit.rewards.model_rewards import RewardModelReward
 from r1kit.rewards.shaping import OverlongOptions, RewardOptions
-from r1kit.template import format_zero
+from r1kit.text.template import format_zero
 from r1kit.types import Rollout
-from tests.rewards.making import make_problem, make_rollout
+from r1kit.verify.code import CodeVerdict
+from tests.making import make_problem, make_rollout
 
 
 def test_every_name_of_a_recipe_becomes_a_reward_of_that_name(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from r1kit.errors import ModelError
-from r1kit.models import classifier_labels, load_classifier
+from r1kit.model.scorers import classifier_labels, load_classifier
 from r1kit.rewards.build import build_rewards
 from r1kit.rewards.classifiers import (
     Classifier,
@@ -29,9 +29,9 @@ from r1kit.rewards.classifiers import (
     score_rows,
 )
 from r1kit.rewards.model_rewards import RewardModelReward
-from r1kit.template import format_chat
+from r1kit.text.template import format_chat
 from tests.bounds import FEW, relative_error
-from tests.rewards.making import make_problem, make_rollout
+from tests.making import make_problem, make_rollout
 from tests.tiny_models import CHAT_TEMPLATE, tiny_model
 
 GENERAL = make_problem("general", None, wants_reasoning=False)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from r1kit.errors import DataError
-from r1kit.models import load_reward_model, load_tokenizer, save_model
+from r1kit.model.loading import load_tokenizer, save_model
+from r1kit.model.scorers import load_reward_model
 from r1kit.rewards.classifiers import ClassifierConfig, Row, score_rows
 from r1kit.rewards.model_rewards import (
     LOWEST_SCORE,
@@ -19,10 +20,10 @@ from r1kit.rewards.model_rewards import (
     viewed_text,
     write_scale,
 )
-from r1kit.template import format_chat
+from r1kit.text.template import format_chat
 from r1kit.types import Problem
 from tests.bounds import assert_same, relative_error
-from tests.rewards.making import make_problem, make_rollout
+from tests.making import make_problem, make_rollout
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 GENERAL = make_problem("general", None, wants_reasoning=True)

@@ -6,7 +6,7 @@ import pytest
 
 from r1kit.errors import RecipeError, StageHalted, UserError
 from r1kit.rewards.own import load_own_reward
-from tests.rewards.making import make_problem, make_rollout
+from tests.making import make_problem, make_rollout
 
 SOURCE = """
 import asyncio

@@ -1,6 +1,6 @@
 from r1kit.rewards.rules import FormatReward, RandomReward
-from r1kit.template import format_chat, format_zero
-from tests.rewards.making import make_problem, make_rollout
+from r1kit.text.template import format_chat, format_zero
+from tests.making import make_problem, make_rollout
 
 PROBLEM = make_problem()
 

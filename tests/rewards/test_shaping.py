@@ -17,9 +17,9 @@ from r1kit.rewards.shaping import (
     RepetitionReward,
     StepsReward,
 )
-from r1kit.template import format_zero
+from r1kit.text.template import format_zero
 from r1kit.types import Rollout
-from tests.rewards.making import make_problem, make_rollout
+from tests.making import make_problem, make_rollout
 
 MATH = make_problem("math", "51")
 

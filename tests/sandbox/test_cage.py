@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from r1kit.errors import UserError
-from r1kit.rewards.code import grade_programs, verify_code_problem
 from r1kit.sandbox import NotPlainData, SandboxUnavailable, cage, decode_value, encode_value, pool
 from r1kit.sandbox.cage import make_cages, what_to_allow
 from r1kit.sandbox.seccomp import seccomp_filter
-from tests.rewards.making import make_problem
+from r1kit.verify.code import grade_programs, verify_code_problem
+from tests.making import make_problem
 
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
 REFUSED, NOT_THERE = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS

@@ -5,10 +5,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1kit.evaluate import EvalConfig, evaluate_model
 from r1kit.grpo import GrpoConfig, run_grpo
-from r1kit.metrics import read_metrics
 from r1kit.stage import SilentProgress, StageContext
 from r1kit.tinyworld.checkpoints import base_dir
 from r1kit.tinyworld.problems import make_problems
+from r1kit.training.metrics_log import read_metrics
 
 
 def test_the_base_loads_with_nothing_of_ours():

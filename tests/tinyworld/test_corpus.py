@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from r1kit.template import TAGS, parse_response
+from r1kit.text.template import TAGS, parse_response
 from r1kit.tinyworld import corpus
 from r1kit.tinyworld.build import token_rows
 from r1kit.tinyworld.problems import DEFAULT_FAMILIES, split_of

@@ -2,11 +2,11 @@ import random
 
 import pytest
 
-from r1kit.rewards.code import grade_programs, verify_code_problem
 from r1kit.sandbox import sandbox_refusal
 from r1kit.tinyworld.problems import make_problems
 from r1kit.tinyworld.program import Linear, draw_program
 from r1kit.tinyworld.voice import Voice, make_voice
+from r1kit.verify.code import grade_programs, verify_code_problem
 
 # f(x) = 3x + 20, told at 4, 5 and 7: 32, 35, 41
 SHIFTED = Linear("hard", (3,), 20, ((4,), (5,), (7,)))

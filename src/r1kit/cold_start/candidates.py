@@ -11,17 +11,17 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.ask_log import ask_logged
 from r1kit.cold_start.config import CandidateSource
 from r1kit.cold_start.examples import Example, Examples, find_examples
-from r1kit.draws import Sampler, plan_draws
-from r1kit.prompts import encode_prompt, encode_text
+from r1kit.judges.ask_log import ask_logged
+from r1kit.judges.chat_client import ChatClient, ChatReply
 from r1kit.rewards.base import read_rollout
-from r1kit.rewards.chat_client import ChatClient, ChatReply
-from r1kit.rewards.language import problem_language
+from r1kit.sampling.draws import Sampler, plan_draws
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.template import (
+from r1kit.text.language import problem_language
+from r1kit.text.prompts import encode_prompt, encode_text
+from r1kit.text.template import (
     NEXT_TURN,
     REFLECTION_REQUEST,
     format_zero,

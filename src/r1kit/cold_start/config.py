@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from r1kit.config import Config
-from r1kit.rewards.chat_client import ServerConfig
+from r1kit.judges.chat_client import ServerConfig
 from r1kit.types import PromptStyle
 
 

@@ -10,9 +10,9 @@ from r1kit.data.jsonl import read_jsonl
 from r1kit.data.rows import Row, column
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
-from r1kit.rewards.language import problem_language
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
+from r1kit.text.language import problem_language
 from r1kit.types import Problem
 
 

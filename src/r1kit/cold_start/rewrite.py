@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from r1kit.cold_start.candidates import Candidate, read_reply
-from r1kit.rewards.answers import extract_answer
-from r1kit.rewards.chat_client import ChatClient, ChatReply
-from r1kit.rewards.code import language_of
-from r1kit.rewards.language import problem_language
+from r1kit.judges.chat_client import ChatClient, ChatReply
 from r1kit.seeds import derive_seed
-from r1kit.template import format_zero
+from r1kit.text.language import problem_language
+from r1kit.text.template import format_zero
 from r1kit.types import Message, Problem, Response
+from r1kit.verify.answers import extract_answer
+from r1kit.verify.code import language_of
 
 _OPENERS: Mapping[str, Sequence[str]] = {
     "en": ("Let me work this out.", "Let me think it through.", "I'll take it step by step."),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.ask_log import ask_logged
 from r1kit.cold_start.candidates import (
     Candidate,
     choose_problems,
@@ -24,15 +23,16 @@ from r1kit.cold_start.rewrite import read_rewrite, rewrite_by_rules, rewrite_by_
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.records import Json, sft_record
 from r1kit.errors import DataError, RecipeError
-from r1kit.filters import Counts, content_key, format_table, is_one_language, pick_diverse, repeated_frac
-from r1kit.models import load_tokenizer
+from r1kit.judges.ask_log import ask_logged
+from r1kit.judges.chat_client import ChatClient, ServerConfig
+from r1kit.model.loading import load_tokenizer
 from r1kit.rewards.accuracy import check_answers
-from r1kit.rewards.answers import extract_answer
-from r1kit.rewards.chat_client import ChatClient, ServerConfig
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.template import format_chat, parse_response
+from r1kit.text.filters import Counts, content_key, format_table, is_one_language, pick_diverse, repeated_frac
+from r1kit.text.template import format_chat, parse_response
 from r1kit.types import Problem, Response
+from r1kit.verify.answers import extract_answer
 
 FILTERS = ("malformed", "wrong", "mixed_language", "repetitive", "length", "duplicate", "surplus", "rewrite")
 _RULED = ("math", "choice", "logic")

@@ -15,23 +15,23 @@ from typing import Any
 
 from pydantic import Field
 
-from r1kit.ask_log import LoggedJudge
 from r1kit.config import Config
 from r1kit.data.jsonl import read_jsonl, write_json, write_jsonl
 from r1kit.data.records import problem_to_json
-from r1kit.engines.base import SamplingParams
 from r1kit.errors import DataError
 from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
 from r1kit.evaluate.grading import grade_rollouts
-from r1kit.evaluate.metrics import problem_scores, summarise
 from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged
 from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
-from r1kit.judging import judge_summary
-from r1kit.models import load_tokenizer, stop_token_ids, weights_stamp
-from r1kit.rewards.judge import Judge, ModelJudge
-from r1kit.rewards.judge_config import JudgeRef
+from r1kit.evaluate.summary import problem_scores, summarise
+from r1kit.judges.ask_log import LoggedJudge
+from r1kit.judges.config import JudgeRef
+from r1kit.judges.judge import Judge, ModelJudge
+from r1kit.judges.opening import judge_summary
+from r1kit.model.loading import load_tokenizer, stop_token_ids, weights_stamp
+from r1kit.sampling.engine import SamplingParams
+from r1kit.sampling.over_ranks import EngineSpec
 from r1kit.seeds import derive_seed
-from r1kit.shared_sampling import EngineSpec
 from r1kit.stage import Progress, SilentProgress
 from r1kit.types import Problem, PromptStyle, Rollout
 

@@ -9,17 +9,17 @@ from typing import Literal
 
 from r1kit.evaluate.graded import Graded
 from r1kit.evaluate.text import count_reflections, count_steps
+from r1kit.judges.judge import Judge, JudgeRequest, Task
 from r1kit.rewards.accuracy import check_answers, vote_keys
-from r1kit.rewards.answers import extract_answer, lenient_answer
 from r1kit.rewards.base import read_rollout
-from r1kit.rewards.judge import Judge, JudgeRequest, Task
-from r1kit.rewards.language import language_consistency, problem_language
-from r1kit.rewards.math_answers import normalised
-from r1kit.rewards.words import words
-from r1kit.template import TAGS
+from r1kit.text.language import language_consistency, problem_language
+from r1kit.text.template import TAGS
+from r1kit.text.words import words
 from r1kit.tinyworld.oracle import grade, is_safe
 from r1kit.tinyworld.problems import count_tries
 from r1kit.types import REASONING_KINDS, Problem, PromptStyle, Response, Rollout
+from r1kit.verify.answers import extract_answer, lenient_answer
+from r1kit.verify.math_answers import normalised
 
 # A judge's quality score is in [0, 1] (1 to 10 points); an answer passes from 6 points on.
 _PASSING_SCORE = 0.5

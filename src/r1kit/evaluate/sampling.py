@@ -14,11 +14,11 @@ from typing import Any
 
 from r1kit.data.jsonl import append_jsonl, read_jsonl
 from r1kit.data.records import completion_from_json, completion_to_json
-from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams
-from r1kit.prompts import encode_prompt
+from r1kit.sampling.engine import RolloutEngine, SampleRequest, SamplingParams
+from r1kit.sampling.over_ranks import EngineSpec, iter_shared
 from r1kit.seeds import derive_seed
-from r1kit.shared_sampling import EngineSpec, iter_shared
 from r1kit.stage import Progress
+from r1kit.text.prompts import encode_prompt
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
 LOG_NAME = "completions.jsonl"

@@ -11,13 +11,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from r1kit.config import Config
-from r1kit.policy_losses import ImportanceName, KlName, LossName
+from r1kit.judges.config import JudgeRef
+from r1kit.judges.judge import JUDGED_REWARDS
 from r1kit.rewards.classifiers import ClassifierConfig
-from r1kit.rewards.judge import JUDGED_REWARDS
-from r1kit.rewards.judge_config import JudgeRef
 from r1kit.rewards.own import OnError
 from r1kit.rewards.shaping import RewardOptions
-from r1kit.train import LoraConfig, OptimizerConfig
+from r1kit.training.policy_losses import ImportanceName, KlName, LossName
+from r1kit.training.trainer import LoraConfig, OptimizerConfig
 from r1kit.types import PromptStyle
 
 Shares = dict[str, float]

@@ -12,8 +12,8 @@ from enum import Enum
 
 from r1kit.errors import StageHalted
 from r1kit.grpo.config import ConstantGroups
+from r1kit.judges.judge import JudgeReward, is_judged
 from r1kit.rewards.base import Reward, score
-from r1kit.rewards.judge import JudgeReward, is_judged
 from r1kit.types import RewardBreakdown, Rollout
 
 # Rewards closer than this are equal: far below any step of a rule, above rounding of a sum of parts.

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from r1kit.grpo.config import GrpoConfig
-from r1kit.judging import COUNTS, open_judge
-from r1kit.rewards.judge import JudgeReward
+from r1kit.judges.judge import JudgeReward
+from r1kit.judges.opening import COUNTS, open_judge
 from r1kit.stage import StageContext
 
 

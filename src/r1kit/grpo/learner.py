@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from r1kit import distributed
-from r1kit.fused import use_fused_layers
 from r1kit.grpo.config import GrpoConfig
-from r1kit.logprobs import CompletionBatch, completion_logprobs
-from r1kit.losses import LossParts
-from r1kit.packing import batching_for
-from r1kit.policy_losses import IMPORTANCE_CORRECTIONS, KL_ESTIMATORS, POLICY_LOSSES, Totals
+from r1kit.model.fused_layers import use_fused_layers
+from r1kit.model.logprobs import CompletionBatch, completion_logprobs
+from r1kit.model.packing import batching_for
+from r1kit.ranks import collectives
+from r1kit.ranks.sharding import share
 from r1kit.seeds import derive_seed
-from r1kit.sharding import share, without_fillers
-from r1kit.train import Trainer
+from r1kit.training.losses import LossParts, without_fillers
+from r1kit.training.policy_losses import IMPORTANCE_CORRECTIONS, KL_ESTIMATORS, POLICY_LOSSES, Totals
+from r1kit.training.trainer import Trainer
 from r1kit.types import Rollout
 
 
@@ -180,7 +180,7 @@ class Learner:
     def _pack(self, rows: Sequence[Row]) -> list[list[int]]:
         prompts, completions = tokens_of(rows)
         num_tokens = sum(map(len, {*map(tuple, prompts)})) + sum(map(len, completions))
-        budget = distributed.even_budget(num_tokens, self.config.tokens_per_micro_batch)
+        budget = collectives.even_budget(num_tokens, self.config.tokens_per_micro_batch)
         return self._batching.pack(prompts, completions, budget)
 
     def _loss(self, batch: MicroBatch, totals: Totals, kept: list[Tensor]) -> LossParts:

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from r1kit import distributed
-from r1kit.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from r1kit.data.jsonl import append_jsonl, read_jsonl
 from r1kit.errors import StageHalted
 from r1kit.grpo.learner import Learner
 from r1kit.grpo.step_log import committed_steps, put_aside, put_damaged_aside
 from r1kit.grpo.stream import ProblemStream
-from r1kit.metrics import read_metrics
+from r1kit.ranks import collectives
+from r1kit.ranks.sharding import mesh_of
 from r1kit.seeds import derive_seed
-from r1kit.sharding import mesh_of
 from r1kit.stage import Progress
+from r1kit.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from r1kit.training.metrics_log import read_metrics
 
 Row = Mapping[str, float]
 
@@ -57,12 +57,12 @@ def load_progress(
         stream.positions = dict(state["positions"])
         step = int(state["step"])
     rollouts = rollouts_dir(work_dir)
-    if distributed.is_main() and (damaged := put_damaged_aside(rollouts, step + 1)) is not None:
+    if collectives.is_main() and (damaged := put_damaged_aside(rollouts, step + 1)) is not None:
         progress.note(
             f"{rollouts}: step {damaged} is damaged or lost; it and those after it lie in `damaged`, and are "
             "sampled again"
         )
-    distributed.barrier()
+    collectives.barrier()
     committed = committed_steps(rollouts)
     found = {int(row["step"]): row for row in read_metrics(work_dir)}
     rows: dict[int, Row] = {number: row for number, row in found.items() if number <= step}
@@ -84,11 +84,11 @@ def go_back(work_dir: Path, step: int, error: StageHalted) -> StageHalted:
     path = latest_checkpoint(checkpoints_dir(work_dir))
     good = 0 if path is None else int(path.name.removeprefix("step-"))
     name = f"halted-{len(_halts(work_dir)) + 1}"
-    distributed.barrier()  # all have looked
-    if distributed.is_main():
+    collectives.barrier()  # all have looked
+    if collectives.is_main():
         put_aside(rollouts_dir(work_dir), good + 1, name)
         append_jsonl(_halts_path(work_dir), [{"step": step, "went_back_to": good, "why": str(error)}])
-    distributed.barrier()
+    collectives.barrier()
     back = (
         f"its last good checkpoint, of step {good}" if good else "its start, for there is no checkpoint yet"
     )

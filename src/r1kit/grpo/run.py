@@ -12,9 +12,6 @@ Not covered: weights that lag behind the sampler.
 import time
 from collections.abc import Mapping, Sequence
 
-from r1kit import distributed
-from r1kit.checkpoint import Summary, explain_full_disk, finish, read_finished
-from r1kit.engines.local import make_engine
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Group
 from r1kit.grpo.judges import judge_totals
@@ -23,10 +20,13 @@ from r1kit.grpo.stage import EngineFactory, GrpoStage, prepare_stage
 from r1kit.grpo.step import Metrics, run_step
 from r1kit.grpo.sync import load_policy
 from r1kit.grpo.watch import Watch, rollout_metrics
-from r1kit.metrics import MetricsWriter
-from r1kit.rollouts import iter_groups
+from r1kit.ranks import collectives
+from r1kit.sampling.local import make_engine
+from r1kit.sampling.rollouts import iter_groups
 from r1kit.stage import StageContext
-from r1kit.train import NotFinite
+from r1kit.training.checkpoint import Summary, explain_full_disk, finish, read_finished
+from r1kit.training.metrics_log import MetricsWriter
+from r1kit.training.trainer import NotFinite
 
 
 def run_grpo(
@@ -47,9 +47,9 @@ def run_grpo(
     summary = _summary(stage, rows)
     with explain_full_disk(context.work_dir):
         stage.learner.trainer.save(stage.tokenizer, context.work_dir, dtype=context.dtype)
-    if distributed.is_main():
+    if collectives.is_main():
         finish(context.work_dir, summary)
-    distributed.barrier()
+    collectives.barrier()
     return summary
 
 
@@ -57,7 +57,7 @@ def _train(stage: GrpoStage) -> list[Metrics]:
     """All steps from where the work folder stands; every row of metrics, of earlier processes too."""
     config, context, progress = stage.config, stage.context, stage.context.progress
     done, earlier = load_progress(context.work_dir, stage.learner, stage.stream, progress)
-    distributed.barrier()  # all have read what the first rank is about to write on
+    collectives.barrier()  # all have read what the first rank is about to write on
     kept = _Metrics(stage, earlier)
     progress.start(context.name, config.steps, "steps")
     try:
@@ -111,10 +111,10 @@ def probe_accuracy(stage: GrpoStage, step: int) -> Metrics:
         style=stage.config.prompt_style,
         seed=stage.context.seed,
         stage="probe",
-        only=distributed.shard(range(len(stage.probe))),
+        only=collectives.shard(range(len(stage.probe))),
     )
     values = stage.rewards["accuracy"]([rollout for _, (rollout,) in sorted(finished)])
-    known = [value for found in distributed.gather(values) for value in found if value is not None]
+    known = [value for found in collectives.gather(values) for value in found if value is not None]
     return {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
 
 
@@ -136,7 +136,7 @@ class _Metrics:
             row |= {f"alarm/{name}": 1.0 for name in self._watch.ringing}
             for alarm in fresh:
                 self._context.progress.note(f"{self._context.name}, step {step}: {alarm}")
-            if distributed.is_main():
+            if collectives.is_main():
                 with explain_full_disk(self._context.work_dir):
                     self._writer.write(step, {name: row[name] for name in row if name != "step"})
         self.rows.append(row)

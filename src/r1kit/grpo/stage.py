@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1kit import distributed
-from r1kit.engines.base import RolloutEngine, SamplingParams
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Scorer
 from r1kit.grpo.judges import judge_counts, open_judges
@@ -19,19 +17,21 @@ from r1kit.grpo.learner import Learner
 from r1kit.grpo.resume import rollouts_dir, sampling_seed
 from r1kit.grpo.stream import ProblemStream
 from r1kit.grpo.sync import SyncProbe, sync_probe
-from r1kit.logprobs import check_head
-from r1kit.models import load_model, load_tokenizer, pick_device, stop_token_ids
-from r1kit.packing import why_padded
-from r1kit.prompts import check_chat_template
+from r1kit.judges.judge import JudgeReward
+from r1kit.model.loading import load_model, load_tokenizer, pick_device, stop_token_ids
+from r1kit.model.logprobs import check_head
+from r1kit.model.packing import why_padded
+from r1kit.ranks import collectives
+from r1kit.ranks.sharding import shard_model
 from r1kit.rewards.accuracy import AccuracyReward
 from r1kit.rewards.base import Reward
 from r1kit.rewards.build import build_rewards
 from r1kit.rewards.classifiers import with_paths
-from r1kit.rewards.judge import JudgeReward
-from r1kit.rollouts import iter_groups
+from r1kit.sampling.engine import RolloutEngine, SamplingParams
+from r1kit.sampling.rollouts import iter_groups
 from r1kit.seeds import derive_seed
-from r1kit.sharding import shard_model
 from r1kit.stage import StageContext
+from r1kit.text.prompts import check_chat_template
 from r1kit.types import Problem, Rollout
 
 EngineFactory = Callable[..., RolloutEngine]
@@ -85,7 +85,7 @@ class GrpoStage:
             step=step,
             wave=wave,
             first_group=first_group,
-            only=distributed.shard(range(len(questions))),
+            only=collectives.shard(range(len(questions))),
         )
 
     def faults(self) -> Counter[str]:

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 
 import torch
 
-from r1kit import distributed
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, halt_if_rewards_are_missing, scored_group
 from r1kit.grpo.learner import Learner, Row, average_metrics
@@ -30,8 +29,9 @@ from r1kit.grpo.stage import GrpoStage
 from r1kit.grpo.step_log import read_measured, read_step_log, write_step_log
 from r1kit.grpo.stream import mix
 from r1kit.grpo.sync import check_logprobs, check_versions, load_policy
-from r1kit.losses import group_advantages
+from r1kit.ranks import collectives
 from r1kit.seeds import derive_seed
+from r1kit.training.losses import group_advantages
 
 Advantages = list[list[float | None]]
 Metrics = dict[str, float]
@@ -43,7 +43,7 @@ def run_step(stage: GrpoStage, step: int) -> tuple[Metrics, list[Group]]:
     if groups is None:
         groups, measured = sample_step(stage, step)
         advantages = advantages_of(groups, stage.config)
-        if distributed.is_main():
+        if collectives.is_main():
             write_step_log(stage.rollouts_dir, step, groups, advantages, measured)
     else:
         measured = read_measured(stage.rollouts_dir, step)
@@ -77,7 +77,7 @@ def sample_step(stage: GrpoStage, step: int) -> tuple[list[Group], Metrics]:
     check_versions(groups, step - 1)
     num_tokens = sum(len(rollout.completion.token_ids) for group in groups for rollout in group.rollouts)
     seconds["tokens_per_second"] = num_tokens / max(seconds["sampling_seconds"], 1e-9)
-    faults = sum(distributed.gather(stage.faults() - faults_before), Counter[str]())
+    faults = sum(collectives.gather(stage.faults() - faults_before), Counter[str]())
     return groups, {**measured, **seconds, **{name: float(count) for name, count in faults.items()}}
 
 
@@ -99,7 +99,7 @@ def _sample_wave(
         index: scored_group(wanted[index], wave, rollouts, scores.result(), constant=config.constant_groups)
         for index, (rollouts, scores) in to_come.items()
     }
-    by_rank = distributed.gather((own, own_seconds))
+    by_rank = collectives.gather((own, own_seconds))
     slowest = max(of_rank for _, of_rank in by_rank)
     seconds["sampling_seconds"] += slowest
     seconds["scoring_wait_seconds"] += max(0.0, time.perf_counter() - start - slowest)

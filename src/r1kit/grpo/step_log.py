@@ -15,12 +15,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from r1kit.checkpoint import explain_full_disk
 from r1kit.data.jsonl import append_jsonl, read_jsonl, write_jsonl
 from r1kit.data.records import breakdown_from_json, breakdown_to_json, rollout_from_json, rollout_to_json
 from r1kit.errors import DataError
 from r1kit.grpo.config import ConstantGroups
 from r1kit.grpo.groups import Group, scored_group
+from r1kit.training.checkpoint import explain_full_disk
 
 Advantages = Sequence[Sequence[float | None]]
 

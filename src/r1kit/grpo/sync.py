@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from r1kit.engines.base import RolloutEngine, SampleRequest, SamplingParams, sample_all
 from r1kit.errors import StageHalted
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Group
 from r1kit.grpo.learner import Learner
 from r1kit.grpo.stream import ProblemStream
-from r1kit.prompts import encode_prompt
+from r1kit.sampling.engine import RolloutEngine, SampleRequest, SamplingParams, sample_all
 from r1kit.seeds import derive_seed
+from r1kit.text.prompts import encode_prompt
 
 # Enough to see an update of one step, and nothing beside a step's sampling.
 _PROBE_TOKENS = 16

@@ -7,12 +7,12 @@ slower than the local decoder: who waits for it should know why.
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from r1kit.engines.local import why_unsupported
 from r1kit.errors import UserError
-from r1kit.models import load_skeleton
+from r1kit.model.loading import load_skeleton
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.recipe import BASE
-from r1kit.reward_model import RewardModelConfig
+from r1kit.preferences.reward_model import RewardModelConfig
+from r1kit.sampling.local import why_unsupported
 
 _SLOWER = "sampled with transformers' own forward pass, slower than the local decoder"
 

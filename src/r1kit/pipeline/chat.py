@@ -8,17 +8,17 @@ from typing import Any
 from rich.console import Console
 
 from r1kit.config import suggest
-from r1kit.engines.base import SamplingParams
-from r1kit.engines.local import make_engine
 from r1kit.errors import ModelError, RecipeError
-from r1kit.models import load_model, load_tokenizer, stop_token_ids
+from r1kit.model.loading import load_model, load_tokenizer, stop_token_ids
 from r1kit.pipeline.recipe import BASE, EMBEDDED_MODELS, style_of
 from r1kit.pipeline.run import open_run, read_run_record
 from r1kit.pipeline.shipped import find_recipe
 from r1kit.pipeline.stages import GIVES
-from r1kit.prompts import encode_prompt
+from r1kit.sampling.engine import SamplingParams
+from r1kit.sampling.local import make_engine
 from r1kit.seeds import derive_seed
-from r1kit.template import TAGS
+from r1kit.text.prompts import encode_prompt
+from r1kit.text.template import TAGS
 from r1kit.types import Message, Problem, PromptStyle
 
 # What opens the part that is shown plainly, and what opens the part that is dimmed.

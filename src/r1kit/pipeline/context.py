@@ -5,19 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from r1kit import distributed
 from r1kit.config import suggest
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
-from r1kit.judging import replies_folder
-from r1kit.models import pick_device, resolve_model
+from r1kit.judges.opening import replies_folder
+from r1kit.model.loading import pick_device, resolve_model
+from r1kit.model.precision import compute_dtype
 from r1kit.pipeline.fingerprints import Fingerprints, problems_fingerprint
 from r1kit.pipeline.folder import RunFolder
 from r1kit.pipeline.manifest import Key
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import BASE, Recipe, eval_style, resolved
 from r1kit.pipeline.stages import Reference
-from r1kit.precision import compute_dtype
+from r1kit.ranks import collectives
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.stage import Progress, SilentProgress, StageContext
 from r1kit.types import Problem
@@ -99,7 +99,7 @@ class RunContext:
 
         Called by all ranks. Where a set can't be used, all raise what the first one raised.
         """
-        if distributed.world_size() == 1:
+        if collectives.world_size() == 1:
             return
         for name in sorted({r.target for r in job.references if r.role == "problems"} - self._shared):
             self._problems[name] = _of_first_rank(partial(self.problems, name))
@@ -124,7 +124,7 @@ class RunContext:
     @property
     def shards(self) -> bool:
         """Whether stages that train keep a part only of the model on each rank."""
-        return self.recipe.run.shard and distributed.world_size() > 1
+        return self.recipe.run.shard and collectives.world_size() > 1
 
     def stage_context(self, stage: str, work_dir: Path, progress: Progress) -> StageContext:
         """What a stage is given to run with."""
@@ -176,12 +176,12 @@ class RunContext:
 def _of_first_rank(load: Callable[[], list[Problem]]) -> list[Problem]:
     """What the first rank loads, on every rank, or the user error that it ended in."""
     found: list[Problem] | UserError = []
-    if distributed.is_main():
+    if collectives.is_main():
         try:
             found = load()
         except UserError as error:
             found = DataError(str(error))
-    shared = distributed.broadcast(found)
+    shared = collectives.broadcast(found)
     if isinstance(shared, UserError):
         raise shared
     return shared

@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from r1kit.errors import ModelError, RecipeError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
-from r1kit.lora import check_lora
-from r1kit.models import classifier_labels, load_skeleton, load_tokenizer, num_embeddings_of
+from r1kit.model.loading import load_skeleton, load_tokenizer, num_embeddings_of
+from r1kit.model.lora import check_lora
+from r1kit.model.scorers import classifier_labels
 from r1kit.pipeline.architecture import look_at_model
 from r1kit.pipeline.checks.check import Check, guarded
 from r1kit.pipeline.checks.data import look_at_data, sft_files, sft_questions
@@ -37,12 +38,12 @@ from r1kit.pipeline.memory import (
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.recipe import Recipe
 from r1kit.pipeline.stages import references
-from r1kit.prompts import vocabulary_fault
-from r1kit.reward_model import RewardModelConfig
+from r1kit.preferences.reward_model import RewardModelConfig
 from r1kit.rewards.classifiers import ClassifierConfig, label_index
 from r1kit.rewards.own import load_own_reward
-from r1kit.rollouts import made_rollouts
+from r1kit.sampling.rollouts import made_rollouts
 from r1kit.sft import SftConfig
+from r1kit.text.prompts import vocabulary_fault
 
 __all__ = ["Check", "examine", "refuse_faults"]
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from r1kit.engines.base import SamplingParams
-from r1kit.engines.local import make_engine
 from r1kit.grpo import GrpoConfig
-from r1kit.logprobs import completion_logprobs
-from r1kit.models import load_model, load_tokenizer
-from r1kit.packing import batching_for
+from r1kit.model.loading import load_model, load_tokenizer
+from r1kit.model.logprobs import completion_logprobs
+from r1kit.model.packing import batching_for
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.manifest import read_manifest
 from r1kit.pipeline.plan import plan_jobs
 from r1kit.pipeline.recipe import Recipe
 from r1kit.pipeline.shipped import shipped_recipes
-from r1kit.rollouts import iter_groups
+from r1kit.sampling.engine import SamplingParams
+from r1kit.sampling.local import make_engine
+from r1kit.sampling.rollouts import iter_groups
 from r1kit.tinyworld.problems import make_problems
 
 

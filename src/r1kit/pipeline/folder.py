@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from r1kit import distributed
 from r1kit.pipeline.manifest import (
     Key,
     Manifest,
@@ -30,6 +29,7 @@ from r1kit.pipeline.manifest import (
     write_json,
     write_manifest,
 )
+from r1kit.ranks import collectives
 from r1kit.stage import Progress
 
 State = Literal["done", "stale", "in progress", "to do"]
@@ -200,7 +200,7 @@ class Recorder:
 
     def write(self) -> None:
         """Write down how far it is; the first rank alone does."""
-        if distributed.is_main() and self._path.parent.is_dir():
+        if collectives.is_main() and self._path.parent.is_dir():
             reached = dataclasses.replace(self._reached, seconds=self.seconds())
             write_json(self._path, dataclasses.asdict(reached))
         self._written = time.monotonic()

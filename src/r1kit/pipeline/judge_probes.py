@@ -15,13 +15,13 @@ from pydantic import BaseModel
 
 from r1kit.config import dotted
 from r1kit.errors import UserError
-from r1kit.judging import open_judge
+from r1kit.judges.chat_client import ChatClient, ServerConfig
+from r1kit.judges.config import JudgeConfig
+from r1kit.judges.judge import JudgeRequest, Task
+from r1kit.judges.opening import open_judge
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.recipe import Recipe
 from r1kit.preferences import PreferencesConfig
-from r1kit.rewards.chat_client import ChatClient, ServerConfig
-from r1kit.rewards.judge import JudgeRequest, Task
-from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.stage import SilentProgress
 
 # A server that takes longer for one short question is no use to a run.

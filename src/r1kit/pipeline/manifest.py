@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 import r1kit
-from r1kit import distributed
 from r1kit.errors import DataError
+from r1kit.ranks import collectives
 
 FILE_NAME = "manifest.json"
 
@@ -166,7 +166,7 @@ def environment(*, sharded: bool = False) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "world_size": distributed.world_size(),
+        "world_size": collectives.world_size(),
         "sharded": sharded,
         "machine": platform.machine(),
         "cpu": f"{_cpu_name()}, {os.cpu_count()} cores",

@@ -20,17 +20,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from r1kit import distributed
 from r1kit.errors import UserError
 from r1kit.grpo import GrpoConfig
-from r1kit.logprobs import CHUNK_ELEMENTS
-from r1kit.lora import LoraConfig, expert_weights, is_target, linear_layers
-from r1kit.models import context_length, load_skeleton
+from r1kit.model.loading import context_length, load_skeleton
+from r1kit.model.logprobs import CHUNK_ELEMENTS
+from r1kit.model.lora import LoraConfig, expert_weights, is_target, linear_layers
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.plan import plan_jobs
-from r1kit.reward_model import RewardModelConfig
+from r1kit.preferences.reward_model import RewardModelConfig
+from r1kit.ranks import collectives
+from r1kit.ranks.sharding import layers_of
 from r1kit.sft import SftConfig
-from r1kit.sharding import layers_of
 
 TrainingConfig = GrpoConfig | SftConfig | RewardModelConfig
 
@@ -102,7 +102,7 @@ def _stage(context: RunContext, name: str, config: TrainingConfig, model: PreTra
     shape, size = shape_of(model), _FLOAT32 if context.dtype == "float32" else 2
     num_weights = sum(p.numel() for p in model.parameters())
     num_trained = num_weights if config.lora is None else adapter_size(model, config.lora)
-    ranks = max(context.recipe.run.processes, distributed.world_size()) if context.recipe.run.shard else 1
+    ranks = max(context.recipe.run.processes, collectives.world_size()) if context.recipe.run.shard else 1
     held = _training_parts(num_weights, num_trained, size)
     parts = [
         *(held if ranks == 1 else _sharded_parts(model, num_weights, size, ranks)),

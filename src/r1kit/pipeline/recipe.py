@@ -28,18 +28,18 @@ from r1kit.data.sources import ProblemSource
 from r1kit.errors import DataError, RecipeError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
+from r1kit.judges.config import JudgeConfig
+from r1kit.model.precision import Precision
 from r1kit.pipeline.inherited_paths import rewrite_paths
 from r1kit.pipeline.order import find_circle
 from r1kit.pipeline.recipe_file import read_recipe_file
 from r1kit.pipeline.stages import GIVES, Reference, Role, StageConfig, references
-from r1kit.precision import Precision
 from r1kit.preferences import PreferencesConfig
 from r1kit.rejection import RejectionConfig
 from r1kit.report import ReportConfig
 from r1kit.rewards.build import REWARD_NAMES
-from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.sft import SftConfig
-from r1kit.template import parse_response
+from r1kit.text.template import parse_response
 from r1kit.types import PromptStyle
 
 BASE = "base"

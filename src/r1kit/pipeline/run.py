@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1kit import distributed
 from r1kit.errors import DataError
 from r1kit.evaluate import evaluate_model
-from r1kit.judging import open_judge
+from r1kit.judges.judge import ModelJudge
+from r1kit.judges.opening import open_judge
 from r1kit.pipeline.architecture import slower_samplers
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.doctor import refuse_faults
@@ -28,9 +28,9 @@ from r1kit.pipeline.plan import Job, plan_jobs
 from r1kit.pipeline.recipe import eval_style, load_recipe
 from r1kit.pipeline.stages import GIVES, RUNNERS
 from r1kit.pipeline.status import StageStatus, run_status
+from r1kit.ranks import collectives
 from r1kit.report import write_report
-from r1kit.rewards.judge import ModelJudge
-from r1kit.shared_sampling import dismiss_helpers, help_sampling
+from r1kit.sampling.over_ranks import dismiss_helpers, help_sampling
 from r1kit.stage import Progress, SilentProgress, StageContext
 
 Summary = Mapping[str, float | int | str]
@@ -105,20 +105,20 @@ def run_recipe(
     it was stopped; in both cases the same call goes on from there.
     """
     context = open_run(recipe_path, seed=seed, output_dir=output_dir, settings=settings)
-    distributed.init(context.device)
-    if progress is None or not distributed.is_main():
+    collectives.init(context.device)
+    if progress is None or not collectives.is_main():
         progress = SilentProgress()
     context.progress = progress
     started = time.monotonic()
     jobs = plan_jobs(context.recipe, stages)
-    if distributed.is_main() and _begins_to_train(context, jobs):
+    if collectives.is_main() and _begins_to_train(context, jobs):
         preflight(context, jobs)
         for note in slower_samplers(context, [job.name for job in jobs]):
             progress.note(note)
     run_jobs(context, jobs, progress, runners)
     folder = context.folder.path
     report = None
-    if distributed.is_main() and context.recipe.eval is not None:
+    if collectives.is_main() and context.recipe.eval is not None:
         report = write_report(folder, context.recipe.report)
     return RunResult(folder, run_status(context, stages=stages), report, time.monotonic() - started)
 
@@ -140,7 +140,7 @@ def run_jobs(
     folder = context.folder.path
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder), sigterm_interrupts():
-        if distributed.is_main():
+        if collectives.is_main():
             recipe = context.recipe
             row: dict[str, Any] = {"recipe": str(context.recipe_path.resolve()), "seed": recipe.run.seed}
             if context.settings:
@@ -155,7 +155,7 @@ def run_jobs(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    if not distributed.is_main():
+    if not collectives.is_main():
         yield
         return
     with run_lock(folder):
@@ -165,9 +165,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: Progress) -> None:
     """One job, unless it is done."""
     folder = context.folder
-    if distributed.is_main():
+    if collectives.is_main():
         folder.settle(job.name)
-    distributed.barrier()
+    collectives.barrier()
     context.share_problems(job)
     key = context.key(job)
     verdict = folder.judge(job.name, key)
@@ -176,9 +176,9 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
         return
     if verdict.state == "stale":
         progress.note(f"{job.name} again: {verdict.why}.")
-    distributed.barrier()  # no rank looks any more when the first one moves folders
+    collectives.barrier()  # no rank looks any more when the first one moves folders
     seconds = 0.0
-    if distributed.is_main():
+    if collectives.is_main():
         sharded = context.shards and GIVES.get(job.kind) in ("model", "reward model")
         manifest, why = folder.begin(job.name, job.kind, key, sharded=sharded)
         if why:
@@ -189,19 +189,19 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
                 "bit, to what it would have been."
             )
         seconds = folder.reached(job.name).seconds
-    distributed.barrier()
+    collectives.barrier()
     recorder = Recorder(job.name, progress, folder.work(job.name) / PROGRESS_NAME, seconds=seconds)
     try:
         summary = _run_job(context, job, recorder, runners)
     except KeyboardInterrupt:
         raise RunInterrupted(f"Stopped in {job.name}{recorder.where()}.") from None
     finally:
-        if distributed.is_main():
+        if collectives.is_main():
             recorder.write()
-    distributed.barrier()
-    if distributed.is_main():
+    collectives.barrier()
+    if collectives.is_main():
         folder.commit(job.name, manifest, recorder.seconds(), summary)
-    distributed.barrier()
+    collectives.barrier()
 
 
 def _say_done(job: Job, verdict: Verdict, progress: Progress) -> None:
@@ -215,7 +215,7 @@ def _run_job(context: RunContext, job: Job, recorder: Recorder, runners: Mapping
     work = context.folder.work(job.name)
     if job.kind != "eval" and GIVES[job.kind] in ("model", "reward model"):
         return runners[job.kind](context.stage_context(job.name, work, recorder), job.config)
-    if not distributed.is_main():
+    if not collectives.is_main():
         help_sampling()
         return {}
     if job.kind == "eval":

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from r1kit.cold_start import ColdStartConfig, run_cold_start
 from r1kit.config import Key
 from r1kit.grpo import GrpoConfig, run_grpo
+from r1kit.judges.config import JudgeConfig
 from r1kit.preferences import PreferencesConfig, run_preferences
+from r1kit.preferences.reward_model import RewardModelConfig, run_reward_model
 from r1kit.rejection import RejectionConfig, run_rejection
-from r1kit.reward_model import RewardModelConfig, run_reward_model
 from r1kit.rewards.classifiers import ClassifierConfig
-from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.sft import SftConfig, run_sft
 from r1kit.stage import StageContext
 

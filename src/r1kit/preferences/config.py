@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from r1kit.config import Config
 from r1kit.data.preference_sources import PreferenceSource
-from r1kit.rewards.judge_config import JudgeRef
+from r1kit.judges.config import JudgeRef
 from r1kit.types import PromptStyle
 
 

@@ -8,9 +8,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r1kit.ask_log import judge_logged
+from r1kit.judges.ask_log import judge_logged
+from r1kit.judges.judge import JudgeRequest, ModelJudge, Verdict
 from r1kit.preferences.config import PreferencesConfig
-from r1kit.rewards.judge import JudgeRequest, ModelJudge, Verdict
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.types import Problem

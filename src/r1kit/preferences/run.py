@@ -13,19 +13,19 @@ from pathlib import Path
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
 from r1kit.data.records import Json
-from r1kit.draws import Sampler, plan_draws
 from r1kit.errors import DataError, RecipeError
-from r1kit.filters import content_key
-from r1kit.judging import judge_summary, open_judge
-from r1kit.models import load_tokenizer
+from r1kit.judges.judge import ModelJudge
+from r1kit.judges.opening import judge_summary, open_judge
+from r1kit.model.loading import load_tokenizer
 from r1kit.preferences.balance import Sides, balance, imbalance, stock_phrases
 from r1kit.preferences.config import PreferencesConfig
 from r1kit.preferences.labels import Sampled, label_pairs, label_safety
-from r1kit.rewards.judge import ModelJudge
 from r1kit.rewards.model_rewards import viewed_text
+from r1kit.sampling.draws import Sampler, plan_draws
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.template import as_chat, parse_response
+from r1kit.text.filters import content_key
+from r1kit.text.template import as_chat, parse_response
 from r1kit.types import Message, Problem
 
 SAMPLES_LOG = "samples.jsonl"

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from r1kit.config import Config
+from r1kit.judges.config import JudgeRef
 from r1kit.rewards.classifiers import ClassifierConfig, View
-from r1kit.rewards.judge_config import JudgeRef
 from r1kit.types import PromptStyle
 
 

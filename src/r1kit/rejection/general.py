@@ -17,20 +17,20 @@ from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import Json, messages_from_json, sft_record
 from r1kit.data.texts import surrogate_fault
-from r1kit.draws import Sampler, plan_draws
 from r1kit.errors import DataError
-from r1kit.filters import Counts, content_key, is_one_language
-from r1kit.judging import judge_summary, open_judge
+from r1kit.judges.config import JudgeConfig
+from r1kit.judges.judge import JudgeRequest, Verdict
+from r1kit.judges.opening import judge_summary, open_judge
 from r1kit.rejection.config import GeneralConfig, QualityConfig, RejectionConfig
 from r1kit.rejection.grading import ask_judge
 from r1kit.rejection.reasoning import choose_some
 from r1kit.rewards.classifiers import with_paths
-from r1kit.rewards.judge import JudgeRequest, Verdict
-from r1kit.rewards.judge_config import JudgeConfig
 from r1kit.rewards.model_rewards import RewardModelReward
+from r1kit.sampling.draws import Sampler, plan_draws
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.template import format_chat, parse_response, reopened
+from r1kit.text.filters import Counts, content_key, is_one_language
+from r1kit.text.template import format_chat, parse_response, reopened
 from r1kit.types import Problem, PromptStyle, Response
 
 TINYWORLD = "tinyworld-demonstrations"

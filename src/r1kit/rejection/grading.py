@@ -6,18 +6,18 @@ nor wrong: it is not kept, and not in the pass rate.
 
 from collections.abc import Mapping, Sequence
 
-from r1kit.ask_log import judge_logged
 from r1kit.errors import RecipeError
-from r1kit.judging import open_judge
+from r1kit.judges.ask_log import judge_logged
+from r1kit.judges.judge import Judge, JudgeRequest, ModelJudge, Verdict, judge_request
+from r1kit.judges.opening import open_judge
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rewards.accuracy import check_answers
-from r1kit.rewards.answers import extract_answer
 from r1kit.rewards.base import read_rollout
-from r1kit.rewards.code import language_of
-from r1kit.rewards.judge import Judge, JudgeRequest, ModelJudge, Verdict, judge_request
 from r1kit.sandbox import sandbox_refusal
 from r1kit.stage import StageContext
 from r1kit.types import REASONING_KINDS, Problem, Rollout
+from r1kit.verify.answers import extract_answer
+from r1kit.verify.code import language_of
 
 VERDICTS_LOG = "verdicts.jsonl"
 

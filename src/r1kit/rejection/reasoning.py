@@ -9,8 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from r1kit.data.records import Json, sft_record
-from r1kit.draws import Draw, Sampler, plan_draws
-from r1kit.filters import (
+from r1kit.rejection.config import RejectionConfig
+from r1kit.rejection.grading import Grader
+from r1kit.rewards.base import read_rollout
+from r1kit.sampling.draws import Draw, Sampler, plan_draws
+from r1kit.seeds import derive_seed
+from r1kit.stage import StageContext
+from r1kit.text.filters import (
     Counts,
     content_key,
     has_code_block,
@@ -18,12 +23,7 @@ from r1kit.filters import (
     longest_paragraph,
     pick_diverse,
 )
-from r1kit.rejection.config import RejectionConfig
-from r1kit.rejection.grading import Grader
-from r1kit.rewards.base import read_rollout
-from r1kit.seeds import derive_seed
-from r1kit.stage import StageContext
-from r1kit.template import format_chat
+from r1kit.text.template import format_chat
 from r1kit.types import Problem, Rollout
 
 FILTERS = (

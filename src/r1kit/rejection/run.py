@@ -8,15 +8,15 @@ from transformers import PreTrainedTokenizerBase
 
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.records import Json
-from r1kit.draws import Sampler
 from r1kit.errors import DataError
-from r1kit.filters import Counts, format_table
-from r1kit.judging import judge_summary
-from r1kit.prompts import encode_response
+from r1kit.judges.opening import judge_summary
 from r1kit.rejection import general, reasoning
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rejection.grading import Grader
+from r1kit.sampling.draws import Sampler
 from r1kit.stage import StageContext
+from r1kit.text.filters import Counts, format_table
+from r1kit.text.prompts import encode_response
 from r1kit.types import Problem
 
 GENERAL = "general"

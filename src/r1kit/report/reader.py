@@ -12,7 +12,7 @@ from typing import Any
 
 from r1kit.data.jsonl import read_jsonl
 from r1kit.errors import DataError
-from r1kit.metrics import read_metrics
+from r1kit.training.metrics_log import read_metrics
 
 # The recipe's own order (PAPER.md, "The stages and their names"), controls last; others follow by start time.
 STAGE_ORDER = (

@@ -13,8 +13,8 @@ from typing import Any
 from r1kit.data.jsonl import read_jsonl
 from r1kit.evaluate.grading import SEARCH_DOMAIN
 from r1kit.evaluate.text import count_reflections
-from r1kit.rewards.language import language_consistency
-from r1kit.template import parse_response
+from r1kit.text.language import language_consistency
+from r1kit.text.template import parse_response
 from r1kit.tinyworld.problems import count_tries
 from r1kit.types import REASONING_KINDS, PromptStyle
 

@@ -24,17 +24,17 @@ from itertools import combinations
 from typing import Literal
 
 from r1kit.errors import UserError
-from r1kit.rewards.answers import answer_in, extract_answer, numbers_in, truth_in
-from r1kit.rewards.arithmetic import evaluate, makes_target
 from r1kit.rewards.base import Reward, read_rollout
-from r1kit.rewards.choice import are_different, choice_letter
-from r1kit.rewards.code import grade_programs, verify_code_problem
-from r1kit.rewards.math_answers import math_verdict, normalised, squeezed
-from r1kit.rewards.math_check import math_faults
-from r1kit.rewards.math_pool import MathPool, shared_gym_pool, shared_pool
-from r1kit.rewards.numbers import number_of, plain_characters, same_number
-from r1kit.rewards.shapes import value_in
 from r1kit.types import Problem, PromptStyle, Rollout
+from r1kit.verify.answers import answer_in, extract_answer, numbers_in, truth_in
+from r1kit.verify.arithmetic import evaluate, makes_target
+from r1kit.verify.choice import are_different, choice_letter
+from r1kit.verify.code import grade_programs, verify_code_problem
+from r1kit.verify.math_answers import math_verdict, normalised, squeezed
+from r1kit.verify.math_check import math_faults
+from r1kit.verify.math_pool import MathPool, shared_gym_pool, shared_pool
+from r1kit.verify.numbers import number_of, plain_characters, same_number
+from r1kit.verify.shapes import value_in
 
 LOGIC_VERIFIERS = ("exact", "multiset", "expression", "reasoning_gym")
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from r1kit.data.faults import shown
 from r1kit.errors import RecipeError, UserError
-from r1kit.template import parse_response
+from r1kit.text.template import parse_response
 from r1kit.types import (
     REASONING_KINDS,
     Kind,

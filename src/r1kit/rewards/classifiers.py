@@ -21,9 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.config import Config, suggest
 from r1kit.errors import ModelError
-from r1kit.models import context_length, load_classifier, padded_with
-from r1kit.prompts import encode_exchange
-from r1kit.turns import render
+from r1kit.model.loading import context_length
+from r1kit.model.scorers import load_classifier, padded_with
+from r1kit.text.prompts import encode_exchange
+from r1kit.text.turns import render
 from r1kit.types import Problem
 
 View = Literal["summary", "response"]

@@ -24,7 +24,7 @@ from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError, ModelError
 from r1kit.rewards.classifiers import MAX_TOKENS, Classifier, ClassifierConfig, Row, View, encode_own
-from r1kit.template import TAGS, as_chat, parse_response
+from r1kit.text.template import TAGS, as_chat, parse_response
 from r1kit.types import Problem, PromptStyle, Rollout
 
 # What there is nothing to read of: below every sigmoid.

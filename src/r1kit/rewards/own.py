@@ -23,10 +23,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from r1kit import distributed
 from r1kit.data.jsonl import write_jsonl
 from r1kit.data.records import rollout_to_json
 from r1kit.errors import RecipeError, StageHalted, UserError
+from r1kit.ranks import collectives
 from r1kit.rewards.base import checked_values
 from r1kit.types import Rollout
 
@@ -89,7 +89,7 @@ class OwnReward:
         folder = self._failure_dir or Path(tempfile.mkdtemp(prefix="r1kit-reward-"))
         folder.mkdir(parents=True, exist_ok=True)
         # ranks fail on rollouts of their own
-        rank = f".rank{distributed.rank()}" if distributed.world_size() > 1 else ""
+        rank = f".rank{collectives.rank()}" if collectives.world_size() > 1 else ""
         path = folder / f"failed_reward{rank}.jsonl"
         write_jsonl(path, map(rollout_to_json, rollouts))
         trace = folder / f"failed_reward{rank}.txt"

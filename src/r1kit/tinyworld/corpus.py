@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from r1kit.seeds import derive_seed
-from r1kit.template import REFLECTION_REQUEST, format_zero, render_zero, render_zero_turn
+from r1kit.text.template import REFLECTION_REQUEST, format_zero, render_zero, render_zero_turn
 from r1kit.tinyworld.chain import step_line
 from r1kit.tinyworld.choice import choice_line
 from r1kit.tinyworld.demonstrations import flawed_response, good_response

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from r1kit.template import TAGS
+from r1kit.text.template import TAGS
 from r1kit.tinyworld import facts
 from r1kit.tinyworld.checks import CHECKS, is_in_language, words
 from r1kit.types import Problem, Response

@@ -2,7 +2,7 @@
 
 Two ranks of one thread each are part of the recipe, not a matter of the machine: so the result is the same to
 the bit on one machine, whatever else it is doing (TINYWORLD.md: two OpenMP threads collapse under load).
-What is not here: the corpus (`corpus`), training of the R1 stages (`r1kit.train`).
+What is not here: the corpus (`corpus`), training of the R1 stages (`r1kit.training.trainer`).
 """
 
 import json

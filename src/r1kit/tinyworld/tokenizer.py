@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from r1kit.template import TAGS
+from r1kit.text.template import TAGS
 
 VOCAB_SIZE = 1024
 END, PAD = "<|endoftext|>", "<|pad|>"

@@ -14,15 +14,15 @@ from r1kit.data.jsonl import read_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
-from r1kit.models import context_length_of, load_tokenizer, num_embeddings_of, stop_token_ids
+from r1kit.model.loading import context_length_of, load_tokenizer, num_embeddings_of, stop_token_ids
 from r1kit.pipeline.checks.check import Check, guarded
 from r1kit.pipeline.checks.problems import question_key
 from r1kit.pipeline.context import RunContext
 from r1kit.preferences import PreferencesConfig
+from r1kit.preferences.reward_model import RewardModelConfig
+from r1kit.preferences.reward_model import load_examples as load_reward_examples
 from r1kit.rejection import RejectionConfig
 from r1kit.rejection.general import read_demonstrations
-from r1kit.reward_model import RewardModelConfig
-from r1kit.reward_model import load_examples as load_reward_examples
 from r1kit.sft import SftConfig
 from r1kit.sft import load_examples as load_sft_examples
 from r1kit.stage import SilentProgress

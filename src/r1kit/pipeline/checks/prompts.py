@@ -11,12 +11,12 @@ from typing import Any
 from r1kit.data.faults import Fault, summarise
 from r1kit.errors import DataError
 from r1kit.evaluate import EvalConfig
-from r1kit.models import context_length_of, load_tokenizer, num_embeddings_of
+from r1kit.model.loading import context_length_of, load_tokenizer, num_embeddings_of
 from r1kit.pipeline.checks.check import Check
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.recipe import Recipe, eval_style, evaluated_models
 from r1kit.pipeline.stages import references
-from r1kit.prompts import encode_prompt, vocabulary_fault
+from r1kit.text.prompts import encode_prompt, vocabulary_fault
 from r1kit.types import PromptStyle
 
 _NUM_SHOWN = 10

@@ -17,22 +17,29 @@ from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, UserError
 from r1kit.evaluate import EvalConfig
 from r1kit.grpo import GrpoConfig
-from r1kit.models import load_tokenizer, stated_end_ids
+from r1kit.judges.config import JudgeConfig
+from r1kit.model.loading import load_tokenizer, stated_end_ids
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.recipe import Recipe, eval_style, evaluated_models, style_of
 from r1kit.pipeline.stages import references
 from r1kit.preferences import PreferencesConfig
-from r1kit.prompts import (
+from r1kit.preferences.reward_model import RewardModelConfig
+from r1kit.rejection import RejectionConfig
+from r1kit.sft import SftConfig
+from r1kit.text.prompts import (
     check_begin,
     check_chat_template,
     check_round_trip,
 )
-from r1kit.rejection import RejectionConfig
-from r1kit.reward_model import RewardModelConfig
-from r1kit.rewards.judge_config import JudgeConfig
-from r1kit.sft import SftConfig
-from r1kit.template import closes_thought, opening_of
-from r1kit.turns import asks_for_begin, end_token_ids, ignored_end_ids, own_marks, render, response_end_id
+from r1kit.text.template import closes_thought, opening_of
+from r1kit.text.turns import (
+    asks_for_begin,
+    end_token_ids,
+    ignored_end_ids,
+    own_marks,
+    render,
+    response_end_id,
+)
 from r1kit.types import Problem, PromptStyle
 
 

@@ -1,1 +1,0 @@
-"""Engines sample completions; `base` is their protocol."""

@@ -1,0 +1,1 @@
+"""Language models that judge: what they are asked, over which connection, and the replies that are kept."""

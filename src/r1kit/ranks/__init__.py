@@ -1,0 +1,1 @@
+"""Several processes as one: collectives, shards, and how ranks are started."""

@@ -1,0 +1,258 @@
+"""The forward pass of the local engine: prompts into keys and values, and one token per row.
+
+Rows attend to two things: their prompt's keys, which all rows of a prompt share, and their own. For the
+first, rows of one prompt are laid into *tiles* of `tile_rows` rows, each tile one matrix product against its
+prompt; for the second each row is a product of its own. The two are softmaxes over disjoint keys, merged by
+their log-sum-exps. Every product has a shape that depends on the row's own (padded) lengths alone, apart
+from the number of rows, which is padded: so the bits of a row don't depend on what else is there.
+
+N rows (padded), H query heads, K key/value heads, D head dim, L padded length.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from r1kit.sampling.local.masks import attend_within
+from r1kit.sampling.local.rotary import Rotary, rotate_
+from r1kit.sampling.local.spec import DecoderSpec
+from r1kit.sampling.local.weights import DecoderWeights, LayerWeights, Projection
+
+_TILE_QUERIES = 8  # queries per tile: fewer are slow and round differently, more are wasted when rows finish
+
+Attend = Callable[[int, Tensor], Tensor | None]
+"""From a layer and its queries, keys and values [N, K, rep + 2, D] to what is attended to [N, H * D]."""
+
+
+@dataclass(slots=True)
+class SuffixSlice:
+    """The rows `start : start + num` of a batch: those in one suffix arena, in its order."""
+
+    kv: Tensor  # [layers, 2, capacity, K, L, D]
+    start: int
+    num: int
+    write_index: Tensor  # [num * K]: where the new key goes in kv[layer, 0].view(-1, D)
+    mask: Tensor  # [num * K, 1, L]
+    window_mask: Tensor | None = None  # the same for windowed layers, where it differs
+
+
+@dataclass(slots=True)
+class PrefixSlice:
+    """The tiles `start : start + num` of a batch: those in one prefix arena, in its order."""
+
+    kv: Tensor
+    start: int
+    num: int
+    mask: Tensor  # [num * K, 1, L]
+    window_mask: Tensor | None = None  # [num * K, M, L]: a row's window begins where the row is
+
+
+@dataclass(slots=True)
+class DecodeBatch:
+    """One step's rows: suffix slices and prefix slices cover them, padding included."""
+
+    tokens: Tensor  # [N]
+    positions: Tensor  # [N], in prompt and completion together
+    places: Tensor  # [N * K]: (tile, kv head, row in tile) of each row and head, flattened
+    num_tiles: int
+    suffixes: list[SuffixSlice]
+    prefixes: list[PrefixSlice]
+
+
+class _Scratch:
+    """Buffers by name, grown when needed and used again at every layer and step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor of this shape. Its content is what was last in it; a fresh buffer is zero."""
+        size = math.prod(shape)
+        buffer = self._buffers.get((name, dtype))
+        if buffer is None or buffer.numel() < size:
+            buffer = torch.zeros(size, dtype=dtype, device=self._device)
+            self._buffers[name, dtype] = buffer
+        return buffer[:size].view(shape)
+
+
+class Decoder:
+    """Computes with `weights`. Keeps nothing of a row between calls but in the arenas it is given."""
+
+    def __init__(self, spec: DecoderSpec, weights: DecoderWeights, rotary: Rotary) -> None:
+        self.spec, self.weights, self._rotary = spec, weights, rotary
+        self._scratch = _Scratch(weights.device)
+        self._scale = spec.head_dim**-0.5
+        self.tile_rows = max(1, _TILE_QUERIES // spec.num_queries_per_kv)
+
+    def clear(self) -> None:
+        """Forget what is left in buffers."""
+        self._scratch = _Scratch(self.weights.device)
+
+    def prefill(self, tokens_RL: Tensor) -> Tensor:
+        """Keys and values [layers, 2, R, K, L, D] of R prompts, padded on the right to one padded length."""
+        spec, (num_rows, length) = self.spec, tokens_RL.shape
+        shape = (spec.num_layers, 2, num_rows, spec.num_kv_heads, length, spec.head_dim)
+        kv = torch.empty(shape, dtype=self.weights.dtype, device=self.weights.device)
+
+        def attend(layer: int, qkv: Tensor) -> Tensor | None:
+            qkv = torch.unflatten(qkv, 0, (num_rows, length))
+            kv[layer].copy_(qkv[..., -2:, :].permute(3, 0, 2, 1, 4))
+            if layer == spec.num_layers - 1:
+                return None  # nothing reads what the last layer gives for a prompt
+            queries = qkv[..., :-2, :].flatten(2, 3).transpose(1, 2)
+            keys, values = kv[layer]
+            if spec.window is not None and layer in spec.windowed and length > spec.window:
+                out = attend_within(queries, keys, values, spec.window)
+            else:
+                out = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+            return out.transpose(1, 2).reshape(num_rows * length, -1)
+
+        positions = torch.arange(length, device=tokens_RL.device).repeat(num_rows)
+        self._layers(tokens_RL.reshape(-1), positions, attend)
+        return kv
+
+    def decode(self, batch: DecodeBatch) -> Tensor:
+        """Logits [N, vocabulary], float32, after each row's token, whose key is stored; in a buffer."""
+
+        def attend(layer: int, qkv: Tensor) -> Tensor:
+            return self._attend_row(batch, layer, qkv)
+
+        x = self._layers(batch.tokens, batch.positions, attend)
+        assert x is not None
+        hidden = self._norm(x, self.weights.final_norm, "hidden")
+        logits = self._project(hidden, Projection(self.weights.head, None), "logits")
+        return logits.float()
+
+    def _layers(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor | None:
+        """The hidden state after all layers, or None where `attend` ended the pass."""
+        spec, num = self.spec, tokens.shape[0]
+        x = self._take("x", (num, spec.hidden_size))
+        torch.index_select(self.weights.embed, 0, tokens, out=x)
+        cis = self._rotary.at(positions)
+        for index, layer in enumerate(self.weights.layers):
+            h = self._norm(x, layer.attention_norm, "hidden")
+            attended = attend(index, self._queries_keys_values(h, layer, cis))
+            if attended is None:
+                return None
+            _add_projection(x, attended, layer.out)
+            h = self._norm(x, layer.mlp_norm, "hidden")
+            gate, up = self._project(h, layer.gate, "gate"), self._project(h, layer.up, "up")
+            _add_projection(x, _silu_(gate).mul_(up), layer.down)
+        return x
+
+    def _queries_keys_values(self, h: Tensor, layer: LayerWeights, cis: Tensor) -> Tensor:
+        """[N, K, rep + 2, D]: for each key head its queries, the key and the value; all but that rotated."""
+        spec = self.spec
+        qkv = self._project(h, layer.qkv, "qkv").view(h.shape[0], spec.num_kv_heads, -1, spec.head_dim)
+        qk = qkv[:, :, :-1]
+        if layer.qk_norm is not None:
+            qk.copy_(self._norm(qk, layer.qk_norm, "qk"))
+        rotate_(qk, cis)
+        return qkv
+
+    def _attend_row(self, batch: DecodeBatch, layer: int, qkv: Tensor) -> Tensor:
+        spec, num = self.spec, qkv.shape[0]
+        rep, dim = spec.num_queries_per_kv, spec.head_dim
+        pairs = num * spec.num_kv_heads
+        qkv = qkv.view(pairs, rep + 2, dim)
+        q, new_kv = qkv[:, :rep], qkv[:, rep:].transpose(0, 1)
+        out = self._take("suffix out", (pairs, rep, dim))
+        lse = self._take("suffix lse", (pairs, rep), torch.float32)
+        for part in batch.suffixes:
+            rows = slice(part.start * spec.num_kv_heads, (part.start + part.num) * spec.num_kv_heads)
+            part.kv[layer].view(2, -1, dim).index_copy_(1, part.write_index, new_kv[:, rows])
+            keys, values = part.kv[layer]
+            mask = self._mask_of(part, layer)
+            self._softmax_product(q[rows], keys[: part.num], values[: part.num], mask, out[rows], lse[rows])
+
+        shared_out, shared_lse = self._attend_prefixes(batch, layer, qkv.view(pairs, -1)[:, : rep * dim])
+        # the share of the prompt's keys in the whole softmax; an empty prompt's is exactly 0
+        share = torch.sub(lse, shared_lse).exp_().add_(1).reciprocal_().unsqueeze(-1)
+        shared_out.mul_(share)
+        return out.mul_(1 - share).add_(shared_out).view(num, spec.num_heads * dim)
+
+    def _attend_prefixes(self, batch: DecodeBatch, layer: int, q: Tensor) -> tuple[Tensor, Tensor]:
+        """The attention of q [N * K, rep * D] to prompts: [N * K, rep, D] and log-sum-exps [N * K, rep]."""
+        spec, rep, dim = self.spec, self.spec.num_queries_per_kv, self.spec.head_dim
+        heads, tile_rows = spec.num_kv_heads, self.tile_rows
+        places = (batch.num_tiles + 1) * heads * tile_rows  # the last tile takes the rows of padding
+        queries = self._take("tile q", (places, rep * dim))
+        queries.index_copy_(0, batch.places, q)
+        out = self._take("tile out", (places, rep * dim))
+        lse = self._take("tile lse", (places, rep), torch.float32)
+        shape = (-1, tile_rows * rep, dim)
+        for part in batch.prefixes:
+            tiles = slice(part.start * heads, (part.start + part.num) * heads)
+            self._softmax_product(
+                queries.view(shape)[tiles],
+                part.kv[layer, 0, : part.num],
+                part.kv[layer, 1, : part.num],
+                self._mask_of(part, layer),
+                out.view(shape)[tiles],
+                lse.view(-1, tile_rows * rep)[tiles],
+            )
+        rows = batch.places.shape[0]
+        picked = self._take("prefix out", (rows, rep * dim))
+        picked_lse = self._take("prefix lse", (rows, rep), torch.float32)
+        torch.index_select(out, 0, batch.places, out=picked)
+        torch.index_select(lse, 0, batch.places, out=picked_lse)
+        return picked.view(rows, rep, dim), picked_lse
+
+    def _mask_of(self, part: SuffixSlice | PrefixSlice, layer: int) -> Tensor:
+        if part.window_mask is None or layer not in self.spec.windowed:
+            return part.mask
+        return part.window_mask
+
+    def _softmax_product(
+        self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, out: Tensor, lse: Tensor
+    ) -> None:
+        """Attend from q [B, M, D] to keys [slots, K, L, D], B = slots * K, into out [B, M, D], lse [B, M]."""
+        length, dim = keys.shape[2:]
+        keys, values = keys.view(-1, length, dim), values.view(-1, length, dim)
+        shape = (q.shape[0], q.shape[1], length)
+        scores = self._take("scores", shape)
+        probs = self._take("probs", shape, torch.float32)
+        torch.baddbmm(mask.expand(shape), q, keys.transpose(1, 2), alpha=self._scale, out=scores)
+        torch.softmax(scores, dim=-1, dtype=torch.float32, out=probs)
+        # the largest probability is exp(largest score - log-sum-exp)
+        torch.sub(scores.amax(-1), probs.amax(-1).log_(), out=lse)
+        torch.bmm(probs.to(values.dtype), values, out=out)
+
+    def _norm(self, x: Tensor, weight: Tensor, name: str) -> Tensor:
+        """x / rms(x) * weight over the last dimension; the root mean square is taken in float32."""
+        size = x.shape[-1]
+        norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scales = norms.square_().mul_(1 / size).add_(self.spec.norm_eps).rsqrt_()
+        out = self._take(name, x.shape)
+        return torch.mul(x, scales.to(x.dtype), out=out).mul_(weight)
+
+    def _project(self, x: Tensor, projection: Projection, name: str) -> Tensor:
+        out = self._take(name, (x.shape[0], projection.weight.shape[0]))
+        if projection.bias is None:
+            return torch.mm(x, projection.weight.t(), out=out)
+        return torch.addmm(projection.bias, x, projection.weight.t(), out=out)
+
+    def _take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+        return self._scratch.take(name, shape, dtype or self.weights.dtype)
+
+
+def _add_projection(x: Tensor, h: Tensor, projection: Projection) -> None:
+    x.addmm_(h, projection.weight.t())
+    if projection.bias is not None:
+        x.add_(projection.bias)
+
+
+def _silu_(x: Tensor) -> Tensor:
+    """x * sigmoid(x) in place, by element and never by position.
+
+    The kernel's vector and scalar code round differently, and from three threads on the seams between
+    threads fall where scalar code is used. So there it is taken apart into steps that round alike.
+    """
+    if x.device.type != "cpu" or torch.get_num_threads() <= 2:
+        return F.silu(x, inplace=True)
+    return x.div_(torch.neg(x).exp_().add_(1))

@@ -1,0 +1,141 @@
+"""The decoder's own copy of a model's weights, in the layout its matrix products want.
+
+Queries, keys and values are one matrix: for each key head its query heads, the key head and the value head,
+so that all that is rotated lies together, and is never copied out. The rows of each query and key head are
+reordered so that the two halves which a rotation mixes lie side by side (a rotation is then one complex
+product); attention scores are sums over the head and don't notice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from r1kit.errors import ModelError
+from r1kit.sampling.local.spec import DecoderSpec
+
+HEAD_NAME, EMBED_NAME = "lm_head.weight", "model.embed_tokens.weight"
+
+
+@dataclass(slots=True)
+class Projection:
+    """A linear map: `weight` [out, in], `bias` [out] or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(slots=True)
+class LayerWeights:
+    """One decoder layer. `qk_norm` [K, rep + 1, head dim] is None where there is none."""
+
+    attention_norm: Tensor
+    qkv: Projection
+    qk_norm: Tensor | None
+    out: Projection
+    mlp_norm: Tensor
+    gate: Projection
+    up: Projection
+    down: Projection
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a named tensor of shape `shape` goes: reshaped to `reshaped`, it is copied into `view`."""
+
+    shape: tuple[int, ...]
+    view: Tensor
+    reshaped: tuple[int, ...]
+
+
+class DecoderWeights:
+    """All weights of a decoder; `load` copies named tensors into them in place."""
+
+    def __init__(self, spec: DecoderSpec, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.spec, self.dtype, self.device = spec, dtype, device
+        self._targets: dict[str, _Target] = {}
+        self.embed = self._whole(EMBED_NAME, spec.vocab_size, spec.hidden_size)
+        self.layers = [self._layer(index) for index in range(spec.num_layers)]
+        self.final_norm = self._whole("model.norm.weight", spec.hidden_size)
+        self.head = self.embed if spec.tied else self._whole(HEAD_NAME, spec.vocab_size, spec.hidden_size)
+
+    @torch.inference_mode()
+    def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Copy every weight in. Raises `ModelError` for an unknown name, a wrong shape or a missing one."""
+        missing = set(self._targets)
+        for name, tensor in weights:
+            if name == HEAD_NAME and self.spec.tied:
+                continue  # `state_dict` lists a tied head, `named_parameters` does not; it is the embedding
+            target = self._targets.get(name)
+            if target is None:
+                raise ModelError(
+                    f"weight {name!r} is not one of this {self.spec.num_layers}-layer model's weights"
+                )
+            if tuple(tensor.shape) != target.shape:
+                raise ModelError(
+                    f"weight {name!r} has shape {tuple(tensor.shape)}; the model has {target.shape}"
+                )
+            target.view.copy_(tensor.detach().reshape(target.reshaped))
+            missing.discard(name)
+        if missing:
+            raise ModelError(f"{len(missing)} weights are missing, the first of them {min(missing)!r}")
+
+    def _layer(self, index: int) -> LayerWeights:
+        spec, prefix = self.spec, f"model.layers.{index}."
+        hidden, inner, head_dim = spec.hidden_size, spec.intermediate_size, spec.head_dim
+        return LayerWeights(
+            attention_norm=self._whole(f"{prefix}input_layernorm.weight", hidden),
+            qkv=self._qkv(f"{prefix}self_attn."),
+            qk_norm=self._qk_norm(f"{prefix}self_attn.") if spec.qk_norm else None,
+            out=self._projection(f"{prefix}self_attn.o_proj", hidden, spec.num_heads * head_dim),
+            mlp_norm=self._whole(f"{prefix}post_attention_layernorm.weight", hidden),
+            gate=self._projection(f"{prefix}mlp.gate_proj", inner, hidden),
+            up=self._projection(f"{prefix}mlp.up_proj", inner, hidden),
+            down=self._projection(f"{prefix}mlp.down_proj", hidden, inner),
+        )
+
+    def _qkv(self, prefix: str) -> Projection:
+        spec = self.spec
+        rep = spec.num_queries_per_kv
+        parts = {"q_proj": slice(0, rep), "k_proj": slice(rep, rep + 1), "v_proj": slice(rep + 1, rep + 2)}
+        width = spec.num_kv_heads * (rep + 2) * spec.head_dim
+        weight = self._empty(width, spec.hidden_size)
+        bias = self._empty(width) if spec.biased & parts.keys() else None
+        for name, heads in parts.items():
+            rotated = name != "v_proj"
+            self._put(f"{prefix}{name}.weight", weight, heads, rotated=rotated)
+            if bias is not None and name in spec.biased:
+                self._put(f"{prefix}{name}.bias", bias, heads, rotated=rotated)
+        return Projection(weight, bias)
+
+    def _qk_norm(self, prefix: str) -> Tensor:
+        """For each key head the norm of queries, once for each of its queries, and then that of keys."""
+        spec = self.spec
+        weight = self._empty(spec.num_kv_heads, spec.num_queries_per_kv + 1, spec.head_dim)
+        halves = torch.unflatten(weight, 2, (-1, 2)).transpose(2, 3)
+        shape = (1, 1, 2, spec.head_dim // 2)
+        self._targets[f"{prefix}q_norm.weight"] = _Target((spec.head_dim,), halves[:, :-1], shape)
+        self._targets[f"{prefix}k_norm.weight"] = _Target((spec.head_dim,), halves[:, -1:], shape)
+        return weight
+
+    def _projection(self, name: str, num_out: int, num_in: int) -> Projection:
+        weight = self._whole(f"{name}.weight", num_out, num_in)
+        biased = name.rsplit(".", 1)[-1] in self.spec.biased
+        return Projection(weight, self._whole(f"{name}.bias", num_out) if biased else None)
+
+    def _whole(self, name: str, *shape: int) -> Tensor:
+        tensor = self._empty(*shape)
+        self._targets[name] = _Target(tuple(shape), tensor, tuple(shape))
+        return tensor
+
+    def _put(self, name: str, tensor: Tensor, heads: slice, *, rotated: bool) -> None:
+        """Where in each key head's group of `tensor` the heads of a named tensor go."""
+        view = torch.unflatten(tensor, 0, (self.spec.num_kv_heads, -1, self.spec.head_dim))[:, heads]
+        shape = (view.shape[:3].numel(), *tensor.shape[1:])
+        if rotated:  # [K, heads, D/2, 2, ...] here is [K, heads, 2, D/2, ...] there
+            view = torch.unflatten(view, 2, (-1, 2)).transpose(2, 3)
+        self._targets[name] = _Target(shape, view, tuple(view.shape))
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)

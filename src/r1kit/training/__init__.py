@@ -1,0 +1,1 @@
+"""What every training stage shares: the update, losses, the optimizer, checkpoints, the log of metrics."""

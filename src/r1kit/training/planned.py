@@ -1,0 +1,96 @@
+"""The updates of a stage that knows all its batches beforehand (SFT, reward models): go on, log, checkpoint.
+
+The batches are a pure function of data, configuration and seed, so a killed stage goes on from its last
+checkpoint to the same weights, to the bit. Every rank calls what is here. Not covered: what a batch is, and
+its loss.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from r1kit.config import Config
+from r1kit.ranks import collectives
+from r1kit.ranks.sharding import mesh_of
+from r1kit.stage import StageContext
+from r1kit.training.checkpoint import (
+    Summary,
+    explain_full_disk,
+    finish,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from r1kit.training.metrics_log import MetricsWriter
+from r1kit.training.trainer import NotFinite, Trainer
+
+
+def run_updates(
+    context: StageContext,
+    trainer: Trainer,
+    batches: Sequence[list[int]],
+    update: Callable[[list[int]], dict[str, float]],
+    *,
+    identity: str,
+    checkpoint_every: int,
+) -> dict[str, float]:
+    """Do the updates that are left, of which each writes a row of metrics; the last row.
+
+    `update` takes the indices of a batch. A checkpoint of another `identity` is not gone on from. Raises
+    `StageHalted` where updates are not finite.
+    """
+    checkpoints = context.work_dir / "checkpoints"
+    row = _resume(context, trainer, checkpoints, identity)
+    total = len(batches)
+    context.progress.start(context.name, total, "updates")
+    with closing(MetricsWriter(context.work_dir)) as metrics:
+        for number in range(trainer.num_updates + 1, total + 1):
+            try:
+                row = update(batches[number - 1])
+            except NotFinite as error:
+                raise error.at(context.work_dir, latest_checkpoint(checkpoints)) from None
+            if collectives.is_main():
+                with explain_full_disk(context.work_dir):
+                    metrics.write(number, row)
+            due = number % checkpoint_every == 0 or number == total
+            if due and trainer.num_skipped_in_a_row == 0:
+                own = {"step": number, "row": row, "identity": identity}
+                save_checkpoint(checkpoints, {**trainer.state_dict(), **own})
+            context.progress.step(number, row)
+    return row
+
+
+def identity_of(seed: int, config: Config, examples: Iterable[object]) -> str:
+    """A checksum of all that decides the updates."""
+    digest = hashlib.sha256(json.dumps([seed, config.model_dump(mode="json")]).encode())
+    for example in examples:
+        digest.update(repr(example).encode())
+    return digest.hexdigest()
+
+
+def finish_stage(context: StageContext, summary: Summary) -> Summary:
+    """Say that the stage has written all it has to, and wait for all ranks to be there."""
+    if collectives.is_main():
+        finish(context.work_dir, summary)
+    collectives.barrier()
+    return summary
+
+
+def _resume(context: StageContext, trainer: Trainer, checkpoints: Path, identity: str) -> dict[str, float]:
+    """Go back to the last checkpoint; its metrics row, or an empty one where the stage starts anew."""
+    path = latest_checkpoint(checkpoints)
+    if path is None:
+        return {}
+    state = load_checkpoint(path, device=context.device, mesh=mesh_of(trainer.model))
+    if state["identity"] != identity:
+        context.progress.note(f"{path}: of another configuration or other data; starting anew")
+        collectives.barrier()  # all have read it
+        if collectives.is_main():
+            shutil.rmtree(checkpoints)
+        return {}
+    trainer.load_state_dict(state)
+    context.progress.note(f"going on after update {trainer.num_updates} of {trainer.total_steps}")
+    return dict(state["row"])

@@ -1,0 +1,232 @@
+"""math-verify behind processes that can be killed: a hard time limit for each comparison.
+
+SymPy can run for hours on a short expression, and math-verify's own limit is a signal that neither works in
+threads nor interrupts C code (verl 5635; Math-Verify 55, 65). So each comparison runs in a worker process,
+which is killed when its time is up: its time on the processor, as training keeps machines busy and a right
+answer must not become wrong by that; four times as long on the clock in any case. A comparison that runs out
+of time, or that takes its worker down twice, is the answer's own fault: not equal, and counted. Only where no
+worker can be started at all is there no verdict (None). Workers start at the first use, are replaced when
+they die, and end with this process.
+"""
+
+import atexit
+import contextlib
+import json
+import math
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from r1kit.verify import gym_worker, math_worker
+
+_MAX_ATTEMPTS = 2
+# How long a comparison may take on the clock, in time limits: a machine four times too busy costs no answer.
+_CLOCK_FACTOR = 4
+# An orphaned worker ends this long after its comparison should have been killed.
+_ORPHAN_GRACE_SECONDS = 30
+
+
+class _Worker:
+    """One process: `job` is the index of the pair it compares, if any, and `deadline` when it is killed."""
+
+    def __init__(self, command: list[str], start_limit_seconds: float) -> None:
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        )
+        self.buffer = b""
+        self.ready = False
+        self.job: int | None = None
+        self.deadline = self.last_deadline = time.monotonic() + start_limit_seconds
+        self._limit_seconds = start_limit_seconds
+        self._had_seconds = 0.0
+
+    def send(self, job: int, pair: tuple[str, str], limit_seconds: float) -> None:
+        """Give it a pair. A worker that is already gone shows that when it is read."""
+        assert self.process.stdin is not None
+        self.job = job
+        now = time.monotonic()
+        self.deadline, self.last_deadline = now + limit_seconds, now + _CLOCK_FACTOR * limit_seconds
+        self._limit_seconds = limit_seconds
+        self._had_seconds = self._processor_seconds() or 0.0
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps({"truth": pair[0], "answer": pair[1]}).encode() + b"\n")
+
+    def extend(self) -> bool:
+        """Put the deadline off by what the processor owes it; False where it has had its time."""
+        now, had = time.monotonic(), self._processor_seconds()
+        owed = 0.0 if had is None else self._limit_seconds - (had - self._had_seconds)
+        if owed <= 0 or now >= self.last_deadline:
+            return False
+        self.deadline = min(now + owed, self.last_deadline)
+        return True
+
+    def _processor_seconds(self) -> float | None:
+        """What the process has had of the processor; None where the system doesn't say, or it is gone."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        user, system = stat.rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def receive(self) -> list[dict[str, bool]] | None:
+        """The replies that have come in whole; None where the process has ended."""
+        assert self.process.stdout is not None
+        chunk = self.process.stdout.read(65536)
+        if not chunk:
+            return None
+        *lines, self.buffer = (self.buffer + chunk).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def kill(self) -> None:
+        """End it now, and close its pipes."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class MathPool:
+    """Compares pairs of (truth, answer) in worker processes. Safe to share between threads.
+
+    `counts["timeouts"]` and `counts["crashes"]` say how many comparisons ended that way so far;
+    `counts["scorer_errors"]` how many answers a scorer of reasoning-gym raised an exception on.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_workers: int = 2,
+        time_limit_seconds: float = 5.0,
+        start_limit_seconds: float = 120.0,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._num_workers = num_workers
+        self._time_limit_seconds = time_limit_seconds
+        self._start_limit_seconds = start_limit_seconds
+        orphan_limit = math.ceil(_CLOCK_FACTOR * time_limit_seconds) + _ORPHAN_GRACE_SECONDS
+        # -P: the worker's folder must not be searched for modules, or `numbers` would be ours
+        default = [sys.executable, "-P", str(Path(math_worker.__file__)), str(orphan_limit)]
+        self._command = list(command or default)
+        self._workers: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def check(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
+        """For each (truth, answer) whether they are equal; None only where no worker could be had."""
+        with self._lock:
+            return _Round(self, pairs).run() if pairs else []
+
+    def close(self) -> None:
+        """End the workers; the next check would start new ones."""
+        with self._lock:
+            for worker in self._workers:
+                worker.kill()
+            self._workers.clear()
+
+
+class _Round:
+    """One call of `MathPool.check`: the pairs still to do, and the verdicts so far."""
+
+    def __init__(self, pool: MathPool, pairs: Sequence[tuple[str, str]]) -> None:
+        self.pool = pool
+        self.pairs = pairs
+        self.pending = deque(range(len(pairs)))
+        self.verdicts: list[bool | None] = [None] * len(pairs)
+        self.attempts: Counter[int] = Counter()
+        self.failed_starts = 0
+
+    def run(self) -> list[bool | None]:
+        pool = self.pool
+        while self.pending or any(worker.job is not None for worker in pool._workers):
+            if not self._staff():
+                break
+            for worker in pool._workers:
+                if worker.ready and worker.job is None and self.pending:
+                    job = self.pending.popleft()
+                    worker.send(job, self.pairs[job], pool._time_limit_seconds)
+            self._wait()
+        return self.verdicts
+
+    def _staff(self) -> bool:
+        """Start the workers that are missing; False where starting them fails again and again."""
+        pool = self.pool
+        wanted = min(pool._num_workers, len(self.pending) + sum(w.job is not None for w in pool._workers))
+        while len(pool._workers) < wanted:
+            if self.failed_starts > pool._num_workers:
+                return bool(pool._workers)
+            try:
+                pool._workers.append(_Worker(pool._command, pool._start_limit_seconds))
+            except OSError:
+                self.failed_starts += 1
+        return True
+
+    def _wait(self) -> None:
+        """Take in what workers reply until the first deadline, and bury those that died or are too late."""
+        busy = [worker for worker in self.pool._workers if worker.job is not None or not worker.ready]
+        with selectors.DefaultSelector() as selector:
+            for worker in busy:
+                assert worker.process.stdout is not None
+                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            first_deadline = min(worker.deadline for worker in busy)
+            for key, _ in selector.select(max(0.0, first_deadline - time.monotonic())):
+                self._read(key.data)
+        for worker in busy:
+            is_busy = worker in self.pool._workers and (worker.job is not None or not worker.ready)
+            if is_busy and time.monotonic() >= worker.deadline and not worker.extend():
+                self._bury(worker, too_late=True)
+
+    def _read(self, worker: _Worker) -> None:
+        replies = worker.receive()
+        if replies is None:
+            self._bury(worker, too_late=False)
+            return
+        for reply in replies:
+            if not worker.ready:
+                worker.ready = True
+            elif worker.job is not None:
+                self.verdicts[worker.job] = reply["correct"]
+                if reply.get("scorer_error"):
+                    self.pool.counts["scorer_errors"] += 1
+                worker.job = None
+
+    def _bury(self, worker: _Worker, *, too_late: bool) -> None:
+        worker.kill()
+        self.pool._workers.remove(worker)
+        if worker.job is None:
+            self.failed_starts += not worker.ready
+            return
+        self.attempts[worker.job] += 1
+        if too_late or self.attempts[worker.job] == _MAX_ATTEMPTS:
+            self.verdicts[worker.job] = False
+            self.pool.counts["timeouts" if too_late else "crashes"] += 1
+        else:
+            self.pending.appendleft(worker.job)
+
+
+@lru_cache(maxsize=1)
+def shared_gym_pool() -> MathPool:
+    """The pool of this process that asks reasoning-gym's scorers; its "truth" says which problem it is."""
+    limit = 30
+    orphan_limit = _CLOCK_FACTOR * limit + _ORPHAN_GRACE_SECONDS
+    command = [sys.executable, "-P", str(Path(gym_worker.__file__)), str(orphan_limit)]
+    # importing reasoning-gym takes a while on a busy machine
+    pool = MathPool(num_workers=1, time_limit_seconds=limit, start_limit_seconds=600, command=command)
+    atexit.register(pool.close)
+    return pool
+
+
+@lru_cache(maxsize=1)
+def shared_pool() -> MathPool:
+    """The pool of this process, ended with it."""
+    pool = MathPool()
+    atexit.register(pool.close)
+    return pool
