@@ -11,7 +11,16 @@ import argparse
 import time
 
 from r1kit.data.limits import CodeLimits
-from r1kit.sandbox import LANGUAGES, Job, Language, Outcome, Program, SandboxPool, Stdin, sandbox_refusal
+from r1kit.sandbox import (
+    LANGUAGES,
+    Language,
+    Outcome,
+    Program,
+    ProgramTests,
+    SandboxPool,
+    Stdin,
+    sandbox_refusal,
+)
 
 SOURCES: dict[Language, str] = {
     "python": "print(sum(map(int, input().split())) + {off})",
@@ -49,7 +58,7 @@ def main() -> None:
         )
 
 
-def make_job(language: Language, number: int, num_tests: int, *, is_wrong: bool) -> Job:
+def make_job(language: Language, number: int, num_tests: int, *, is_wrong: bool) -> ProgramTests:
     pairs = [(number, i) for i in range(num_tests)]
 
     def accept(i: int, outcome: Outcome) -> bool:
@@ -57,7 +66,7 @@ def make_job(language: Language, number: int, num_tests: int, *, is_wrong: bool)
 
     source = SOURCES[language].format(off=int(is_wrong))
     tests = [Stdin(f"{a} {b}\n") for a, b in pairs]
-    return Job(Program(source, language), tests, accept, CodeLimits(wall_seconds=120))
+    return ProgramTests(Program(source, language), tests, accept, CodeLimits(wall_seconds=120))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Script:
         self._numbers: dict[tuple[str, int], int] = {}
         self._write = write
         monkeypatch.setattr(
-            "r1kit.sampling.draws.open_engine", lambda context, path, tokenizer: self._open(tokenizer)
+            "r1kit.sampling.logged.open_engine", lambda spec, tokenizer: self._open(tokenizer)
         )
 
     def _open(self, tokenizer) -> ScriptedEngine:

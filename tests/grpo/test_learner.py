@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from r1kit.grpo.groups import scored_group
-from r1kit.grpo.learner import Learner, Row, average_metrics, split_rows
+from r1kit.grpo.learner import Learner, TrainedRollout, average_metrics, split_rows
 from r1kit.grpo.step import advantages_of, train_step
 from r1kit.model import packing
 from r1kit.model.logprobs import completion_logprobs
@@ -73,7 +73,7 @@ def test_truncated_rows_are_penalised_or_masked_and_count_in_the_mean_either_way
 
 
 def test_the_split_is_random_even_and_in_order():
-    rows = [Row(rollout(problems(1)[0], sample=i), 0.0) for i in range(10)]
+    rows = [TrainedRollout(rollout(problems(1)[0], sample=i), 0.0) for i in range(10)]
     parts = split_rows(rows, 3, seed=1)
     assert [len(part) for part in parts] == [4, 3, 3]
     samples = [[row.rollout.sample for row in part] for part in parts]
@@ -123,7 +123,7 @@ def test_the_learner_takes_the_recipes_kl(policy, estimator):
     trained, settings = learner(policy, kl_coef=0.1, kl_estimator=estimator)
     with torch.no_grad():
         trained.reference.get_input_embeddings().weight.mul_(0.5)
-    tokens = trained._collate([Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts])
+    tokens = trained._collate([TrainedRollout(r, 0.0) for group in GROUPS[:2] for r in group.rollouts])
     ours, ref = (trained._frozen_logprobs(model, tokens) for model in (trained.policy, trained.reference))
     mask = tokens.loss_mask_BT
     values = KL_ESTIMATORS[estimator](ours, ref) * mask
@@ -168,7 +168,7 @@ def test_an_update_with_shared_prompts_is_that_of_padded_rows(policy, monkeypatc
 def test_a_right_answer_becomes_likelier_and_a_wrong_one_less_so(policy):
     trained, settings = learner(policy, kl_coef=0.0)
     groups = GROUPS[:1]
-    rows = [Row(r, 0.0) for r in groups[0].rollouts]
+    rows = [TrainedRollout(r, 0.0) for r in groups[0].rollouts]
     before = trained._old_logprobs(rows).sum(1)
     train_step(trained, 1, groups, advantages_of(groups, settings))
     after = trained._old_logprobs(rows).sum(1)
@@ -201,7 +201,7 @@ def test_old_logprobs_are_computed_only_where_they_differ(
 @pytest.mark.parametrize("budget", [8, 10_000])
 def test_a_second_inner_epoch_is_off_policy_by_the_first(policy, budget):
     trained, settings = learner(policy, inner_epochs=2, tokens_per_micro_batch=budget)
-    rows = [Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts]
+    rows = [TrainedRollout(r, 0.0) for group in GROUPS[:2] for r in group.rollouts]
     before = trained._old_logprobs(rows)
     row = train_step(trained, 1, GROUPS, advantages_of(GROUPS, settings))
     once, settings = learner(policy, inner_epochs=1, tokens_per_micro_batch=budget)
@@ -230,7 +230,7 @@ def test_importance_correction_weighs_against_the_sampler(policy, monkeypatch, c
 
     start, settings = learner(policy, kl_coef=0.0)
     (advantages,) = advantages_of(GROUPS[:1], settings)
-    rows = [Row(r, a) for r, a in zip(GROUPS[0].rollouts, advantages, strict=True)]
+    rows = [TrainedRollout(r, a) for r, a in zip(GROUPS[0].rollouts, advantages, strict=True)]
     tokens = start._collate(rows)
     logprobs, _ = completion_logprobs(start.policy, tokens)
     mask = tokens.loss_mask_BT
@@ -255,7 +255,7 @@ def test_importance_correction_weighs_against_the_sampler(policy, monkeypatch, c
 
 def test_logprobs_are_taken_at_the_temperature_of_the_step(policy):
     schedule = [{"from_step": 1, "value": 1.0}, {"from_step": 2, "value": 0.5}]
-    rows = [Row(r, 0.0) for r in GROUPS[0].rollouts]
+    rows = [TrainedRollout(r, 0.0) for r in GROUPS[0].rollouts]
     trained, settings = learner(policy, temperature=schedule)
     fixed, _ = learner(policy, temperature=0.5)
     assert not torch.equal(
@@ -297,7 +297,7 @@ def test_old_logprobs_stay_those_of_the_first_mini_batch(policy):
 def test_the_sampler_is_compared_with_the_policy_before_the_update(policy):
     trained, settings = learner(policy, mini_batches=2)
     groups = GROUPS[:1]
-    logprobs = trained._old_logprobs([Row(r, 0.0) for r in groups[0].rollouts])
+    logprobs = trained._old_logprobs([TrainedRollout(r, 0.0) for r in groups[0].rollouts])
     mask = logprobs != 0
     # the rollouts claim a logprob of -1 for every token
     expected = (logprobs[mask] + 1.0).abs()
@@ -322,14 +322,16 @@ def test_with_lora_the_reference_is_the_adapter_off_then_that_of_the_last_refres
     lora = {"rank": 4, "alpha": 8}
     trained, settings = learner(policy, mini_batches=2, kl_coef=0.1, reference_refresh_every=4, lora=lora)
     advantages = advantages_of(GROUPS, settings)
-    tokens = trained._collate([Row(r, 0.0) for group in GROUPS[:2] for r in group.rollouts])
+    tokens = trained._collate([TrainedRollout(r, 0.0) for group in GROUPS[:2] for r in group.rollouts])
     start = trained._reference_logprobs(tokens)
     assert_same(start, trained._frozen_logprobs(policy, tokens), policy)  # the base, not fused
     assert trained.reference is None  # no second model
     rows = [train_step(trained, step, GROUPS, advantages) for step in (1, 2)]
     assert rows[0]["kl/ref"] < rows[1]["kl/ref"]
     assert torch.equal(trained._reference_logprobs(tokens), start)
-    after_four_updates = trained._old_logprobs([Row(r, 0.0) for g in GROUPS[:2] for r in g.rollouts])
+    after_four_updates = trained._old_logprobs(
+        [TrainedRollout(r, 0.0) for g in GROUPS[:2] for r in g.rollouts]
+    )
     assert (after_four_updates - start).abs().max() > 1e-3
     train_step(trained, 3, GROUPS, advantages)
     assert trained.refreshed_at == 4

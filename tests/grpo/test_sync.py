@@ -9,7 +9,7 @@ import torch
 
 from r1kit.errors import StageHalted
 from r1kit.grpo.groups import scored_group
-from r1kit.grpo.learner import Row
+from r1kit.grpo.learner import TrainedRollout
 from r1kit.grpo.step import advantages_of, train_step
 from r1kit.grpo.stream import ProblemStream
 from r1kit.grpo.sync import SyncProbe, check_versions, load_policy, sync_probe
@@ -149,6 +149,6 @@ def test_bfloat16_sampling_is_within_its_tolerance_and_not_within_float32s(tiny)
 def test_the_policys_logprobs_of_a_completion_are_those_that_it_is_trained_with(tiny):
     made, _ = learner(copy.deepcopy(tiny[0]))
     rollout = GROUPS[1].rollouts[2]
-    expected = made._old_logprobs([Row(rollout, 0.0)])[0]
+    expected = made._old_logprobs([TrainedRollout(rollout, 0.0)])[0]
     found = made.logprobs_of(rollout.prompt_token_ids, rollout.completion.token_ids)
     assert_same(found, expected, made.policy)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from r1kit.judges.chat_client import ChatReply, ChatRequest, OnReply
-from r1kit.judges.replies import AnswerCache, ask_cached, key_of, open_cache
+from r1kit.judges.replies import ReplyCache, ask_cached, key_of, open_cache
 
 
 def request(text: str, **more) -> ChatRequest:
@@ -42,7 +42,7 @@ class Echo:
         pass
 
 
-def ask(model: Echo, replies: AnswerCache, *texts: str, name: str = "m", **more):
+def ask(model: Echo, replies: ReplyCache, *texts: str, name: str = "m", **more):
     counts: Counter[str] = Counter()
     found = ask_cached(model, name, [request(text, **more) for text in texts], replies, counts)
     return [reply and reply.content for reply in found], counts["cached"]
@@ -50,13 +50,13 @@ def ask(model: Echo, replies: AnswerCache, *texts: str, name: str = "m", **more)
 
 def test_the_same_question_is_asked_once_in_a_batch_and_over_restarts(tmp_path: Path) -> None:
     model = Echo()
-    assert ask(model, AnswerCache(tmp_path, 0), "a", "b", "a") == (["A", "B", "A"], 1)
-    assert ask(model, AnswerCache(tmp_path, 0), "b", "c", "a") == (["B", "C", "A"], 2)
+    assert ask(model, ReplyCache(tmp_path, 0), "a", "b", "a") == (["A", "B", "A"], 1)
+    assert ask(model, ReplyCache(tmp_path, 0), "b", "c", "a") == (["B", "C", "A"], 2)
     assert model.asked == ["a", "b", "c"]
 
 
 def test_what_could_not_be_had_is_not_kept(tmp_path: Path) -> None:
-    model, replies = Echo(), AnswerCache(tmp_path, 0)
+    model, replies = Echo(), ReplyCache(tmp_path, 0)
     assert ask(model, replies, "down", "a") == ([None, "A"], 0)
     assert ask(model, replies, "down", "a") == ([None, "A"], 1)
     assert model.asked == ["down", "a", "down"]
@@ -76,21 +76,21 @@ def test_all_that_a_reply_depends_on_is_in_its_key_and_nothing_else() -> None:
 
 
 def test_a_row_that_a_kill_broke_off_is_asked_for_again(tmp_path: Path) -> None:
-    ask(Echo(), AnswerCache(tmp_path, 0), "a", "b")
+    ask(Echo(), ReplyCache(tmp_path, 0), "a", "b")
     path = tmp_path / "replies-0.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     model = Echo()
-    assert ask(model, AnswerCache(tmp_path, 0), "a", "b") == (["A", "B"], 1)
+    assert ask(model, ReplyCache(tmp_path, 0), "a", "b") == (["A", "B"], 1)
     assert model.asked == ["b"]
     assert path.read_bytes() == whole
 
 
 def test_text_of_any_kind_comes_back_as_it_was(tmp_path: Path) -> None:
-    replies = AnswerCache(tmp_path, 0)
+    replies = ReplyCache(tmp_path, 0)
     reply = ChatReply('二\n"\ud800\u2028', "why", "length")
     replies.put("k", reply)
-    again = AnswerCache(tmp_path, 1)
+    again = ReplyCache(tmp_path, 1)
     again.refresh()
     assert (replies.get("k"), again.get("k"), again.get("other")) == (reply, reply, None)
 
@@ -125,7 +125,7 @@ def ask_slowly(folder: Path, rank: int) -> None:
     texts = [f"question {i}" for i in range(30)]
     if rank:
         texts.reverse()
-    found, _ = ask(model, AnswerCache(folder, rank), *texts)
+    found, _ = ask(model, ReplyCache(folder, rank), *texts)
     assert found == [text.upper() for text in texts]
     (folder / f"asked-{rank}").write_text("\n".join(model.asked))
 
@@ -143,7 +143,7 @@ def test_two_processes_never_ask_the_same(tmp_path: Path) -> None:
 
 
 def claim_and_die(folder: Path) -> None:
-    assert AnswerCache(folder, 1).claim(key_of("m", request("a")))
+    assert ReplyCache(folder, 1).claim(key_of("m", request("a")))
     os._exit(9)
 
 
@@ -151,7 +151,7 @@ def test_a_process_that_dies_asking_lets_others_ask(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=claim_and_die, args=(tmp_path,))
     process.start()
     process.join()
-    assert ask(Echo(), AnswerCache(tmp_path, 0), "a") == (["A"], 0)
+    assert ask(Echo(), ReplyCache(tmp_path, 0), "a") == (["A"], 0)
 
 
 def test_what_a_model_raises_gives_its_claims_up_and_keeps_what_came(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_a_model_raises_gives_its_claims_up_and_keeps_what_came(tmp_path: P
         if calls == 2:
             raise KeyboardInterrupt
 
-    replies = AnswerCache(tmp_path, 0)
+    replies = ReplyCache(tmp_path, 0)
     with pytest.raises(KeyboardInterrupt):
         ask(Echo(fail), replies, "a", "b", "c")
     model = Echo()

@@ -450,7 +450,7 @@ def no_engine(monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("an engine was opened")
 
-    monkeypatch.setattr("r1kit.sampling.draws.open_engine", refuse)
+    monkeypatch.setattr("r1kit.sampling.logged.open_engine", refuse)
 
 
 def test_demonstrations_alone_and_unfiltered_are_what_a_draft_is_trained_on(

@@ -23,7 +23,7 @@ from r1kit.rewards.build import build_rewards
 from r1kit.rewards.classifiers import (
     Classifier,
     ClassifierConfig,
-    Row,
+    EncodedText,
     label_index,
     label_log_odds,
     score_rows,
@@ -209,7 +209,7 @@ def test_a_decoder_without_padding_is_read_at_the_last_token_of_each_row(tmp_pat
     model, tokenizer = load_classifier(str(folder))
     assert model.config.pad_token_id is None
     end = tokenizer.eos_token_id
-    rows = [Row((5, 6, end)), Row((7, 8, 9, 10, end)), Row((0, 1, 2, 3))]
+    rows = [EncodedText((5, 6, end)), EncodedText((7, 8, 9, 10, end)), EncodedText((0, 1, 2, 3))]
     with torch.no_grad():
         alone = [float(model(input_ids=torch.tensor([row.token_ids])).logits) for row in rows]
         shorter = float(model(input_ids=torch.tensor([[5, 6]])).logits)

@@ -9,7 +9,7 @@ import torch
 from r1kit.errors import DataError
 from r1kit.model.loading import load_tokenizer, save_model
 from r1kit.model.scorers import load_reward_model
-from r1kit.rewards.classifiers import ClassifierConfig, Row, score_rows
+from r1kit.rewards.classifiers import ClassifierConfig, EncodedText, score_rows
 from r1kit.rewards.model_rewards import (
     LOWEST_SCORE,
     RewardModelReward,
@@ -128,8 +128,8 @@ def test_completions_of_the_zero_shape_are_read_as_chats(model_dir: Path) -> Non
 def test_padding_does_not_change_a_score(model_dir: Path) -> None:
     model = load_reward_model(str(model_dir))
     rows = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14]]
-    together = score_rows(model, [Row(tuple(row)) for row in rows])
-    alone = torch.cat([score_rows(model, [Row(tuple(row))]) for row in rows])
+    together = score_rows(model, [EncodedText(tuple(row)) for row in rows])
+    alone = torch.cat([score_rows(model, [EncodedText(tuple(row))]) for row in rows])
     assert_same(together, alone, model, scale=max(1.0, float(alone.abs().max())))
 
 

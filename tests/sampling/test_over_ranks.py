@@ -1,4 +1,4 @@
-"""Data stages and evaluations with two ranks: the same draws and generations as with one."""
+"""Data stages and evaluations with two ranks: the same planned and generations as with one."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from r1kit.evaluate import EvalConfig, evaluate_model, read_generations
 from r1kit.ranks import collectives
-from r1kit.sampling.draws import Sampler, plan_draws
+from r1kit.sampling.logged import plan_samples, stage_sampler
 from r1kit.sampling.over_ranks import dismiss_helpers, help_sampling
 from tests.data_stages import math_problem, stage_context
 from tests.on_ranks import on_ranks
@@ -30,13 +30,15 @@ def as_first(work):
 
 
 def draw(folder, base):
-    context = stage_context(folder, base, {})  # 8 rows at a time: a round is 64 draws on two ranks
+    context = stage_context(folder, base, {})  # 8 rows at a time: a round is 64 planned on two ranks
 
     def work():
-        with Sampler(context, "base", folder / "log.jsonl", max_new_tokens=10, temperature=1.0) as sampler:
-            draws = plan_draws(PROBLEMS, sampler.encode("zero"), range(8), label="a", seed=5)
-            few = [rollout.completion.token_ids for rollout in sampler.draw(draws[:4])]
-            rollouts = sampler.draw(draws)
+        with stage_sampler(
+            context, "base", folder / "log.jsonl", max_new_tokens=10, temperature=1.0
+        ) as sampler:
+            planned = plan_samples(PROBLEMS, sampler.encode("zero"), range(8), label=["a"], seed=5)
+            few = [rollout.completion.token_ids for rollout in sampler.sample(planned[:4])]
+            rollouts = sampler.sample(planned)
         assert [rollout.completion.token_ids for rollout in rollouts[:4]] == few
         rows = [[r.problem.id, r.sample, r.completion.text, r.completion.token_ids] for r in rollouts]
         (folder / "rows.json").write_text(json.dumps(rows))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from r1kit.data.limits import CodeLimits
-from r1kit.sandbox import Job, Outcome, Program, SandboxPool, Stdin
+from r1kit.sandbox import Outcome, Program, ProgramTests, SandboxPool, Stdin
 from tests.sandbox.attacks import ATTACKS
 
 pytestmark = pytest.mark.sandbox
@@ -41,7 +41,7 @@ NUMBERS = {
 
 
 def run(source: str, *inputs: str, limits: CodeLimits = LIMITS) -> tuple[Outcome, ...]:
-    job = Job(
+    job = ProgramTests(
         Program(source, "python"),
         [Stdin(text) for text in inputs],
         lambda i, o: True,
@@ -152,7 +152,7 @@ def test_a_program_can_not_take_the_driver_down_to_have_no_verdict() -> None:
 def test_a_compiler_is_caged_and_limited_too() -> None:
     nested = "x = " + "(" * 100_000 + ")" * 100_000
     [result] = SandboxPool(num_workers=1).run(
-        [Job(Program(nested, "python"), [Stdin("")], lambda i, o: True, LIMITS)]
+        [ProgramTests(Program(nested, "python"), [Stdin("")], lambda i, o: True, LIMITS)]
     )
     assert result is not None
     assert not result.compiled.is_clean

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from r1kit.data.limits import CodeLimits
-from r1kit.sandbox import Job, Program, SandboxPool, Stdin, pool
+from r1kit.sandbox import Program, ProgramTests, SandboxPool, Stdin, pool
 from r1kit.sandbox.session import Session
 
 pytestmark = pytest.mark.sandbox
@@ -27,16 +27,16 @@ def cages(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
     return made
 
 
-def job(source: str, wanted: bytes = b"ok\n", limits: CodeLimits = LIMITS) -> Job:
-    return Job(Program(source, "python"), [Stdin("")], lambda _, out: out.stdout == wanted, limits)
+def job(source: str, wanted: bytes = b"ok\n", limits: CodeLimits = LIMITS) -> ProgramTests:
+    return ProgramTests(Program(source, "python"), [Stdin("")], lambda _, out: out.stdout == wanted, limits)
 
 
-def passed(jobs: list[Job]) -> list[bool]:
+def passed(jobs: list[ProgramTests]) -> list[bool]:
     with closing(SandboxPool(num_workers=1)) as workers:
         return verdicts(workers, jobs)
 
 
-def verdicts(workers: SandboxPool, jobs: list[Job]) -> list[bool]:
+def verdicts(workers: SandboxPool, jobs: list[ProgramTests]) -> list[bool]:
     return [result is not None and result.num_passed == 1 for result in workers.run(jobs)]
 
 

@@ -12,8 +12,8 @@ from r1kit.judges.chat_client import ChatRequest
 from r1kit.judges.ledger import Ledger
 from r1kit.judges.opening import EngineChat
 from r1kit.model.loading import load_model, load_tokenizer, save_model, stop_token_ids
-from r1kit.sampling.draws import Sampler, plan_draws
 from r1kit.sampling.local import LocalEngine
+from r1kit.sampling.logged import plan_samples, stage_sampler
 from r1kit.sampling.over_ranks import EngineSpec
 from r1kit.text.prompts import (
     check_begin,
@@ -246,10 +246,10 @@ def test_whoever_samples_stops_at_every_end(tmp_path, monkeypatch):
         submit(engine, request)
 
     monkeypatch.setattr(LocalEngine, "submit", noted)
-    context = stage_context(tmp_path / "draws", base, {})
-    with Sampler(context, "base", tmp_path / "log.jsonl", max_new_tokens=4, temperature=1.0) as sampler:
-        sampler.draw(
-            plan_draws([math_problem(1, "1+1?", "2")], sampler.encode("chat"), [0], label="x", seed=1)
+    context = stage_context(tmp_path / "planned", base, {})
+    with stage_sampler(context, "base", tmp_path / "log.jsonl", max_new_tokens=4, temperature=1.0) as sampler:
+        sampler.sample(
+            plan_samples([math_problem(1, "1+1?", "2")], sampler.encode("chat"), [0], label=["x"], seed=1)
         )
     evaluate_model(
         str(base),

@@ -10,9 +10,9 @@ from transformers import Qwen3ForCausalLM
 from r1kit.errors import UserError
 from r1kit.tinyworld.build import build
 from r1kit.tinyworld.checkpoints import base_dir
-from r1kit.tinyworld.pretrain import CODE, Shape, _rate, pretrain
+from r1kit.tinyworld.pretrain import CODE, BaseSize, _rate, pretrain
 
-SHAPE = Shape(hidden=32, layers=1, heads=1, kv_heads=1, intermediate=64, num_tokens=0)
+SHAPE = BaseSize(hidden=32, layers=1, heads=1, kv_heads=1, intermediate=64, num_tokens=0)
 
 
 @pytest.mark.slow

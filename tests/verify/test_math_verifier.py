@@ -13,7 +13,7 @@ from r1kit.text.template import format_zero
 from r1kit.verify.math_answers import math_verdict
 from r1kit.verify.math_pool import MathPool
 from r1kit.verify.numbers import number_of
-from r1kit.verify.shapes import Shape, shape_of
+from r1kit.verify.shapes import AnswerShape, shape_of
 from tests.making import make_problem, make_rollout
 from tests.verify.math_pairs import HELD_OUT_PATH, PAIRS_PATH, agreement, math_pairs
 
@@ -62,7 +62,7 @@ def test_the_labelled_pairs_are_distinct_and_cover_what_they_should() -> None:
     }
 
 
-def described(shape: Shape) -> str:
+def described(shape: AnswerShape) -> str:
     """A shape in short: its kind, name and brackets, and its members or its text."""
     inside = "; ".join(map(described, shape.parts)) if shape.parts else shape.text
     return f"{shape.kind}{shape.name and f'<{shape.name}>'}{shape.marks}[{inside}]"

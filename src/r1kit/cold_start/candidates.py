@@ -12,11 +12,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.cold_start.config import CandidateSource
-from r1kit.cold_start.examples import Example, Examples, find_examples
+from r1kit.cold_start.examples import Examples, WorkedExample, find_examples
 from r1kit.judges.ask_log import ask_logged
 from r1kit.judges.chat_client import ChatClient, ChatReply
 from r1kit.rewards.base import read_rollout
-from r1kit.sampling.draws import Sampler, plan_draws
+from r1kit.sampling.logged import plan_samples, stage_sampler
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.text.language import problem_language
@@ -88,7 +88,7 @@ def with_instruction(problem: Problem, instruction: str | None) -> Problem:
 
 
 def encode_few_shot(
-    problem: Problem, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    problem: Problem, examples: Sequence[WorkedExample], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[int, ...]:
     """One conversation under Table 1's introduction: each example a solved turn, the problem the last one."""
     text = ""
@@ -109,7 +109,7 @@ def _sample(
     examples: Examples | None,
 ) -> list[Candidate]:
     style = source.prompt_style or "zero"
-    sampler = Sampler(
+    sampler = stage_sampler(
         context,
         model,
         context.work_dir / SAMPLES_LOG,
@@ -125,12 +125,14 @@ def _sample(
             problem = with_instruction(problem, source.instruction)
         return encode_prompt(problem, sampler.tokenizer, style)
 
-    draws = plan_draws(problems, encode, range(source.samples_per_problem), label=label, seed=context.seed)
+    planned = plan_samples(
+        problems, encode, range(source.samples_per_problem), label=[label], seed=context.seed
+    )
     with sampler:
-        rollouts = sampler.draw(draws)
+        rollouts = sampler.sample(planned)
     return [
-        Candidate(draw.name, draw.problem, label, read_rollout(rollout, style))
-        for draw, rollout in zip(draws, rollouts, strict=True)
+        Candidate(sample.name, sample.problem, label, read_rollout(rollout, style))
+        for sample, rollout in zip(planned, rollouts, strict=True)
     ]
 
 
@@ -142,8 +144,8 @@ def _ask_teacher(
     problems: Sequence[Problem],
     examples: Examples | None,
 ) -> list[Candidate]:
-    draws = plan_draws(
-        problems, lambda problem: (), range(source.samples_per_problem), label=label, seed=context.seed
+    planned = plan_samples(
+        problems, lambda problem: (), range(source.samples_per_problem), label=[label], seed=context.seed
     )
 
     def ask(batch: Sequence[tuple[list[Message], int]]) -> list[ChatReply | None]:
@@ -154,7 +156,7 @@ def _ask_teacher(
         )
 
     replies = ask_logged(
-        {draw.name: (_conversation(draw.problem, source, examples), draw.seed) for draw in draws},
+        {sample.name: (_conversation(sample.problem, source, examples), sample.seed) for sample in planned},
         ask,
         context.work_dir / TEACHER_LOG,
         to_json=reply_to_json,
@@ -162,7 +164,9 @@ def _ask_teacher(
         progress=context.progress,
         stage=context.name,
     )
-    return [Candidate(draw.name, draw.problem, label, read_reply(replies[draw.name])) for draw in draws]
+    return [
+        Candidate(sample.name, sample.problem, label, read_reply(replies[sample.name])) for sample in planned
+    ]
 
 
 def _conversation(problem: Problem, source: CandidateSource, examples: Examples | None) -> list[Message]:

@@ -17,7 +17,7 @@ from r1kit.types import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class WorkedExample:
     """A solved problem, as few-shot prompts show it."""
 
     question: str
@@ -26,7 +26,7 @@ class Example:
     language: str | None = None
 
 
-Examples = Callable[[Problem], Sequence[Example]]
+Examples = Callable[[Problem], Sequence[WorkedExample]]
 
 
 def find_examples(context: StageContext, source: CandidateSource, label: str) -> Examples:
@@ -39,7 +39,7 @@ def find_examples(context: StageContext, source: CandidateSource, label: str) ->
     return lambda problem: _examples_for(problem, examples, source.num_examples, seed, path)
 
 
-def _tinyworld_examples(problem: Problem, num: int, seed: int) -> list[Example]:
+def _tinyworld_examples(problem: Problem, num: int, seed: int) -> list[WorkedExample]:
     from r1kit.tinyworld.problems import LANGUAGES, worked_examples
 
     language = next((known for known in LANGUAGES if known == problem_language(problem)), LANGUAGES[0])
@@ -47,7 +47,7 @@ def _tinyworld_examples(problem: Problem, num: int, seed: int) -> list[Example]:
     # one more than needed, for the case that the problem itself is drawn
     drawn = worked_examples(language, _family(problem), num + 1, seed=own_seed)
     others = [
-        Example(shown.question, reasoning, answer, language)
+        WorkedExample(shown.question, reasoning, answer, language)
         for shown, reasoning, answer in drawn
         if shown.metadata["identity"] != problem.metadata.get("identity")
     ]
@@ -60,9 +60,9 @@ def _family(problem: Problem) -> str | None:
     return problem.domain if problem.domain in FAMILIES else None
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_examples(path: Path) -> list[WorkedExample]:
     """The examples of a JSONL file with question, reasoning, answer and, where it matters, language."""
-    examples: list[Example] = []
+    examples: list[WorkedExample] = []
     for number, values in read_jsonl(path):
         row = Row(f"{path}:{number}", values)
         question, reasoning, answer = (column(row, name) for name in ("question", "reasoning", "answer"))
@@ -70,13 +70,13 @@ def read_examples(path: Path) -> list[Example]:
             raise DataError(f"{row.place}: question, reasoning and answer must be texts that are not empty")
         if fault := surrogate_fault([question, reasoning, answer], "[question, reasoning, answer]"):
             raise DataError(f"{row.place}: {fault}")
-        examples.append(Example(question, reasoning, answer, values.get("language")))
+        examples.append(WorkedExample(question, reasoning, answer, values.get("language")))
     return examples
 
 
 def _examples_for(
-    problem: Problem, examples: Sequence[Example], num: int, seed: int, path: Path
-) -> list[Example]:
+    problem: Problem, examples: Sequence[WorkedExample], num: int, seed: int, path: Path
+) -> list[WorkedExample]:
     language = problem_language(problem)
     fitting = [
         example

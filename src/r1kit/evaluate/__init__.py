@@ -21,7 +21,6 @@ from r1kit.data.records import problem_to_json
 from r1kit.errors import DataError
 from r1kit.evaluate.graded import Graded, graded_from_json, graded_to_json
 from r1kit.evaluate.grading import grade_rollouts
-from r1kit.evaluate.sampling import LOG_NAME, Asked, begin_log, plan_samples, sample_logged
 from r1kit.evaluate.statistics import bootstrap_interval, majority_score, paired_difference, pass_at_k
 from r1kit.evaluate.summary import problem_scores, summarise
 from r1kit.judges.ask_log import LoggedJudge
@@ -30,6 +29,7 @@ from r1kit.judges.judge import Judge, ModelJudge
 from r1kit.judges.opening import judge_summary
 from r1kit.model.loading import load_tokenizer, stop_token_ids, weights_stamp
 from r1kit.sampling.engine import SamplingParams
+from r1kit.sampling.logged import LoggedSampler, plan_samples
 from r1kit.sampling.over_ranks import EngineSpec
 from r1kit.seeds import derive_seed
 from r1kit.stage import Progress, SilentProgress
@@ -50,6 +50,8 @@ __all__ = [
 
 GENERATIONS_NAME = "generations.jsonl"
 SUMMARY_NAME = "summary.json"
+LOG_NAME = "completions.jsonl"  # of what was sampled, until the evaluation is finished
+REQUEST_NAME = "request.json"  # whose log that is
 FINISHED_NAME = "finished.json"  # what the summary is of; written last
 VERDICTS_NAME = "verdicts.jsonl"  # a judge's, by the content of what was asked
 
@@ -96,18 +98,24 @@ def evaluate_model(
     work_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     is_unnamed_judge = judge is not None and config.judge is None  # nothing says whether it is the same
-    asked = plan_samples(problem_sets, samples=config.samples, general_samples=config.general_samples)
+    asked = [
+        (name, problem, sample)
+        for name, problems in problem_sets.items()
+        for problem in problems
+        for sample in range(_num_samples(problem, config))
+    ]
     sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
     request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
-    begin_log(work_dir, {**request, "dtype": dtype, **sampling}, results=(FINISHED_NAME,))
+    _begin_log(work_dir, {**request, "dtype": dtype, **sampling})
     finished = {"of": _digest(asked, config, request)}
     if not is_unnamed_judge and _is_finished(work_dir, finished):
         before: dict[str, Any] = json.loads((work_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
         return before
-    rollouts = _sample(model_path, asked, config, style, seed, dtype, device, max_rows, work_dir, progress)
+    spec = EngineSpec(model_path, dtype, device, max_rows)
+    rollouts = _sample(spec, problem_sets, config, style, seed, work_dir / LOG_NAME, progress)
     sampled = time.monotonic()
     progress.note(f"grading {len(rollouts)} samples")
-    pairs = [(a.problem_set, rollout) for a, rollout in zip(asked, rollouts, strict=True)]
+    pairs = [(name, rollout) for (name, _, _), rollout in zip(asked, rollouts, strict=True)]
     logged = judge
     if judge is not None:
         identity = "" if config.judge is None else config.judge.model
@@ -139,48 +147,65 @@ def read_generations(folder: Path) -> list[Graded]:
 
 
 def _sample(
-    model_path: str,
-    asked: Sequence[Asked],
+    spec: EngineSpec,
+    problem_sets: Mapping[str, Sequence[Problem]],
     config: EvalConfig,
     style: PromptStyle,
     seed: int,
-    dtype: str,
-    device: str,
-    max_rows: int,
-    work_dir: Path,
+    log: Path,
     progress: Progress,
 ) -> list[Rollout]:
-    tokenizer = load_tokenizer(model_path)
-    spec = EngineSpec(model_path, dtype, device, max_rows)
-    engine = spec.open()
+    """Every sample of every problem, set by set.
+
+    Seeds do not depend on the model: every stage is asked the same questions with the same random numbers.
+    """
+    tokenizer = load_tokenizer(spec.path)
     params = SamplingParams(
         max_tokens=config.max_new_tokens,
         temperature=config.temperature,
         top_p=config.top_p,
-        stop_token_ids=stop_token_ids(model_path, tokenizer),
+        stop_token_ids=stop_token_ids(spec.path, tokenizer),
     )
-    progress.start("evaluating", len(asked), "samples")
-    try:
-        return sample_logged(
-            engine,
-            spec,
-            tokenizer,
-            asked,
-            params,
-            style=style,
-            seed=seed,
-            work_dir=work_dir,
-            progress=progress,
+    with LoggedSampler(
+        spec, params, log, tokenizer=tokenizer, progress=progress, part="evaluating"
+    ) as sampler:
+        encode = sampler.encode(style)
+        return sampler.sample(
+            [
+                planned
+                for name, problems in problem_sets.items()
+                for problem in problems
+                for planned in plan_samples(
+                    [problem],
+                    encode,
+                    range(_num_samples(problem, config)),
+                    label=["evaluate", name],
+                    seed=seed,
+                )
+            ]
         )
-    finally:
-        engine.close()
 
 
-def _digest(asked: Sequence[Asked], config: EvalConfig, request: Mapping[str, Any]) -> str:
+def _num_samples(problem: Problem, config: EvalConfig) -> int:
+    return config.general_samples if problem.kind in ("general", "safety") else config.samples
+
+
+def _begin_log(work_dir: Path, request: Mapping[str, Any]) -> None:
+    """Keep the log of an interrupted evaluation of the same model, sampled alike; else begin a new one."""
+    path = work_dir / REQUEST_NAME
+    text = json.dumps(request, ensure_ascii=False, sort_keys=True, indent=1)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    for name in (LOG_NAME, FINISHED_NAME):
+        (work_dir / name).unlink(missing_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _digest(asked: Sequence[tuple[str, Problem, int]], config: EvalConfig, request: Mapping[str, Any]) -> str:
     """A hash of all that the numbers depend on."""
     digest = hashlib.sha256(json.dumps([config.model_dump(mode="json"), request]).encode())
-    for one in asked:
-        row = [one.problem_set, problem_to_json(one.problem), one.sample]
+    for name, problem, sample in asked:
+        row = [name, problem_to_json(problem), sample]
         digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode())
     return digest.hexdigest()
 

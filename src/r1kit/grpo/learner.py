@@ -30,7 +30,7 @@ from r1kit.types import Rollout
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainedRollout:
     """A rollout that is trained on."""
 
     rollout: Rollout
@@ -56,8 +56,8 @@ class MiniBatch:
     update where that policy is still the one that is updated: its own logprobs, detached, are the old ones.
     """
 
-    rows: list[Row]
-    micro_batches: list[list[Row]]
+    rows: list[TrainedRollout]
+    micro_batches: list[list[TrainedRollout]]
     num_real: int
     old_logprobs: list[Tensor] | None
 
@@ -105,7 +105,7 @@ class Learner:
         self._seed = seed
         self._temperature = config.temperature_at(1)  # of the step that is trained on
 
-    def mini_batches(self, step: int, rows: Sequence[Row]) -> list[MiniBatch]:
+    def mini_batches(self, step: int, rows: Sequence[TrainedRollout]) -> list[MiniBatch]:
         """A step's rows, split at random and packed, with the old logprobs of all but the first update."""
         self._refresh_reference()
         self._temperature = self.config.temperature_at(step)
@@ -177,7 +177,7 @@ class Learner:
                 return self._frozen_logprobs(self.policy, tokens)
         return None if self.reference is None else self._frozen_logprobs(self.reference, tokens)
 
-    def _pack(self, rows: Sequence[Row]) -> list[list[int]]:
+    def _pack(self, rows: Sequence[TrainedRollout]) -> list[list[int]]:
         prompts, completions = tokens_of(rows)
         num_tokens = sum(map(len, {*map(tuple, prompts)})) + sum(map(len, completions))
         budget = collectives.even_budget(num_tokens, self.config.tokens_per_micro_batch)
@@ -221,7 +221,7 @@ class Learner:
         }
         return LossParts(parts.loss, {**parts.metrics, **extra})
 
-    def _micro_batch(self, rows: Sequence[Row], old_logprobs_BT: Tensor | None) -> MicroBatch:
+    def _micro_batch(self, rows: Sequence[TrainedRollout], old_logprobs_BT: Tensor | None) -> MicroBatch:
         device = self.policy.device
         tokens = self._collate(rows)
         sampler = [logprob for row in rows for logprob in row.rollout.completion.sampler_logprobs]
@@ -233,10 +233,10 @@ class Learner:
             ref_logprobs_BT=self._reference_logprobs(tokens),
         )
 
-    def _collate(self, rows: Sequence[Row]) -> CompletionBatch:
+    def _collate(self, rows: Sequence[TrainedRollout]) -> CompletionBatch:
         return self._batching.collate(*tokens_of(rows), self._pad_id).to(self.policy.device)
 
-    def _old_logprobs(self, rows: Sequence[Row]) -> Tensor:
+    def _old_logprobs(self, rows: Sequence[TrainedRollout]) -> Tensor:
         return self._frozen_logprobs(self.policy, self._collate(rows))
 
     @torch.no_grad()
@@ -244,13 +244,15 @@ class Learner:
         return completion_logprobs(model, tokens, temperature=self._temperature)[0]
 
 
-def tokens_of(rows: Sequence[Row]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+def tokens_of(rows: Sequence[TrainedRollout]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
     """The rows' prompts, and their completions."""
     rollouts = [row.rollout for row in rows]
     return [r.prompt_token_ids for r in rollouts], [r.completion.token_ids for r in rollouts]
 
 
-def split_rows(rows: Sequence[Row], num_mini_batches: int, *, seed: int) -> list[list[Row]]:
+def split_rows(
+    rows: Sequence[TrainedRollout], num_mini_batches: int, *, seed: int
+) -> list[list[TrainedRollout]]:
     """The rows, split at random into mini-batches of equal size, or one row less (DeepSeek-R1 v2, 2.1).
 
     Within a mini-batch rows keep their order, (group, sample).

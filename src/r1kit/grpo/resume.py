@@ -22,7 +22,7 @@ from r1kit.stage import Progress
 from r1kit.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from r1kit.training.metrics_log import read_metrics
 
-Row = Mapping[str, float]
+MetricsRow = Mapping[str, float]
 
 
 def checkpoints_dir(work_dir: Path) -> Path:
@@ -43,7 +43,7 @@ def save_progress(work_dir: Path, step: int, learner: Learner, stream: ProblemSt
 
 def load_progress(
     work_dir: Path, learner: Learner, stream: ProblemStream, progress: Progress
-) -> tuple[int, dict[int, Row]]:
+) -> tuple[int, dict[int, MetricsRow]]:
     """Go back to the last checkpoint; its step (0: none), and the rows of metrics that still hold, by step.
 
     A row holds if its step is in the log, or before the checkpoint. Steps of the log that are damaged are put
@@ -65,7 +65,7 @@ def load_progress(
     collectives.barrier()
     committed = committed_steps(rollouts)
     found = {int(row["step"]): row for row in read_metrics(work_dir)}
-    rows: dict[int, Row] = {number: row for number, row in found.items() if number <= step}
+    rows: dict[int, MetricsRow] = {number: row for number, row in found.items() if number <= step}
     number = step + 1
     while number in found and number in committed:
         rows[number] = found[number]

@@ -24,7 +24,7 @@ import torch
 
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group, halt_if_rewards_are_missing, scored_group
-from r1kit.grpo.learner import Learner, Row, average_metrics
+from r1kit.grpo.learner import Learner, TrainedRollout, average_metrics
 from r1kit.grpo.stage import GrpoStage
 from r1kit.grpo.step_log import read_measured, read_step_log, write_step_log
 from r1kit.grpo.stream import mix
@@ -134,7 +134,7 @@ def advantages_of(groups: Sequence[Group], config: GrpoConfig) -> Advantages:
 def train_step(learner: Learner, step: int, groups: Sequence[Group], advantages: Advantages) -> Metrics:
     """The step's updates (1), a function of the learner's state and the groups; their metrics, averaged."""
     rows = [
-        Row(rollout, advantage)
+        TrainedRollout(rollout, advantage)
         for group, values in zip(groups, advantages, strict=True)
         for rollout, advantage in zip(group.rollouts, values, strict=True)
         if advantage is not None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from r1kit.judges.chat_client import ChatRequest
-from r1kit.judges.replies import AnswerCache, ChatModel, ask_cached
+from r1kit.judges.replies import ChatModel, ReplyCache, ask_cached
 from r1kit.judges.tasks import JudgeRequest, Task, Verdict, conversation, read_verdict, reply_schema
 from r1kit.rewards.base import applies, read_rollout
 from r1kit.rewards.model_rewards import viewed_text
@@ -51,7 +51,7 @@ class ModelJudge:
     """A model as a judge, through a cache of replies. `name` is what the cache knows the model by."""
 
     def __init__(
-        self, model: ChatModel, replies: AnswerCache, *, name: str, temperature: float, max_tokens: int
+        self, model: ChatModel, replies: ReplyCache, *, name: str, temperature: float, max_tokens: int
     ) -> None:
         self._model = model
         self._replies = replies

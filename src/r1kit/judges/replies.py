@@ -47,7 +47,7 @@ class ChatModel(Protocol):
         ...
 
 
-class AnswerCache:
+class ReplyCache:
     """The replies in one folder. One for each folder and process: `open_cache`."""
 
     def __init__(self, folder: Path, rank: int) -> None:
@@ -137,9 +137,9 @@ class AnswerCache:
 
 
 @cache
-def open_cache(folder: Path, rank: int) -> AnswerCache:
+def open_cache(folder: Path, rank: int) -> ReplyCache:
     """The cache in a folder, the same one for all stages of a process. `folder` is resolved by the caller."""
-    return AnswerCache(folder, rank)
+    return ReplyCache(folder, rank)
 
 
 def key_of(model: str, request: ChatRequest) -> str:
@@ -153,7 +153,7 @@ def ask_cached(
     model: ChatModel,
     name: str,
     requests: Sequence[ChatRequest],
-    replies: AnswerCache,
+    replies: ReplyCache,
     counts: Counter[str],
     *,
     sleep: Callable[[float], None] = time.sleep,
@@ -192,7 +192,7 @@ def ask_cached(
     return answers
 
 
-def _take_known(keys: Sequence[str], replies: AnswerCache, found: dict[str, ChatReply | None]) -> list[str]:
+def _take_known(keys: Sequence[str], replies: ReplyCache, found: dict[str, ChatReply | None]) -> list[str]:
     """Those that the cache has no reply to; the replies to the others go to `found`."""
     if keys:
         replies.refresh()
@@ -203,7 +203,7 @@ def _take_known(keys: Sequence[str], replies: AnswerCache, found: dict[str, Chat
 
 
 def _ask(
-    model: ChatModel, questions: Mapping[str, ChatRequest], replies: AnswerCache
+    model: ChatModel, questions: Mapping[str, ChatRequest], replies: ReplyCache
 ) -> dict[str, ChatReply | None]:
     """Ask what was claimed; every reply is kept, and its claim given up, as it comes."""
     keys = list(questions)

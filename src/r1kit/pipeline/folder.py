@@ -40,7 +40,7 @@ _OWN_FILES = ("manifest.json", PROGRESS_NAME)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Standing:
     """Whether a stage has to be made: its state, and for a stale one why, as half a sentence."""
 
     state: State
@@ -77,17 +77,17 @@ class RunFolder:
         """Where the generation before is kept."""
         return self.path / ".old" / stage
 
-    def judge(self, stage: str, key: Key) -> Verdict:
+    def judge(self, stage: str, key: Key) -> Standing:
         """Compare what is there with what the recipe asks for now."""
         manifest = read_manifest(self.finished(stage))
         if manifest is None:
             begun = read_manifest(self.work(stage))
-            return Verdict("in progress" if begun is not None else "to do", manifest=begun)
+            return Standing("in progress" if begun is not None else "to do", manifest=begun)
         changed = differences(stage, manifest.key, key)
         lost = [name for name in manifest.outputs if not (self.finished(stage) / name).exists()]
         if lost:
             changed.append(f"{', '.join(lost)} is missing from {self.finished(stage)}")
-        return Verdict("stale" if changed else "done", sentence(changed), manifest)
+        return Standing("stale" if changed else "done", sentence(changed), manifest)
 
     def begin(self, stage: str, kind: str, key: Key, *, sharded: bool = False) -> tuple[Manifest, str]:
         """Take up the unfinished folder, or start a new one; its manifest, and why it was not taken up."""

@@ -69,7 +69,7 @@ PROBES: Mapping[Task, tuple[Probe, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Askable:
     """A judge with the tasks it is given, or a teacher; `place` is where the recipe has it."""
 
     place: str
@@ -77,25 +77,25 @@ class Asked:
     tasks: tuple[Task, ...] = ()
 
 
-def askable(recipe: Recipe) -> list[Asked]:
+def askable(recipe: Recipe) -> list[Askable]:
     """Every judge and teacher of the recipe, each once, however often it is named."""
-    found: dict[JudgeConfig, Asked] = {}
+    found: dict[JudgeConfig, Askable] = {}
     for name, judge in recipe.judges.items():
-        found.setdefault(judge, Asked(f"judges.{name}", judge))
-    teachers: list[Asked] = []
+        found.setdefault(judge, Askable(f"judges.{name}", judge))
+    teachers: list[Askable] = []
     tables = [(("stages", name), table) for name, table in recipe.stages.items()]
     for root, table in [*tables, (("eval",), recipe.eval)]:
         for keys, config in _asked_in(table, root):
             if isinstance(config, ServerConfig):
-                teachers.append(Asked(dotted(list(keys)), config))
+                teachers.append(Askable(dotted(list(keys)), config))
                 continue
-            known = found.get(config, Asked(dotted(list(keys)), config))
+            known = found.get(config, Askable(dotted(list(keys)), config))
             tasks = dict.fromkeys([*known.tasks, _task_of(keys, table)])
             found[config] = replace(known, tasks=tuple(tasks))
     return [*found.values(), *teachers]
 
 
-def probe(context: RunContext, asked: Asked) -> str:
+def probe(context: RunContext, asked: Askable) -> str:
     """What was found in order. Raises `UserError` for a judge or teacher that is of no use."""
     config = asked.config
     if isinstance(config, ServerConfig):

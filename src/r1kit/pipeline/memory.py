@@ -68,7 +68,7 @@ class StageMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelSize:
     """What activations and caches are sized by."""
 
     layers: int
@@ -139,7 +139,7 @@ def _sharded_parts(model: PreTrainedModel, num_weights: int, size: int, ranks: i
 
 def _grpo_parts(
     config: GrpoConfig,
-    shape: Shape,
+    shape: ModelSize,
     size: int,
     num_weights: int,
     num_trained: int,
@@ -165,7 +165,7 @@ def _grpo_parts(
     yield Part("sampler cache", num_bytes, formula)
 
 
-def _activations(config: TrainingConfig, shape: Shape, size: int) -> Part:
+def _activations(config: TrainingConfig, shape: ModelSize, size: int) -> Part:
     longest = config.longest_completion if isinstance(config, GrpoConfig) else config.max_tokens
     rows = 2 if isinstance(config, RewardModelConfig) and config.objective == "pairwise" else 1
     tokens = max(config.tokens_per_micro_batch, rows * min(longest, shape.positions))  # none is ever split
@@ -189,7 +189,7 @@ def _activations(config: TrainingConfig, shape: Shape, size: int) -> Part:
     return Part("activations", tokens * (shape.layers * layer + ends) + logits, formula)
 
 
-def layer_bytes_per_token(shape: Shape, size: int, *, packed: bool) -> int:
+def layer_bytes_per_token(shape: ModelSize, size: int, *, packed: bool) -> int:
     """What the forward pass of a layer keeps for the backward pass, by token.
 
     Two norms, each its input (in float32), what it is scaled to and its output: 3 h; queries, keys and
@@ -208,7 +208,7 @@ def layer_bytes_per_token(shape: Shape, size: int, *, packed: bool) -> int:
     return kept
 
 
-def cache_bytes_per_token(shape: Shape, size: int) -> int:
+def cache_bytes_per_token(shape: ModelSize, size: int) -> int:
     """Keys and values of one token in all layers."""
     return 2 * shape.layers * shape.keys * size
 
@@ -223,12 +223,12 @@ def adapter_size(model: PreTrainedModel, config: LoraConfig) -> int:
     return num_trained + (0 if head is None else sum(p.numel() for p in head.parameters()))
 
 
-def shape_of(model: PreTrainedModel) -> Shape:
+def shape_of(model: PreTrainedModel) -> ModelSize:
     """The sizes of a model's layers, by its configuration."""
     config: Any = model.config.get_text_config()
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return Shape(
+    return ModelSize(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,

@@ -20,7 +20,7 @@ from r1kit.judges.opening import open_judge
 from r1kit.pipeline.architecture import slower_samplers
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.doctor import refuse_faults
-from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Verdict
+from r1kit.pipeline.folder import PROGRESS_NAME, Recorder, Standing
 from r1kit.pipeline.interrupt import RunInterrupted, sigterm_interrupts
 from r1kit.pipeline.lock import run_lock
 from r1kit.pipeline.manifest import code_changed, rounding_differs, write_json
@@ -204,7 +204,7 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
     collectives.barrier()
 
 
-def _say_done(job: Job, verdict: Verdict, progress: Progress) -> None:
+def _say_done(job: Job, verdict: Standing, progress: Progress) -> None:
     assert verdict.manifest is not None
     changed = code_changed(verdict.manifest.code)
     progress.note(f"{job.name}: done{f' ({changed})' if changed else ''}")

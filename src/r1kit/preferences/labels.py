@@ -19,7 +19,7 @@ JUDGMENTS_LOG = "judgments.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class Candidate:
     """A response that can be labelled; `text` is all of it, `summary` what its reader is given."""
 
     name: str
@@ -33,7 +33,7 @@ def label_pairs(
     context: StageContext,
     config: PreferencesConfig,
     judge: ModelJudge | None,
-    pairs: Sequence[tuple[Sampled, Sampled]],
+    pairs: Sequence[tuple[Candidate, Candidate]],
 ) -> list[float | None]:
     """How much better the first of each pair is, in the labels' own scale; 0 no preference, None no label.
 
@@ -54,7 +54,7 @@ def label_safety(
     context: StageContext,
     config: PreferencesConfig,
     judge: ModelJudge | None,
-    responses: Sequence[Sampled],
+    responses: Sequence[Candidate],
 ) -> list[bool | None]:
     """Whether each response is safe, its reasoning included; None where there is no label."""
     if judge is not None:
@@ -81,7 +81,7 @@ def _judge_pairs(
     context: StageContext,
     config: PreferencesConfig,
     judge: ModelJudge,
-    pairs: Sequence[tuple[Sampled, Sampled]],
+    pairs: Sequence[tuple[Candidate, Candidate]],
 ) -> list[float | None]:
     questions: dict[str, JudgeRequest] = {}
     swapped: dict[str, bool] = {}

@@ -90,7 +90,7 @@ class RewardModelConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class LabelledExample:
     """The rows of one pair, the chosen one first, or the one row of a label; `label` is 1 for safe.
 
     `margin`: how far apart a pair's scores should lie.
@@ -192,14 +192,14 @@ def load_examples(
     max_tokens: int,
     num_embeddings: int = sys.maxsize,
     note: Callable[[str], None] | None = None,
-) -> list[Example]:
+) -> list[LabelledExample]:
     """The examples of a file. A prompt's examples are all held out or all trained on.
 
     Pairs whose sides are equal in what is read of them say nothing, and are left out; `note` is told which,
     and how many texts are cut. Raises `DataError` for
     records that can't be used, with file and line, by kind, and where nothing can be learned from the rest.
     """
-    examples: list[Example] = []
+    examples: list[LabelledExample] = []
     faults: list[Fault] = []
     equal: list[Fault] = []
     num_records = num_cut = 0
@@ -221,7 +221,7 @@ def load_examples(
         prompt = json.dumps(row["messages"], ensure_ascii=False, sort_keys=True)
         held_out = derive_seed("reward-model", prompt) % 10_000 < 10_000 * config.held_out_frac
         margin = config.margin * row["difference"] if config.margin else 0.0
-        examples.append(Example(cut, label, held_out, margin))
+        examples.append(LabelledExample(cut, label, held_out, margin))
     if faults:
         raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
     if not num_records:
@@ -324,7 +324,7 @@ class _Scored:
         self.config = config
         self.pad_id = pad_id
 
-    def update(self, batch: Sequence[Example]) -> dict[str, float]:
+    def update(self, batch: Sequence[LabelledExample]) -> dict[str, float]:
         """One update on a batch of examples; the metrics row."""
         started = time.perf_counter()
         packs = [[batch[i] for i in pack] for pack in self._packs(batch)]
@@ -334,7 +334,7 @@ class _Scored:
         num_tokens = sum(len(ids) for example in batch for ids in example.rows)
         return {**row, "tokens_per_second": num_tokens / (time.perf_counter() - started)}
 
-    def measure(self, examples: Sequence[Example]) -> tuple[dict[str, float], list[float]]:
+    def measure(self, examples: Sequence[LabelledExample]) -> tuple[dict[str, float], list[float]]:
         """Loss, accuracy and calibration on held-out examples, and the logits of all their rows."""
         if not examples:
             return {}, []
@@ -358,16 +358,16 @@ class _Scored:
         found["held_out/calibration_error"] = calibration_error(probabilities, labels)
         return found, logits
 
-    def _packs(self, examples: Sequence[Example]) -> list[list[int]]:
+    def _packs(self, examples: Sequence[LabelledExample]) -> list[list[int]]:
         lengths = [example.num_tokens for example in examples]
         budget = collectives.even_budget(sum(lengths), self.config.tokens_per_micro_batch)
         return pack_by_tokens(lengths, budget)
 
-    def _scores(self, examples: Sequence[Example]) -> Tensor:
+    def _scores(self, examples: Sequence[LabelledExample]) -> Tensor:
         rows = [ids for example in examples for ids in example.rows]
         return score_rows(self.trainer.model, rows, self.pad_id)
 
-    def _parts(self, scores: Tensor, examples: Sequence[Example], denominator: int) -> LossParts:
+    def _parts(self, scores: Tensor, examples: Sequence[LabelledExample], denominator: int) -> LossParts:
         """The loss of a micro-batch, as its share of a batch of `denominator` examples."""
         if self.config.objective == "pairwise":
             margins = torch.tensor([example.margin for example in examples], device=scores.device)

@@ -19,9 +19,9 @@ from r1kit.judges.opening import judge_summary, open_judge
 from r1kit.model.loading import load_tokenizer
 from r1kit.preferences.balance import Sides, balance, imbalance, stock_phrases
 from r1kit.preferences.config import PreferencesConfig
-from r1kit.preferences.labels import Sampled, label_pairs, label_safety
+from r1kit.preferences.labels import Candidate, label_pairs, label_safety
 from r1kit.rewards.model_rewards import viewed_text
-from r1kit.sampling.draws import Sampler, plan_draws
+from r1kit.sampling.logged import plan_samples, stage_sampler
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.text.filters import content_key
@@ -45,7 +45,7 @@ def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[st
             judge.close()
 
 
-def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Sampled], Counter[str]]:
+def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Candidate], Counter[str]]:
     """Responses that can be labelled, and what became of the others.
 
     A pair's sides must have a summary to read, for safety there must be anything at all. The same text twice
@@ -57,37 +57,39 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Samp
     check_kinds(context.name, config, list(problems.values()))
     counts: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
-    sampled: list[Sampled] = []
+    candidates: list[Candidate] = []
     log = context.work_dir / SAMPLES_LOG
-    with Sampler(
+    with stage_sampler(
         context, config.model, log, max_new_tokens=config.max_new_tokens, temperature=config.temperature
     ) as sampler:
-        draws = plan_draws(
+        planned = plan_samples(
             problems.values(),
             sampler.encode(style),
             range(config.samples_per_problem),
-            label="preferences",
+            label=["preferences"],
             seed=context.seed,
         )
-        rollouts = sampler.draw(draws)
-        for draw, rollout in zip(draws, rollouts, strict=True):
+        rollouts = sampler.sample(planned)
+        for sample, rollout in zip(planned, rollouts, strict=True):
             counts["sampled"] += 1
             # reward models read the chat shape
             text = as_chat(rollout.completion.text, style)
-            summary = parse_response(text, "chat", reasoning_required=draw.problem.wants_reasoning).summary
+            summary = parse_response(text, "chat", reasoning_required=sample.problem.wants_reasoning).summary
             # what the safety model can read: more than tags
-            read = viewed_text(draw.problem, text, "response") if config.objective == "pointwise" else summary
+            read = (
+                viewed_text(sample.problem, text, "response") if config.objective == "pointwise" else summary
+            )
             if rollout.completion.finish_reason == "length":
                 counts["truncated"] += 1
             elif not read or not read.strip():
                 counts["malformed"] += 1
-            elif (key := (draw.problem.id, content_key(read))) in seen:
+            elif (key := (sample.problem.id, content_key(read))) in seen:
                 counts["duplicate"] += 1
             else:
                 seen.add(key)
                 num_tokens = len(sampler.tokenizer.encode(read, add_special_tokens=False))
-                sampled.append(Sampled(draw.name, draw.problem, text, summary or "", num_tokens))
-    return sampled, counts
+                candidates.append(Candidate(sample.name, sample.problem, text, summary or "", num_tokens))
+    return candidates, counts
 
 
 def check_kinds(stage: str, config: PreferencesConfig, problems: Sequence[Problem]) -> None:
@@ -109,7 +111,7 @@ def _write_labels(
     context: StageContext,
     config: PreferencesConfig,
     judge: ModelJudge | None,
-    sampled: Sequence[Sampled],
+    sampled: Sequence[Candidate],
     counts: Counter[str],
 ) -> dict[str, float | int | str]:
     records: list[Json] = []
@@ -125,12 +127,12 @@ def _write_pairs(
     context: StageContext,
     config: PreferencesConfig,
     judge: ModelJudge | None,
-    sampled: Sequence[Sampled],
+    sampled: Sequence[Candidate],
     counts: Counter[str],
 ) -> dict[str, float | int | str]:
     pairs = find_pairs(sampled, config.pairs_per_problem, seed=context.seed)
     counts["pairs"] = len(pairs)
-    decided: list[tuple[Sampled, Sampled, float]] = []
+    decided: list[tuple[Candidate, Candidate, float]] = []
     for (a, b), label in zip(pairs, label_pairs(context, config, judge, pairs), strict=True):
         if label:
             decided.append((a, b, label) if label > 0 else (b, a, -label))
@@ -142,13 +144,13 @@ def _write_pairs(
 
 
 def find_pairs(
-    sampled: Sequence[Sampled], num_per_problem: int, *, seed: int
-) -> list[tuple[Sampled, Sampled]]:
+    sampled: Sequence[Candidate], num_per_problem: int, *, seed: int
+) -> list[tuple[Candidate, Candidate]]:
     """Up to so many pairs of responses to each prompt, drawn by the seed."""
-    by_problem: dict[str, list[Sampled]] = {}
+    by_problem: dict[str, list[Candidate]] = {}
     for item in sampled:
         by_problem.setdefault(item.problem.id, []).append(item)
-    pairs: list[tuple[Sampled, Sampled]] = []
+    pairs: list[tuple[Candidate, Candidate]] = []
     for items in by_problem.values():
         found = list(itertools.combinations(items, 2))
         found.sort(key=lambda pair: derive_seed(seed, "pair", pair[0].name, pair[1].name))

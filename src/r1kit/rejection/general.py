@@ -26,7 +26,7 @@ from r1kit.rejection.grading import ask_judge
 from r1kit.rejection.reasoning import choose_some
 from r1kit.rewards.classifiers import with_paths
 from r1kit.rewards.model_rewards import RewardModelReward
-from r1kit.sampling.draws import Sampler, plan_draws
+from r1kit.sampling.logged import LoggedSampler, plan_samples
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.text.filters import Counts, content_key, is_one_language
@@ -66,7 +66,7 @@ def make_general_records(
     context: StageContext,
     config: RejectionConfig,
     general: GeneralConfig,
-    sampler: Sampler,
+    sampler: LoggedSampler,
     problems: Sequence[Problem],
     counts: Counts,
     judged: Counter[str],
@@ -107,23 +107,23 @@ def _keep_records(
 def _sample(
     context: StageContext,
     general: GeneralConfig,
-    sampler: Sampler,
+    sampler: LoggedSampler,
     problems: Sequence[Problem],
     style: PromptStyle,
 ) -> list[General]:
     if not problems:
         return []
     samples = range(general.samples_per_problem)
-    draws = plan_draws(problems, sampler.encode(style), samples, label="general", seed=context.seed)
+    planned = plan_samples(problems, sampler.encode(style), samples, label=["general"], seed=context.seed)
     return [
         General(
-            draw.name,
-            draw.problem,
+            sample.name,
+            sample.problem,
             f"{context.name}: sampled",
             parse_response(rollout.completion.text, style, reasoning_required=False),
             truncated=rollout.completion.finish_reason == "length",
         )
-        for draw, rollout in zip(draws, sampler.draw(draws), strict=True)
+        for sample, rollout in zip(planned, sampler.sample(planned), strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from r1kit.data.records import Json, sft_record
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rejection.grading import Grader
 from r1kit.rewards.base import read_rollout
-from r1kit.sampling.draws import Draw, Sampler, plan_draws
+from r1kit.sampling.logged import LoggedSampler, PlannedSample, plan_samples
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.text.filters import (
@@ -58,7 +58,7 @@ class Tally:
 def sample_reasoning(
     context: StageContext,
     config: RejectionConfig,
-    sampler: Sampler,
+    sampler: LoggedSampler,
     problems: Sequence[Problem],
     grader: Grader,
     counts: Counts,
@@ -74,11 +74,11 @@ def sample_reasoning(
         )
         samples = range(number * config.samples_per_round, (number + 1) * config.samples_per_round)
         encode = sampler.encode(config.style)
-        draws = plan_draws(unfinished, encode, samples, label="reasoning", seed=context.seed)
-        rollouts = sampler.draw(draws)
-        verdicts = grader.grade([draw.name for draw in draws], rollouts)
-        for draw, rollout, is_right in zip(draws, rollouts, verdicts, strict=True):
-            _take(draw, rollout, is_right, tallies[draw.problem.id], config, counts)
+        planned = plan_samples(unfinished, encode, samples, label=["reasoning"], seed=context.seed)
+        rollouts = sampler.sample(planned)
+        verdicts = grader.grade([sample.name for sample in planned], rollouts)
+        for sample, rollout, is_right in zip(planned, rollouts, verdicts, strict=True):
+            _take(sample, rollout, is_right, tallies[sample.problem.id], config, counts)
         unfinished = [problem for problem in unfinished if not _has_enough(tallies[problem.id], config)]
     return list(tallies.values())
 
@@ -132,7 +132,7 @@ def _has_enough(tally: Tally, config: RejectionConfig) -> bool:
 
 
 def _take(
-    draw: Draw,
+    sample: PlannedSample,
     rollout: Rollout,
     is_right: bool | None,
     tally: Tally,
@@ -140,7 +140,7 @@ def _take(
     counts: Counts,
 ) -> None:
     """Count one sample, and keep its text where it is right and passes the filters."""
-    domain = _domain(draw.problem)
+    domain = _domain(sample.problem)
     counts.add(domain, "sampled")
     if is_right is not None:
         tally.num_graded += 1

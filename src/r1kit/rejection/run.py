@@ -13,7 +13,7 @@ from r1kit.judges.opening import judge_summary
 from r1kit.rejection import general, reasoning
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rejection.grading import Grader
-from r1kit.sampling.draws import Sampler
+from r1kit.sampling.logged import LoggedSampler, stage_sampler
 from r1kit.stage import StageContext
 from r1kit.text.filters import Counts, format_table
 from r1kit.text.prompts import encode_response
@@ -114,8 +114,8 @@ def _row(lengths: Sequence[int]) -> dict[str, float]:
     return {"samples": len(lengths), "mean tokens": sum(lengths) / len(lengths) if lengths else 0.0}
 
 
-def _sampler(context: StageContext, config: RejectionConfig, log: str, temperature: float) -> Sampler:
-    return Sampler(
+def _sampler(context: StageContext, config: RejectionConfig, log: str, temperature: float) -> LoggedSampler:
+    return stage_sampler(
         context,
         config.model,
         context.work_dir / log,

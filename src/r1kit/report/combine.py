@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r1kit.errors import DataError
 from r1kit.report.reader import read_run
-from r1kit.report.table import Cell, Row, StageTable, stage_table, table_html, table_markdown
+from r1kit.report.table import Cell, StageTable, TableRow, stage_table, table_html, table_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def _combine(tables: Sequence[StageTable]) -> StageTable:
         cells = tuple(
             _over_runs([row.cells[i] for row in found], len(tables)) for i in range(len(tables[0].stages))
         )
-        rows.append(Row(group, label, cells, found[0].spec))
+        rows.append(TableRow(group, label, cells, found[0].spec))
     return StageTable(tables[0].stages, tuple(rows))
 
 

@@ -25,7 +25,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A named number of every stage; `group` heads a block of rows. `spec` formats it."""
 
     group: str
@@ -39,7 +39,7 @@ class StageTable:
     """The columns and the rows that have data."""
 
     stages: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
 _Getter = Callable[[Json], Cell | None]
@@ -53,7 +53,7 @@ def stage_table(run: RunData, stages: Sequence[str] | None = None) -> StageTable
     for group, label, getter, spec in _rows(summaries):
         cells = tuple(getter(summary) for summary in summaries)
         if any(cell is not None for cell in cells):
-            rows.append(Row(group, label, cells, spec))
+            rows.append(TableRow(group, label, cells, spec))
     return StageTable(names, tuple(rows))
 
 

@@ -56,7 +56,7 @@ def with_paths(
     return model.model_copy(update={"model": model_path(model.model), "reference": reference})
 
 
-class Row(NamedTuple):
+class EncodedText(NamedTuple):
     """A text for a model: token ids, and for models that ask for them which part each belongs to."""
 
     token_ids: tuple[int, ...]
@@ -84,23 +84,23 @@ class Classifier:
         self._max_tokens = min(max_tokens, _positions(self.model), self.tokenizer.model_max_length)
         self._is_own = is_own
 
-    def encode(self, problem: Problem, text: str) -> Row:
+    def encode(self, problem: Problem, text: str) -> EncodedText:
         """The row that the model is asked about."""
         if not self.tokenizer.chat_template:
             return self._pair(problem.question, text)
         ids = None if self._is_own else _finished_turn(problem, text, self.tokenizer)
         ids = encode_own(problem, text, self.tokenizer) if ids is None else ids
-        return Row(ids[-self._max_tokens :])
+        return EncodedText(ids[-self._max_tokens :])
 
-    def _pair(self, question: str, text: str) -> Row:
+    def _pair(self, question: str, text: str) -> EncodedText:
         self.tokenizer.truncation_side = "left"
         found = self.tokenizer(
             question, text, truncation="longest_first", max_length=self._max_tokens, padding=False
         )
         types = found.get("token_type_ids")
-        return Row(tuple(found["input_ids"]), None if types is None else tuple(types))
+        return EncodedText(tuple(found["input_ids"]), None if types is None else tuple(types))
 
-    def log_odds(self, rows: Sequence[Row]) -> torch.Tensor:
+    def log_odds(self, rows: Sequence[EncodedText]) -> torch.Tensor:
         """The log-odds of the label for each row, float32 on the CPU, [rows]."""
         return label_log_odds(
             score_rows(self.model, rows), self.index, self.model.config.problem_type or "single_label"
@@ -154,7 +154,7 @@ def label_log_odds(logits_BL: torch.Tensor, index: int, problem_type: str) -> to
 
 
 @torch.no_grad()
-def score_rows(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
+def score_rows(model: PreTrainedModel, rows: Sequence[EncodedText]) -> torch.Tensor:
     """The model's logits of each row, float32 on the CPU, [rows, labels]; rows are padded on the right.
 
     A decoder finds a row's last token by its padding. Where nothing is padding to it (`load_classifier`),

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError, ModelError
-from r1kit.rewards.classifiers import MAX_TOKENS, Classifier, ClassifierConfig, Row, View, encode_own
+from r1kit.rewards.classifiers import MAX_TOKENS, Classifier, ClassifierConfig, EncodedText, View, encode_own
 from r1kit.text.template import TAGS, as_chat, parse_response
 from r1kit.types import Problem, PromptStyle, Rollout
 
@@ -168,7 +168,7 @@ class RewardModelReward:
     def _logits(self, classifier: Classifier, responses: Sequence[tuple[Problem, str]]) -> list[float | None]:
         """The log-odds that the score is taken from; None where there is nothing to read."""
         # equal texts get equal scores, to the bit: the rows of one batch would differ in the last ones
-        places: dict[Row, list[int]] = {}
+        places: dict[EncodedText, list[int]] = {}
         for i, (problem, response) in enumerate(responses):
             text = viewed_text(problem, response, self.view)
             if text is not None:
@@ -238,9 +238,9 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def _batches(rows: Sequence[Row], tokens_per_batch: int) -> list[list[Row]]:
+def _batches(rows: Sequence[EncodedText], tokens_per_batch: int) -> list[list[EncodedText]]:
     """Rows, sorted by length, in batches of at most `tokens_per_batch` padded tokens (at least one row)."""
-    batches: list[list[Row]] = []
+    batches: list[list[EncodedText]] = []
     for row in rows:
         if batches and (len(batches[-1]) + 1) * len(row.token_ids) <= tokens_per_batch:
             batches[-1].append(row)

@@ -26,22 +26,22 @@ or to allow, and problems of kind code are refused with it.
 """
 
 from r1kit.sandbox.cage import SandboxUnavailable
-from r1kit.sandbox.pool import Job, JobResult, SandboxPool, sandbox_refusal, shared_sandbox
+from r1kit.sandbox.pool import ProgramTests, SandboxPool, TestedProgram, sandbox_refusal, shared_sandbox
 from r1kit.sandbox.session import LANGUAGES, Call, Language, Outcome, Program, Stdin
 from r1kit.sandbox.values import NotPlainData, decode_value, encode_value
 
 __all__ = [
     "LANGUAGES",
     "Call",
-    "Job",
-    "JobResult",
     "Language",
     "NotPlainData",
     "Outcome",
     "Program",
+    "ProgramTests",
     "SandboxPool",
     "SandboxUnavailable",
     "Stdin",
+    "TestedProgram",
     "decode_value",
     "encode_value",
     "sandbox_refusal",

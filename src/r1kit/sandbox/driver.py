@@ -31,7 +31,7 @@ from r1kit.sandbox.tasks import (
     Task,
     set_dumpable,
 )
-from r1kit.sandbox.watch import Reply, Watch
+from r1kit.sandbox.watch import Reply, WatchedProcess
 
 _MAX_COMPILED_BYTES = 32 * 2**20
 _COMPILER_PROCESSES = 64
@@ -154,7 +154,7 @@ class Driver:
             max_value=_MAX_COMPILED_BYTES if compiling else limits["output_kb"] << 10,
             address_bytes=_NODE_ADDRESS_BYTES if self.language == "javascript" else None,
         )
-        return Watch(task, stdin).run()
+        return WatchedProcess(task, stdin).run()
 
     def write(self, name: str, data: bytes) -> None:
         """A fresh file in the work folder."""

@@ -53,7 +53,7 @@ print(started)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ProgramTests:
     """A program, its tests, and what is asked of each: `accept(i, outcome)` says whether test i is passed.
 
     `stop_early`: the tests behind the first that is not passed are not run.
@@ -67,7 +67,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class JobResult:
+class TestedProgram:
     """What came of a job: the compiler's outcome, and those of the tests that were run, in order.
 
     `passed` says of each of these whether it was accepted. Where the compiler's is not clean there are none.
@@ -97,7 +97,7 @@ class SandboxPool:
         self._threads: ThreadPoolExecutor | None = None
         self._kept = threading.local()  # `session`: the worker's cage, if it has one
 
-    def run(self, jobs: Sequence[Job]) -> list[JobResult | None]:
+    def run(self, jobs: Sequence[ProgramTests]) -> list[TestedProgram | None]:
         """The result of each job, in order; None where no cage could be had for it."""
         if not jobs:
             return []
@@ -105,7 +105,7 @@ class SandboxPool:
         # ranks on this machine share its cores: tests that wait for a core would run out of time
         num_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         num_workers = self._num_workers or max(1, len(os.sched_getaffinity(0)) // num_ranks)
-        results: list[JobResult | None] = [None] * len(jobs)
+        results: list[TestedProgram | None] = [None] * len(jobs)
         left = iter(range(len(jobs)))
         # a cage dies with the thread that started it: the threads stay as long as the pool
         self._threads = self._threads or ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox")
@@ -134,7 +134,11 @@ class SandboxPool:
         self._threads, self._kept = None, threading.local()
 
     def _work(
-        self, cage: Cage, jobs: Sequence[Job], left: Iterator[int], results: list[JobResult | None]
+        self,
+        cage: Cage,
+        jobs: Sequence[ProgramTests],
+        left: Iterator[int],
+        results: list[TestedProgram | None],
     ) -> None:
         """One worker: a job after another, in the cage of the last one where that is as good as new."""
         while (i := next(left, None)) is not None:
@@ -142,7 +146,9 @@ class SandboxPool:
             self._kept.session = None
             results[i], self._kept.session = self._run(cage, jobs[i], kept)
 
-    def _run(self, cage: Cage, job: Job, kept: Session | None) -> tuple[JobResult | None, Session | None]:
+    def _run(
+        self, cage: Cage, job: ProgramTests, kept: Session | None
+    ) -> tuple[TestedProgram | None, Session | None]:
         """One job from beginning to end, and the cage if it may be used again.
 
         What was run before a driver was lost is not run again.
@@ -170,14 +176,14 @@ class SandboxPool:
                 if compiled.is_clean:
                     _run_tests(session, job, done, passed)
                 is_good = all(outcome.ending == "exit" for outcome in (compiled, *done))
-                return JobResult(compiled, tuple(done), tuple(passed)), session if is_good else None
+                return TestedProgram(compiled, tuple(done), tuple(passed)), session if is_good else None
             except SandboxFailed:
                 continue
             except DriverLost:
                 if attempts == _MAX_ATTEMPTS:
                     if compiled is None:
-                        return JobResult(_LOST, (), ()), None
-                    return JobResult(compiled, (*done, _LOST), (*passed, False)), None
+                        return TestedProgram(_LOST, (), ()), None
+                    return TestedProgram(compiled, (*done, _LOST), (*passed, False)), None
             finally:
                 if not is_good:
                     self._close(session)
@@ -189,7 +195,7 @@ class SandboxPool:
         session.close()
 
 
-def _run_tests(session: Session, job: Job, done: list[Outcome], passed: list[bool]) -> None:
+def _run_tests(session: Session, job: ProgramTests, done: list[Outcome], passed: list[bool]) -> None:
     """Run what is not done yet, and add to what is."""
     for i in range(len(done), len(job.tests)):
         outcome = session.run(job.tests[i])

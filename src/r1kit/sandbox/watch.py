@@ -27,7 +27,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 Reply = tuple[dict[str, Any], bytes, bytes, bytes]
 
 
-class Watch:
+class WatchedProcess:
     """One forked process and everything that comes of it, until all of that has ended."""
 
     def __init__(self, task: Task, stdin: bytes) -> None:

@@ -17,7 +17,7 @@ from r1kit.errors import UserError
 from r1kit.seeds import derive_seed
 from r1kit.tinyworld.checkpoints import base_dir
 from r1kit.tinyworld.corpus import CODE_FAMILIES, documents
-from r1kit.tinyworld.pretrain import BASE, CODE, ROW_TOKENS, SMALL, Shape, pretrain
+from r1kit.tinyworld.pretrain import BASE, CODE, ROW_TOKENS, SMALL, BaseSize, pretrain
 from r1kit.tinyworld.problems import DEFAULT_FAMILIES
 from r1kit.tinyworld.tokenizer import END, train_tokenizer
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Model:
     """A shipped model: its size, its seed, and what its corpus has; `start` is the one it goes on from."""
 
-    shape: Shape
+    shape: BaseSize
     seed: int
     families: Sequence[str] = DEFAULT_FAMILIES
     start: str | None = None

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class BaseSize:
     """Size of a base and of its training: learning rates as measured in TINYWORLD.md."""
 
     hidden: int
@@ -47,15 +47,15 @@ class Shape:
     cooldown_frac: float = 0.4  # share of the updates over which the learning rates fall linearly to 0
 
 
-BASE = Shape(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384, num_tokens=30_000_000)
-SMALL = Shape(hidden=96, layers=3, heads=3, kv_heads=1, intermediate=256, num_tokens=8_000_000)
+BASE = BaseSize(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384, num_tokens=30_000_000)
+SMALL = BaseSize(hidden=96, layers=3, heads=3, kv_heads=1, intermediate=256, num_tokens=8_000_000)
 CODE = replace(
     BASE, num_tokens=8_000_000, matrix_learning_rate=0.01, other_learning_rate=1.5e-3, cooldown_frac=1.0
 )
 CONTEXT_TOKENS = 2048
 
 
-def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+def new_model(shape: BaseSize, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
     """A randomly initialised model for the tokenizer."""
     torch.manual_seed(seed)
     return Qwen3ForCausalLM(
@@ -78,7 +78,13 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qw
 
 
 def pretrain(
-    shape: Shape, rows: np.ndarray, tokenizer_dir: Path, output: Path, *, seed: int, start: Path | None = None
+    shape: BaseSize,
+    rows: np.ndarray,
+    tokenizer_dir: Path,
+    output: Path,
+    *,
+    seed: int,
+    start: Path | None = None,
 ) -> None:
     """Train a base on the rows of tokens and save it, with its tokenizer, into `output`.
 
@@ -113,7 +119,7 @@ def _rank_main(
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=NUM_RANKS)
-    shape = Shape(**json.loads(shape_json))
+    shape = BaseSize(**json.loads(shape_json))
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     model = (
         Qwen3ForCausalLM.from_pretrained(start, dtype="float32")
@@ -130,7 +136,7 @@ def _rank_main(
     dist.destroy_process_group()
 
 
-def _train(model: Qwen3ForCausalLM, rows: np.ndarray, shape: Shape, seed: int, rank: int) -> None:
+def _train(model: Qwen3ForCausalLM, rows: np.ndarray, shape: BaseSize, seed: int, rank: int) -> None:
     num_updates = len(rows) // (ROWS_PER_RANK * NUM_RANKS)
     order = np.random.default_rng(seed).permutation(len(rows))
     optimizers = _optimizers(model, shape)
@@ -162,7 +168,7 @@ def _loss(model: Qwen3ForCausalLM, batch: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
 
 
-def _optimizers(model: Qwen3ForCausalLM, shape: Shape) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Qwen3ForCausalLM, shape: BaseSize) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
     matrices = [
         p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n

@@ -29,14 +29,14 @@ from r1kit.errors import UserError
 from r1kit.sandbox import (
     LANGUAGES,
     Call,
-    Job,
-    JobResult,
     Language,
     NotPlainData,
     Outcome,
     Program,
+    ProgramTests,
     SandboxPool,
     Stdin,
+    TestedProgram,
     decode_value,
     encode_value,
     sandbox_refusal,
@@ -214,7 +214,7 @@ def verify_code_problem(problem: Problem) -> str | None:
     return "a program that does nothing passes its tests" if nothing.is_right else None
 
 
-def _job(problem: Problem, program: str, *, all_tests: bool) -> Job:
+def _job(problem: Problem, program: str, *, all_tests: bool) -> ProgramTests:
     language = language_of(problem)
     if not problem.tests:
         raise UserError(f"problem {problem.id}: a code problem needs tests")
@@ -228,7 +228,7 @@ def _job(problem: Problem, program: str, *, all_tests: bool) -> Job:
             f"problem {problem.id}: metadata.limits.{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
         ) from None
     tests = [_test(problem, test, language) for test in problem.tests]
-    return Job(
+    return ProgramTests(
         Program(program, language),
         [run for run, _ in tests],
         lambda i, outcome: outcome.is_clean and tests[i][1](outcome),
@@ -341,7 +341,7 @@ def _near(value: float, wanted: float) -> bool:
         return False
 
 
-def _verdict(problem: Problem, result: JobResult | None) -> CodeVerdict | None:
+def _verdict(problem: Problem, result: TestedProgram | None) -> CodeVerdict | None:
     if result is None:
         return None
     num_tests = len(problem.tests)

@@ -15,7 +15,15 @@ from typing import Protocol
 
 from r1kit.verify.latex import plain_latex
 from r1kit.verify.numbers import number_of, same_number, unit_of
-from r1kit.verify.shapes import LONE_LETTER, Relation, Shape, are_distinct, declared, members_of, shape_of
+from r1kit.verify.shapes import (
+    LONE_LETTER,
+    AnswerShape,
+    Relation,
+    are_distinct,
+    declared,
+    members_of,
+    shape_of,
+)
 from r1kit.verify.units import same_unit
 
 # Longer mathematical answers are wrong without being asked about: nobody's ground truth is a page.
@@ -124,11 +132,11 @@ def verdict_of(truth: str, answer: str, oracle: Oracle, *, percent_as_fraction: 
     return verdict
 
 
-def _with_decimal_comma(shape: Shape, other: Shape) -> Shape:
+def _with_decimal_comma(shape: AnswerShape, other: AnswerShape) -> AnswerShape:
     """1,22 is read as 1.22 where the other side is a decimal; two numbers are not its equal anyway."""
     match = _COMMA_DECIMAL.fullmatch(shape.text) if number_of(shape.text) is None else None
     return (
-        Shape("value", f"{match[1]}.{match[2]}")
+        AnswerShape("value", f"{match[1]}.{match[2]}")
         if match and re.fullmatch(r"-?\d*\.\d+", other.text)
         else shape
     )
@@ -155,7 +163,7 @@ def squeezed(text: str) -> str:
     return re.sub(r"(?<!\d)\s+|\s+(?!\d)|[‹›]", "", plain_latex(text))
 
 
-def compare(truth: Shape, answer: Shape, oracle: Oracle) -> bool | None:
+def compare(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool | None:
     """Whether the answer is the truth; None where the oracle can't say."""
     names = {truth.name, answer.name}
     if len(names) == 2 and all(map(LONE_LETTER.fullmatch, names)):  # x = 3 is not y = 3
@@ -179,7 +187,7 @@ def compare(truth: Shape, answer: Shape, oracle: Oracle) -> bool | None:
     return verdict
 
 
-def _compare_kinds(truth: Shape, answer: Shape, oracle: Oracle) -> bool | None:
+def _compare_kinds(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool | None:
     match truth.kind, answer.kind:
         case ("value", "value"):
             return _values(truth.text, answer.text, oracle)
@@ -241,7 +249,7 @@ def _without_unit(text: str) -> tuple[str, str]:
     return (text[: match.start()], unit) if match and unit else (text, "")
 
 
-def _lists(truth: Shape, answer: Shape, oracle: Oracle) -> bool | None:
+def _lists(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool | None:
     """By name where both have the same names, in order where one has different ones, else in any order."""
     names, given = ([part.name for part in shape.parts] for shape in (truth, answer))
     if set(names) == set(given) and are_distinct(truth.parts) and are_distinct(answer.parts):
@@ -251,7 +259,7 @@ def _lists(truth: Shape, answer: Shape, oracle: Oracle) -> bool | None:
     return (_ordered if is_ordered else _unordered)(truth.parts, answer.parts, oracle)
 
 
-def _ordered(truth: Sequence[Shape], answer: Sequence[Shape], oracle: Oracle) -> bool | None:
+def _ordered(truth: Sequence[AnswerShape], answer: Sequence[AnswerShape], oracle: Oracle) -> bool | None:
     if len(truth) != len(answer):
         return False
     return _all(
@@ -259,7 +267,7 @@ def _ordered(truth: Sequence[Shape], answer: Sequence[Shape], oracle: Oracle) ->
     )
 
 
-def _unordered(truth: Sequence[Shape], answer: Sequence[Shape], oracle: Oracle) -> bool | None:
+def _unordered(truth: Sequence[AnswerShape], answer: Sequence[AnswerShape], oracle: Oracle) -> bool | None:
     """Whether the members are the same, each counted once, however often it is written."""
     if len(set(map(_unnamed, answer))) > len(set(map(_unnamed, truth))) * 2 or not truth or not answer:
         return not truth and not answer
@@ -269,13 +277,13 @@ def _unordered(truth: Sequence[Shape], answer: Sequence[Shape], oracle: Oracle) 
     return _all([*rows, *columns])
 
 
-def _relations(truth: Shape, answer: Shape, oracle: Oracle) -> bool | None:
+def _relations(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool | None:
     if truth.relation is None or answer.relation is None:
         return False
     return oracle.relations(truth.relation, answer.relation)
 
 
-def _brackets(pair: Shape) -> str:
+def _brackets(pair: AnswerShape) -> str:
     """The brackets of a pair; at infinity any is open."""
     ends = [part.text for part in pair.parts]
     return "".join(
@@ -284,7 +292,7 @@ def _brackets(pair: Shape) -> str:
     )
 
 
-def _flat(shape: Shape) -> tuple[Shape, ...] | None:
+def _flat(shape: AnswerShape) -> tuple[AnswerShape, ...] | None:
     """The entries of a vector, however it stands; None for what is no vector."""
     if shape.kind != "matrix":
         return shape.parts if shape.kind == "tuple" or shape.marks != "[)" else None
@@ -294,7 +302,7 @@ def _flat(shape: Shape) -> tuple[Shape, ...] | None:
     return tuple(row.parts[0] for row in rows) if all(len(row.parts) == 1 for row in rows) else None
 
 
-def _unnamed(shape: Shape) -> Shape:
+def _unnamed(shape: AnswerShape) -> AnswerShape:
     is_plain = shape.kind != "relation" and shape.relation is not None and shape.relation[1] == ("=",)
     return replace(shape, name="", relation=None) if shape.name and is_plain else shape
 

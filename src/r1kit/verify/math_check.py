@@ -14,7 +14,7 @@ from r1kit.verify.answers import answer_in, truth_in
 from r1kit.verify.math_answers import math_verdict, normalised
 from r1kit.verify.math_pool import MathPool
 from r1kit.verify.numbers import number_of
-from r1kit.verify.shapes import Shape, shape_of
+from r1kit.verify.shapes import AnswerShape, shape_of
 
 # An answer that no problem of ours has.
 _ANOTHER = "7919"
@@ -98,7 +98,7 @@ def _fault_in_words(truth: str) -> str | None:
     return None
 
 
-def _misses(shape: Shape) -> list[str]:
+def _misses(shape: AnswerShape) -> list[str]:
     if shape.kind == "relation" and shape.relation is not None:
         sides, signs = shape.relation
         moved = [f"{sides[0]} + 1", *sides[1:]]
@@ -130,11 +130,11 @@ def _misses(shape: Shape) -> list[str]:
     if shape.kind == "pair" and not any("\\infty" in part.text for part in parts):
         found.append(_written(shape).translate(str.maketrans("([])", "[()]")) if len(parts) == 2 else "")
     if shape.kind in ("list", "set"):
-        found.append(_written(_with(shape, [*parts, Shape("value", _ANOTHER)])))
+        found.append(_written(_with(shape, [*parts, AnswerShape("value", _ANOTHER)])))
     return found
 
 
-def _misses_of_value(shape: Shape) -> list[str]:
+def _misses_of_value(shape: AnswerShape) -> list[str]:
     if shape.kind == "text":
         return []
     if "\\infty" in shape.text:
@@ -145,19 +145,19 @@ def _misses_of_value(shape: Shape) -> list[str]:
     return [str(number.value + 1), str(-number.value if number.value else 1)]
 
 
-def _changed(part: Shape) -> Shape:
+def _changed(part: AnswerShape) -> AnswerShape:
     """A member with another value."""
     if part.parts:
         return _with(part, [_changed(part.parts[0]), *part.parts[1:]])
     misses = [miss for miss in _misses(part) if "\\ne" not in miss]
-    return Shape("value", misses[0] if misses else _ANOTHER, name=part.name)
+    return AnswerShape("value", misses[0] if misses else _ANOTHER, name=part.name)
 
 
-def _with(shape: Shape, parts: list[Shape]) -> Shape:
-    return Shape(shape.kind, "", tuple(parts), shape.marks)
+def _with(shape: AnswerShape, parts: list[AnswerShape]) -> AnswerShape:
+    return AnswerShape(shape.kind, "", tuple(parts), shape.marks)
 
 
-def _written(shape: Shape) -> str:
+def _written(shape: AnswerShape) -> str:
     """A shape as LaTeX."""
     inside = [_written(part) for part in shape.parts]
     match shape.kind:

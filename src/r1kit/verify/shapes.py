@@ -81,7 +81,7 @@ _CLOCK = re.compile(r"(\d{1,2}:\d\d)\s?‹?([ap])\.?\s?m\.?›?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class AnswerShape:
     """An answer, taken apart. `marks` are the brackets of a pair; `name` is what stood in front of `=`.
 
     `relation` keeps the sides and signs of an equation or inequality, as plain LaTeX.
@@ -89,7 +89,7 @@ class Shape:
 
     kind: Kind
     text: str = ""
-    parts: tuple["Shape", ...] = ()
+    parts: tuple["AnswerShape", ...] = ()
     marks: str = ""
     name: str = ""
     relation: Relation | None = None
@@ -104,32 +104,32 @@ def value_in(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def shape_of(text: str) -> Shape:
+def shape_of(text: str) -> AnswerShape:
     """An answer, taken apart."""
     return members_of(plain_latex(text))
 
 
-def members_of(text: str) -> Shape:
+def members_of(text: str) -> AnswerShape:
     """Members that "or", "and", semicolons or commas join; named values grouped together stay together."""
     text = _without_qualifier(text)
     groups = [group for group in split_outside(text, _GROUPS) if group.strip(" ,")]
     if len(groups) == 1:
         groups[0] = text
-    members: list[Shape] = []
+    members: list[AnswerShape] = []
     for group in groups:
         pieces = [_single(piece) for piece in split_outside(group.strip(" ,"), _COMMA) if piece.strip()]
         is_group = len(groups) > 1 and len(pieces) > 1 and are_distinct(pieces)
-        members += [Shape("list", group, tuple(pieces))] if is_group else pieces
+        members += [AnswerShape("list", group, tuple(pieces))] if is_group else pieces
     if len(members) == 1 or not members:
-        return members[0] if members else Shape("text", text)
-    flat: list[Shape] = []
+        return members[0] if members else AnswerShape("text", text)
+    flat: list[AnswerShape] = []
     for member in members:
         flat += member.parts if member.kind == "list" and member.marks == "±" else [member]
     if flat[0].name and not any(member.name for member in flat[1:]):  # n = 2, 3, 4
         flat = [replace(member, name=flat[0].name) for member in flat]
     if all(member.kind in ("pair", "union") and member.relation for member in flat) and _OR_ONLY.search(text):
-        return Shape("union", text, _pieces_of_union(flat))
-    return Shape("list", text, tuple(flat))
+        return AnswerShape("union", text, _pieces_of_union(flat))
+    return AnswerShape("list", text, tuple(flat))
 
 
 _OR_ONLY = re.compile(r"(?<![A-Za-z])(?:or|oder|ou)(?![A-Za-z])|或")
@@ -143,25 +143,29 @@ def _without_qualifier(text: str) -> str:
     return shorter if shorter and re.search(r"[\w\\]", shorter) and not _TEXT.fullmatch(text) else text
 
 
-def _single(text: str) -> Shape:
+def _single(text: str) -> AnswerShape:
     text = text.strip().strip(".").strip()
     if clock := _CLOCK.fullmatch(text):
         hour, minute = clock[1].split(":")
-        return Shape("ratio", text, (Shape("value", hour), Shape("value", minute)), clock[2].lower())
+        return AnswerShape(
+            "ratio", text, (AnswerShape("value", hour), AnswerShape("value", minute)), clock[2].lower()
+        )
     if _REALS.fullmatch(text):
-        return Shape("pair", text, (Shape("value", "-\\infty"), Shape("value", "\\infty")), "()")
+        return AnswerShape(
+            "pair", text, (AnswerShape("value", "-\\infty"), AnswerShape("value", "\\infty")), "()"
+        )
     if text == "\\emptyset" or _NOTHING.fullmatch(text):
-        return Shape("set", text)
+        return AnswerShape("set", text)
     if re.fullmatch(r"‹[^‹›]*›", text) or _TEXT.fullmatch(text):
-        return Shape("text", text)
+        return AnswerShape("text", text)
     text = _ARROW.split(text)[-1].strip() or text
     for read in (_relation, _union, _matrix, _bracketed, _ratio, _plus_minus):
         if (shape := read(text)) is not None:
             return shape
-    return Shape("value", text)
+    return AnswerShape("value", text)
 
 
-def _relation(text: str) -> Shape | None:
+def _relation(text: str) -> AnswerShape | None:
     sides, signs = split_signs(text, _SIGN)
     if not signs or not all(sides):
         return None
@@ -177,10 +181,10 @@ def _relation(text: str) -> Shape | None:
         return replace(members_of(sides[1]), name=sides[0])
     if set(signs) == {"="}:
         return _equation(text, sides, relation)
-    return _inequality(text, sides, signs) or Shape("relation", text, relation=relation)
+    return _inequality(text, sides, signs) or AnswerShape("relation", text, relation=relation)
 
 
-def _equation(text: str, sides: list[str], relation: Relation) -> Shape:
+def _equation(text: str, sides: list[str], relation: Relation) -> AnswerShape:
     name = ""
     if _is_name(sides[0]) and not _occurs(sides[0], sides[1]):
         name, sides = sides[0], sides[1:]
@@ -194,33 +198,35 @@ def _equation(text: str, sides: list[str], relation: Relation) -> Shape:
     elif len(sides) > 2 and _has_letters(sides[0]):
         sides = sides[1:]
     elif _has_letters(sides[0]) or _has_letters(sides[-1]):
-        return Shape("relation", text, relation=relation)
+        return AnswerShape("relation", text, relation=relation)
     name = re.sub(r"[\s{}‹›]", "", name)
     if len(sides) == 1:
         inner = members_of(sides[0]) if name else _single(sides[0])
         return replace(inner, name=name, relation=relation) if inner.kind != "relation" else inner
-    return Shape("chain", text, tuple(_single(side) for side in sides), name=name, relation=relation)
+    return AnswerShape("chain", text, tuple(_single(side) for side in sides), name=name, relation=relation)
 
 
-def _inequality(text: str, sides: list[str], signs: list[str]) -> Shape | None:
+def _inequality(text: str, sides: list[str], signs: list[str]) -> AnswerShape | None:
     r"""An interval: 2 \le x < 5 is [2, 5), x \ne 3 a union of two. None for what is none."""
     relation = (tuple(sides), tuple(signs))
     if (absolute := _without_bars(sides, signs)) is not None:
         return absolute
-    infinity = Shape("value", "\\infty")
-    minus_infinity = Shape("value", "-\\infty")
+    infinity = AnswerShape("value", "\\infty")
+    minus_infinity = AnswerShape("value", "-\\infty")
     if len(signs) == 1:
         if not _is_variable(sides[0]):
             sides, signs = sides[::-1], [_FLIPPED.get(signs[0], signs[0])]
         if not _is_variable(sides[0]) or _is_variable(sides[1]):
             return None
         name, bound, sign = sides[0], _single(sides[1]), signs[0]
-        below = Shape(
+        below = AnswerShape(
             "pair", text, (minus_infinity, bound), "(" + ("]" if sign == "\\le" else ")"), name, relation
         )
-        above = Shape("pair", text, (bound, infinity), ("[" if sign == "\\ge" else "(") + ")", name, relation)
+        above = AnswerShape(
+            "pair", text, (bound, infinity), ("[" if sign == "\\ge" else "(") + ")", name, relation
+        )
         if sign == "\\ne":
-            return Shape(
+            return AnswerShape(
                 "union",
                 text,
                 (replace(below, name=""), replace(above, name="")),
@@ -237,10 +243,10 @@ def _inequality(text: str, sides: list[str], signs: list[str]) -> Shape | None:
     if signs[0] in (">", "\\ge"):
         sides, signs = sides[::-1], [_FLIPPED[sign] for sign in reversed(signs)]
     marks = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
-    return Shape("pair", text, (_single(sides[0]), _single(sides[2])), marks, sides[1], relation)
+    return AnswerShape("pair", text, (_single(sides[0]), _single(sides[2])), marks, sides[1], relation)
 
 
-def _without_bars(sides: list[str], signs: list[str]) -> Shape | None:
+def _without_bars(sides: list[str], signs: list[str]) -> AnswerShape | None:
     """1 < |z| < 2 as (-2, -1) and (1, 2). None where nothing stands between bars."""
     bars = [re.fullmatch(rf"\|\s?({_LETTER})\s?\|", side) for side in sides]
     if not any(bars):
@@ -254,7 +260,7 @@ def _without_bars(sides: list[str], signs: list[str]) -> Shape | None:
     )
     if None in both:
         return None
-    above, below = cast("tuple[Shape, Shape]", both)
+    above, below = cast("tuple[AnswerShape, AnswerShape]", both)
     if above.parts[0].text == "-\\infty":  # |x| < 2
         return replace(
             above,
@@ -262,32 +268,32 @@ def _without_bars(sides: list[str], signs: list[str]) -> Shape | None:
             marks=below.marks[0] + above.marks[1],
             relation=None,
         )
-    return Shape("union", "", _pieces_of_union((below, above)), name=above.name)
+    return AnswerShape("union", "", _pieces_of_union((below, above)), name=above.name)
 
 
-def _union(text: str) -> Shape | None:
+def _union(text: str) -> AnswerShape | None:
     pieces = split_outside(text, re.compile(r"\\cup(?![A-Za-z])"))
-    return Shape("union", text, _pieces_of_union(map(members_of, pieces))) if len(pieces) > 1 else None
+    return AnswerShape("union", text, _pieces_of_union(map(members_of, pieces))) if len(pieces) > 1 else None
 
 
-def _pieces_of_union(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
-    pieces: list[Shape] = []
+def _pieces_of_union(shapes: Iterable[AnswerShape]) -> tuple[AnswerShape, ...]:
+    pieces: list[AnswerShape] = []
     for shape in shapes:
         pieces += shape.parts if shape.kind == "union" else [replace(shape, name="", relation=None)]
     return tuple(pieces)
 
 
-def _matrix(text: str) -> Shape | None:
+def _matrix(text: str) -> AnswerShape | None:
     match = _ENVIRONMENT.fullmatch(text)
     if match is None:
         return None
     rows = [row for row in re.split(r"\\\\(?:\[\w+\])?", re.sub(r"\\hline", "", match[2])) if row.strip()]
-    return Shape(
-        "matrix", text, tuple(Shape("tuple", row, tuple(map(_single, row.split("&")))) for row in rows)
+    return AnswerShape(
+        "matrix", text, tuple(AnswerShape("tuple", row, tuple(map(_single, row.split("&")))) for row in rows)
     )
 
 
-def _bracketed(text: str) -> Shape | None:
+def _bracketed(text: str) -> AnswerShape | None:
     """A set, a tuple, a pair (which may be a point or an interval); brackets around one thing go."""
     if re.match(r"[A-Z]\s?\(.*,", text):  # the point M(2, -1)
         text = text[1:].strip()
@@ -301,17 +307,17 @@ def _bracketed(text: str) -> Shape | None:
         if condition := re.fullmatch(rf"{_LETTER}\s?[|:](.*)", inside, re.DOTALL):
             return replace(members_of(condition[1]), name="")
         found = members_of(inside)
-        return Shape("set", text, found.parts if found.kind == "list" else (found,))
+        return AnswerShape("set", text, found.parts if found.kind == "list" else (found,))
     pieces = [piece for group in split_outside(inside, _SEMICOLON) for piece in split_outside(group, _COMMA)]
     if len(pieces) == 1:
         is_round = (opening, closing) == ("(", ")")
         return _single(inside) if is_round and not re.search(r"[a-zA-Z]{3}", opening) else None
     shapes = tuple(map(_single, pieces))
     if are_distinct(shapes):  # [x = 1, y = 2]
-        return Shape("list", text, shapes)
+        return AnswerShape("list", text, shapes)
     if len(pieces) == 2 and opening in "([" and closing in ")]":
-        return Shape("pair", text, shapes, opening + closing)
-    return Shape("tuple", text, shapes)
+        return AnswerShape("pair", text, shapes, opening + closing)
+    return AnswerShape("tuple", text, shapes)
 
 
 _SEMICOLON = re.compile(";")
@@ -323,14 +329,14 @@ def declared(text: str) -> str:
     return next((letter for letter in match.groups() if letter), "") if match else ""
 
 
-def _ratio(text: str) -> Shape | None:
+def _ratio(text: str) -> AnswerShape | None:
     sides = split_outside(text, re.compile(":"))
     if len(sides) < 2 or not all(sides):
         return None
-    return Shape("ratio", text, tuple(Shape("value", side.strip()) for side in sides))
+    return AnswerShape("ratio", text, tuple(AnswerShape("value", side.strip()) for side in sides))
 
 
-def _plus_minus(text: str) -> Shape | None:
+def _plus_minus(text: str) -> AnswerShape | None:
     r"""Both values of 1 \pm \sqrt{19}; signs in one expression go together."""
     if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", text):
         return None
@@ -338,7 +344,9 @@ def _plus_minus(text: str) -> Shape | None:
         re.sub(r"\\mp(?![A-Za-z])", other, re.sub(r"\\pm(?![A-Za-z])", sign, text)).strip()
         for sign, other in (("+", "-"), ("-", "+"))
     ]
-    return Shape("list", text, tuple(Shape("value", value.removeprefix("+").strip()) for value in both), "±")
+    return AnswerShape(
+        "list", text, tuple(AnswerShape("value", value.removeprefix("+").strip()) for value in both), "±"
+    )
 
 
 def _is_name(text: str) -> bool:
@@ -370,6 +378,6 @@ def _has_letters(text: str) -> bool:
     return re.search(r"[A-Za-z]", bare) is not None or re.search(_GREEK, text) is not None
 
 
-def are_distinct(parts: Iterable[Shape]) -> bool:
+def are_distinct(parts: Iterable[AnswerShape]) -> bool:
     names = [part.name for part in parts]
     return all(names) and len(set(names)) == len(names)

@@ -44,7 +44,7 @@ from r1kit.types import Problem, PromptStyle
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelUse:
     """A model that is asked the prompts of some problem sets, in a style.
 
     `needs_reasoning`: what it answers without a reasoning, where one is wanted, is worth nothing.
@@ -57,37 +57,37 @@ class Asked:
     trains: bool = False
 
 
-def asked_by(recipe: Recipe, stage: str) -> list[Asked]:
+def asked_by(recipe: Recipe, stage: str) -> list[ModelUse]:
     """The models that a stage trains, samples or asks for judgments, as far as they are here; each once."""
     return list(dict.fromkeys(_asked_by(recipe, stage)))
 
 
-def _asked_by(recipe: Recipe, stage: str) -> Iterator[Asked]:
+def _asked_by(recipe: Recipe, stage: str) -> Iterator[ModelUse]:
     config = recipe.stages[stage]
     sets = _sets(config)
     match config:
         case GrpoConfig():
-            yield Asked(config.model, config.prompt_style, sets, needs_reasoning=True)
+            yield ModelUse(config.model, config.prompt_style, sets, needs_reasoning=True)
         case SftConfig():
             names = [config.data] if isinstance(config.data, str) else config.data
             made = (_sets(recipe.stages[name]) for name in names if name in recipe.stages)
             style = style_of(recipe, stage)
-            yield Asked(config.model, style, tuple(name for found in made for name in found), trains=True)
+            yield ModelUse(config.model, style, tuple(name for found in made for name in found), trains=True)
         case RejectionConfig():
-            yield Asked(config.model, config.style, tuple(config.problems), needs_reasoning=True)
+            yield ModelUse(config.model, config.style, tuple(config.problems), needs_reasoning=True)
             if config.general is not None and config.general.problems:
-                yield Asked(config.model, config.style, tuple(config.general.problems))
+                yield ModelUse(config.model, config.style, tuple(config.general.problems))
         case PreferencesConfig() if config.model is not None:
-            yield Asked(config.model, config.prompt_style or "chat", sets)
+            yield ModelUse(config.model, config.prompt_style or "chat", sets)
         case ColdStartConfig():
             for source in config.sources:
                 if isinstance(source.model, str):
                     style = source.prompt_style or "zero"
-                    yield Asked(source.model, style, (source.problems,), needs_reasoning=True)
+                    yield ModelUse(source.model, style, (source.problems,), needs_reasoning=True)
         case RewardModelConfig():
-            yield Asked(config.model, "chat")
+            yield ModelUse(config.model, "chat")
     for judge in _local_judges(config):
-        yield Asked(judge.model, "chat")
+        yield ModelUse(judge.model, "chat")
 
 
 def _sets(config: Any) -> tuple[str, ...]:
@@ -103,24 +103,24 @@ def _local_judges(config: Any) -> Iterator[JudgeConfig]:
     yield from (judge for judge in found if isinstance(judge, JudgeConfig) and judge.is_local)
 
 
-def asked_in_evaluation(recipe: Recipe) -> list[Asked]:
+def asked_in_evaluation(recipe: Recipe) -> list[ModelUse]:
     """The models that are evaluated, each in its style, and their judge."""
     config = recipe.eval
     if not isinstance(config, EvalConfig):
         return []
     sets = tuple(config.sets)
-    models = [Asked(name, eval_style(recipe, name), sets) for name in evaluated_models(recipe)]
-    return models + [Asked(judge.model, "chat") for judge in _local_judges(config)]
+    models = [ModelUse(name, eval_style(recipe, name), sets) for name in evaluated_models(recipe)]
+    return models + [ModelUse(judge.model, "chat") for judge in _local_judges(config)]
 
 
-def check_turns(context: RunContext, asked: list[Asked]) -> tuple[list[str], list[str]]:
+def check_turns(context: RunContext, asked: list[ModelUse]) -> tuple[list[str], list[str]]:
     """What was found in order, and the faults, of models that are asked; each in a sentence."""
     found: dict[str, None] = {}
     faults: dict[str, None] = {}
-    seen: set[tuple[str, Asked]] = set()
+    seen: set[tuple[str, ModelUse]] = set()
     for one in asked:
         source = context.root_path(one.model)
-        key = (source, Asked("", one.style, one.sets, one.needs_reasoning, one.trains))
+        key = (source, ModelUse("", one.style, one.sets, one.needs_reasoning, one.trains))
         if key in seen:  # stages that go back to one model
             continue
         seen.add(key)
@@ -142,7 +142,7 @@ def _check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, style: Pro
     check_begin(source, tokenizer, style)
 
 
-def _prompt_faults(context: RunContext, asked: Asked, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+def _prompt_faults(context: RunContext, asked: ModelUse, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Prompts that the chat template refuses, and those in which nobody could reason."""
     if asked.style == "zero":
         return
@@ -190,7 +190,7 @@ def _refusals(
         yield f"problems.{name}: {len(refused)} prompts are refused by the chat template: {refused[0]}"
 
 
-def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Iterator[str]:
+def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: ModelUse) -> Iterator[str]:
     """What a person should know of a model's turns; nothing of one that does as all do."""
     stated = stated_end_ids(source)
     ends = end_token_ids(tokenizer, *stated)

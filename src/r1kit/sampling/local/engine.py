@@ -19,7 +19,7 @@ from r1kit.sampling.engine import SampleRequest, SampleResult, SamplingParams
 from r1kit.sampling.local.decoder import Decoder
 from r1kit.sampling.local.requests import check_request
 from r1kit.sampling.local.rotary import Rotary
-from r1kit.sampling.local.rows import Row, Rows
+from r1kit.sampling.local.rows import LiveRow, Rows
 from r1kit.sampling.local.sampling import sample_tokens
 from r1kit.sampling.local.spec import read_spec, why_unsupported
 from r1kit.sampling.local.stops import StopFinder
@@ -62,7 +62,7 @@ class LocalEngine:
         self._queue: dict[tuple[int, ...], deque[SampleRequest]] = {}  # by prompt: its rows go together
         self._num_queued = 0
         self._done: list[SampleResult] = []
-        self._streamed: set[Row] = set()  # rows whose reader takes the tokens as they come
+        self._streamed: set[LiveRow] = set()  # rows whose reader takes the tokens as they come
         self._version = 0
 
     @property
@@ -131,11 +131,11 @@ class LocalEngine:
         self._decoder.clear()
 
     @torch.inference_mode()
-    def _admit(self, requests: list[SampleRequest]) -> list[Row]:
+    def _admit(self, requests: list[SampleRequest]) -> list[LiveRow]:
         return self._rows.admit(requests)
 
     @torch.inference_mode()
-    def _cancel(self, row: Row) -> None:
+    def _cancel(self, row: LiveRow) -> None:
         self._rows.cancel(row)
 
     @torch.inference_mode()
@@ -169,7 +169,7 @@ class LocalEngine:
         self._num_queued -= len(taken)
         return taken
 
-    def _result(self, row: Row) -> SampleResult:
+    def _result(self, row: LiveRow) -> SampleResult:
         completion = Completion(
             token_ids=tuple(row.token_ids),
             sampler_logprobs=tuple(row.logprobs),

@@ -36,7 +36,7 @@ class Prefix:
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class LiveRow:
     """One request being sampled."""
 
     request: SampleRequest
@@ -61,7 +61,7 @@ class StepInput:
 class _SuffixView:
     """A suffix slice together with what makes its mask and uniforms for the step at hand."""
 
-    arena: Arena[Row]
+    arena: Arena[LiveRow]
     part: SuffixSlice
     columns: Tensor  # [num]: how many tokens of its own each row has
 
@@ -72,7 +72,7 @@ class Rows:
     def __init__(self, decoder: Decoder, stop_finder: StopFinder) -> None:
         self._decoder, self._spec, self._stop_finder = decoder, decoder.spec, stop_finder
         self._device, self._dtype = decoder.weights.device, decoder.weights.dtype
-        self._suffix_arenas: dict[int, Arena[Row]] = {}
+        self._suffix_arenas: dict[int, Arena[LiveRow]] = {}
         self._prefix_arenas: dict[int, Arena[Prefix]] = {}
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._views: list[_SuffixView] | None = None
@@ -80,7 +80,7 @@ class Rows:
         self._last_position = 0  # of any row in the next batch
         self.num_rows = 0
 
-    def admit(self, requests: Sequence[SampleRequest]) -> list[Row]:
+    def admit(self, requests: Sequence[SampleRequest]) -> list[LiveRow]:
         """Put requests in flight; prompts that no row in flight has are computed here."""
         rows, new = [], {}
         for request in requests:
@@ -89,7 +89,7 @@ class Rows:
             if prefix is None:
                 prefix = self._prefixes[token_ids] = new[token_ids] = Prefix(token_ids)
             prefix.num_rows += 1
-            rows.append(Row(request, Uniforms(request.seed), prefix))
+            rows.append(LiveRow(request, Uniforms(request.seed), prefix))
         self._prefill(new)
         arena = self._suffix_arena(padded_length(1))
         uniforms = [row.uniforms.take(arena.length) for row in rows]
@@ -111,7 +111,7 @@ class Rows:
             self._mask_windows(self._input.batch, self._views, self._spec.window)
         return self._input
 
-    def advance(self, tokens: Tensor, token_ids: Sequence[int], logprobs: Sequence[float]) -> list[Row]:
+    def advance(self, tokens: Tensor, token_ids: Sequence[int], logprobs: Sequence[float]) -> list[LiveRow]:
         """Give every row its token; returns the rows that finished with it, which are gone from here."""
         assert self._views is not None
         assert self._input is not None
@@ -120,7 +120,7 @@ class Rows:
         for arena, (_, grown) in zip(arenas, leaving, strict=True):
             if grown:
                 self._grow(arena, grown)
-        finished: list[Row] = []
+        finished: list[LiveRow] = []
         for arena, (ended, grown) in zip(arenas, leaving, strict=True):
             finished.extend(arena.owners[slot] for slot in ended)
             if ended or grown:
@@ -133,7 +133,7 @@ class Rows:
             self._step_on(tokens)
         return finished
 
-    def cancel(self, row: Row) -> None:
+    def cancel(self, row: LiveRow) -> None:
         """Take a row in flight out before its end."""
         arena = next(arena for arena in self._suffix_arenas.values() if row in arena.owners)
         arena.remove([arena.owners.index(row)])
@@ -143,7 +143,7 @@ class Rows:
 
     def clear(self) -> None:
         """Forget all rows and prompts, and what was computed for them."""
-        arenas: list[Arena[Row] | Arena[Prefix]] = [
+        arenas: list[Arena[LiveRow] | Arena[Prefix]] = [
             *self._suffix_arenas.values(),
             *self._prefix_arenas.values(),
         ]
@@ -207,7 +207,7 @@ class Rows:
     def _num_tiles(self, prefix: Prefix) -> int:
         return -(-prefix.num_rows // self._decoder.tile_rows)
 
-    def _grow(self, arena: Arena[Row], slots: Sequence[int]) -> None:
+    def _grow(self, arena: Arena[LiveRow], slots: Sequence[int]) -> None:
         """Copy rows that fill their arena into the next longer one."""
         target = self._suffix_arena(padded_length(arena.length + 1))
         owners = [arena.owners[slot] for slot in slots]
@@ -215,7 +215,7 @@ class Rows:
         kv, extra = arena.rows(slots)
         target.append(kv, torch.cat([extra, torch.stack(more).to(self._device)], dim=1), owners)
 
-    def _suffix_arena(self, length: int) -> Arena[Row]:
+    def _suffix_arena(self, length: int) -> Arena[LiveRow]:
         arena = self._suffix_arenas.get(length)
         if arena is None:
             spec = self._spec
@@ -228,8 +228,8 @@ class Rows:
         """Tiles for the rows of each prompt, a place for each row in them, and the batch of all rows."""
         self._release_memory()
         prefixes, num_tiles = self._lay_out_tiles()
-        order: list[Row | None] = []
-        slices: list[tuple[Arena[Row], int]] = []
+        order: list[LiveRow | None] = []
+        slices: list[tuple[Arena[LiveRow], int]] = []
         for _, arena in sorted(self._suffix_arenas.items()):
             if arena.owners:
                 slices.append((arena, len(order)))
@@ -297,7 +297,7 @@ class Rows:
             prefix.num_placed = 0
         return missing
 
-    def _places(self, order: Sequence[Row | None], num_tiles: int) -> Tensor:
+    def _places(self, order: Sequence[LiveRow | None], num_tiles: int) -> Tensor:
         heads, tile_rows = self._spec.num_kv_heads, self._decoder.tile_rows
         places = []
         for row in order:
@@ -310,7 +310,7 @@ class Rows:
         per_head = torch.arange(heads, device=self._device) * tile_rows
         return (self._indices(places)[:, None] + per_head).view(-1)
 
-    def _suffix_view(self, arena: Arena[Row], start: int, columns: Tensor) -> _SuffixView:
+    def _suffix_view(self, arena: Arena[LiveRow], start: int, columns: Tensor) -> _SuffixView:
         num, heads = padded_count(len(arena.owners)), self._spec.num_kv_heads
         own = columns[start : start + num].clone()
         pairs = torch.arange(num * heads, device=self._device) * arena.length
@@ -335,7 +335,7 @@ class Rows:
             part.window_mask = mask_before(part.mask, starts[tiles])
 
     def _release_memory(self) -> None:
-        arenas: list[Arena[Row] | Arena[Prefix]] = [
+        arenas: list[Arena[LiveRow] | Arena[Prefix]] = [
             *self._suffix_arenas.values(),
             *self._prefix_arenas.values(),
         ]
@@ -348,5 +348,5 @@ class Rows:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
 
-def _last_token(row: Row) -> int:
+def _last_token(row: LiveRow) -> int:
     return row.token_ids[-1] if row.token_ids else row.request.prompt_token_ids[-1]
