@@ -2,7 +2,7 @@
 
 A batch is a random set of examples of about `tokens_per_batch` tokens, domains mixed as they come; inside
 it, micro-batches are sorted by length. The order is a pure function of (seed, epoch), so a killed run goes
-on from its last checkpoint to the same weights, to the bit.
+on from its last checkpoint to the same weights (on a CPU to the bit).
 Not covered: several turns with a loss (the last response is trained).
 """
 

@@ -80,7 +80,7 @@ class Learner:
         """`shard` cuts a model up over the ranks; None: each rank has all of it."""
         self.policy = policy
         self.config = config
-        use_fused_layers(policy)  # before the reference is copied, which computes the same then, to the bit
+        use_fused_layers(policy)  # before the reference is copied, which then computes the same bits
         self.reference: PreTrainedModel | None = None
         if config.kl_coef > 0 and config.lora is None:
             self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
@@ -153,7 +153,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`, to the bit."""
+        """Go on from `state_dict`."""
         self.trainer.load_state_dict(state["trainer"])
         self.refreshed_at = state["refreshed_at"]
         if self.trainer.lora is not None:

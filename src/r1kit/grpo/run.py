@@ -3,8 +3,8 @@
 In the work folder: `rollouts/` (the log of steps, committed before a step's updates), `metrics.jsonl`,
 `tb/`, `checkpoints/`, and at the end `model/` (with LoRA `adapter/` too). A killed stage goes on from the
 last checkpoint: steps that are in the log are replayed - their updates are done again, nothing is sampled
-or judged again - and the weights it ends with are equal to the bit to those of a run that was not killed
-(same machine and number of threads). A stage that halted goes back to its last good checkpoint (`resume`).
+or judged again - and it ends with the weights of a run that was not killed: to the bit on a CPU, with the
+same machine and number of threads. A stage that halted goes back to its last good checkpoint (`resume`).
 With several ranks each runs this; the first alone writes; all read what it wrote. What a step does: `step`.
 Not covered: weights that lag behind the sampler.
 """

@@ -3,7 +3,7 @@
 A row's tokens see the prompt that it continues, whole, and its own tokens up to themselves. Rows of similar
 length attend at once, as a block: on a GPU by torch's `scaled_dot_product_attention`, in float32 on a CPU by
 plain matrix products over tiles of a block, which leave out most of what the mask would hide and neither copy
-keys for the heads that share them nor keep the scores. The same to the bit each time.
+keys for the heads that share them nor keep the scores. On a CPU the same to the bit each time.
 Dropout goes the way of torch's kernel. Not covered: sliding windows, biases of the scores;
 `packing.why_padded` says for which models.
 

@@ -4,7 +4,7 @@ The rows of a micro-batch become one sequence: first every distinct prompt, then
 positions that go on where the prompt ends. Everything but attention runs once per token; in attention
 (`attention`) a prompt attends to itself, causally, and its completions to the prompt and, causally, to
 themselves. Where no prompt is shared, as in SFT, prompt and completion are one row. Logprobs and gradients
-are those of `logprobs.collate` up to rounding, and the same to the bit each time.
+are those of `logprobs.collate` up to rounding; on a CPU they are the same to the bit each time.
 Covered: the model types in `MODEL_TYPES` with full attention, rotary embeddings that are the same at every
 length, and transformers' `sdpa` attention, which has to have been the choice. Everything else (sliding
 windows, alibi, state spaces, attention kernels of another name) keeps the padded batches of `logprobs`:

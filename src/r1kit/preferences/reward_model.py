@@ -4,8 +4,9 @@ DeepSeek-R1 v2, 3.1: helpful is pairwise and reads the final summary only; safet
 whole response. Texts are encoded as the reward will encode them (`rewards.model_rewards`). Accuracy and
 calibration are measured on prompts that were held out. A pairwise model's logits mean something only beside
 each other: their mean and std on the held-out responses are kept beside the weights, for the reward to scale
-by. A killed run goes on from its last checkpoint, to the bit. Pairs may ask for a margin (`margin`). Not
-covered: ensembles, heads with several labels (the reward takes those of others: `model_rewards`).
+by. A killed run goes on from its last checkpoint, on a CPU to the same bits. Pairs may ask for a margin
+(`margin`). Not covered: ensembles, heads with several labels (the reward takes those of others:
+`model_rewards`).
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """The updates of a stage that knows all its batches beforehand (SFT, reward models): go on, log, checkpoint.
 
 The batches are a pure function of data, configuration and seed, so a killed stage goes on from its last
-checkpoint to the same weights, to the bit. Every rank calls what is here. Not covered: what a batch is, and
-its loss.
+checkpoint to the same weights, on a CPU to the bit. Every rank calls what is here. Not covered: what a
+batch is, and its loss.
 """
 
 import hashlib
