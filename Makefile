@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --con
 
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test check slow numerics peers vllm bench clean
+.PHONY: demo test check slow numerics peers vllm bench docs docs-serve clean
 
 demo: $(INSTALLED)  ## the whole recipe on the embedded model, to runs/demo/report.html
 	$(BIN)/r1 run demo
@@ -43,6 +43,14 @@ vllm: $(READY)  ## a judge behind vLLM's CPU build, which wants an environment o
 bench: peers  ## every benchmark of speed, an hour or more on two idle cores, to benchmarks/results.md
 	$(BIN)/python benchmarks/all.py
 
+docs: $(VENV)/.docs  ## the documentation site, to site/; a link or a heading that is not there is an error
+	$(BIN)/python -m docs.build
+	$(BIN)/zensical build --clean --strict
+
+docs-serve: $(VENV)/.docs  ## the same on a local port; call it again after a change
+	$(BIN)/python -m docs.build
+	$(BIN)/zensical serve
+
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,5 +68,9 @@ $(READY): $(INSTALLED)  # with what tests and checks need
 	$(PIP) --editable '.[dev]'
 	touch $(READY)
 
+$(VENV)/.docs: $(INSTALLED)
+	$(PIP) --editable '.[docs]'
+	touch $(VENV)/.docs
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site .cache .mypy_cache .ruff_cache .pytest_cache
