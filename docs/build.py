@@ -224,6 +224,7 @@ class Site:
         """All of it, and the images; what was there before is gone."""
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(DOCS / "images", folder / "images")
+        shutil.copy(DOCS / "site.css", folder)
         for place, text in self.files.items():
             path = folder / place
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Pages of the documentation site that are made from the code: every key of a recipe, every command."""
 
+import html
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ def _places(schema: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[tu
     for key, place in written.items():
         for name in _references(schema["properties"][key]):
             kind = tables[name]["properties"].get("kind", {}).get("const")
-            seen[name] = f'`{place}`, `kind = "{kind}"`' if key == "stages" else f"`{place}`"
+            seen[name] = f"A stage of kind `{kind}`" if key == "stages" else f"`{place}`"
             queue.append(name)
     while queue:
         outer = queue.pop(0)
@@ -86,7 +87,9 @@ def _keys(table: Mapping[str, Any], tables: Mapping[str, Any]) -> str:
             default = f"`{json.dumps(field['default'], ensure_ascii=False)}`".replace("null", "none")
         else:
             default = ""
-        comment = _prose(field.get("description", "")).replace("|", "\\|").replace("\n", " ")
+        told = tables[field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+        said = told.get("description") or ("which kind of stage it is" if name == "kind" else "")
+        comment = _prose(said.partition("\n\n")[0]).replace("|", "\\|").replace("\n", " ")
         rows.append(f"| `{name}` | {_type(field, tables)} | {default} | {comment} |")
     return "\n".join(rows)
 
@@ -95,7 +98,8 @@ def _prose(text: str) -> str:
     """A comment of the source as Markdown: brackets in it are no links, angles are no tags."""
     pieces = re.split(r"(`[^`]*`)", text)
     return "".join(
-        piece if piece.startswith("`") else re.sub(r"([\[\]<>*_])", r"\\\1", piece) for piece in pieces
+        piece if piece.startswith("`") else re.sub(r"([\[\]*_])", r"\\\1", html.escape(piece, quote=False))
+        for piece in pieces
     )
 
 

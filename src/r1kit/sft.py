@@ -49,10 +49,10 @@ class SftConfig(Config):
     """An SFT stage. `data` names a stage that wrote `data.jsonl`, or a JSONL file, or several of either."""
 
     kind: Literal["sft"] = "sft"
-    model: str
-    data: str | list[str]
+    model: str  # where training starts: a stage, `base`, a folder or a hub name
+    data: str | list[str]  # a stage that writes records, a JSONL file, or several
     epochs: int = Field(default=2, ge=1)  # DeepSeek-R1 v1, 2.3.3
-    optimizer: OptimizerConfig = _PAPER_OPTIMIZER
+    optimizer: OptimizerConfig = _PAPER_OPTIMIZER  # learning rate, schedule, clipping
     tokens_per_batch: int = Field(
         default=640_000, ge=1
     )  # batch 128 at the 800k set's mean of about 5,000 tokens
@@ -64,7 +64,7 @@ class SftConfig(Config):
     max_tokens: int = Field(
         default=32_768, ge=2
     )  # the paper's context; longer examples are dropped and counted
-    checkpoint_every: int = Field(default=50, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1)  # updates
 
     @field_validator("optimizer", mode="before")
     @classmethod

@@ -17,17 +17,18 @@ class CandidateSource(Config):
     shape, the others in that which the model was trained in.
     """
 
+    # few_shot, direct (asked to reflect and verify) or samples (a stage's own)
     kind: Literal["few_shot", "direct", "samples"]
     model: str | ServerConfig  # `base`, a stage, a folder or hub name; or a server with a teacher
     prompt_style: PromptStyle | None = None  # how the model is asked and read; None: as it was trained
     problems: str  # the name of a problem set
     num_problems: int | None = Field(None, gt=0)  # None: all of them
-    samples_per_problem: int = Field(4, gt=0)
+    samples_per_problem: int = Field(4, gt=0)  # candidates of each problem
     temperature: float = Field(1.0, gt=0)  # DeepSeek-R1 v2, B.3.2: R1-Zero was sampled at 1.0
-    max_new_tokens: int = Field(8192, gt=0)
+    max_new_tokens: int = Field(8192, gt=0)  # of a candidate
     # few_shot: `tinyworld`, or a JSONL file of question, reasoning, answer and language
     examples: str = "tinyworld"
-    num_examples: int = Field(2, gt=0)
+    num_examples: int = Field(2, gt=0)  # few_shot: solved examples before the problem
     # direct: what is asked for; None: reflection and verification, in the problem's language
     instruction: str | None = None
 
@@ -36,17 +37,19 @@ class ColdStartConfig(Config):
     """A cold-start stage: candidates, filters, rewriting, review; it writes `data.jsonl` for SFT."""
 
     kind: Literal["cold_start"] = "cold_start"
-    sources: list[CandidateSource] = Field(min_length=1)
+    sources: list[CandidateSource] = Field(min_length=1)  # where candidates come from
     min_language_share: float = Field(0.95, ge=0, le=1)  # words of the question's language among all words
     min_words: int = Field(3, ge=0)  # a reasoning with fewer has no language
     # languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans
     languages: list[str] | None = None
-    repetition_ngram: int = Field(8, gt=1)
+    repetition_ngram: int = Field(8, gt=1)  # words in a row that count as repeated
     max_repeated_frac: float = Field(0.2, ge=0, le=1)  # n-grams that were there before, among all
     min_tokens: int = Field(16, ge=0)  # of the reasoning
-    max_tokens: int = Field(8192, gt=0)
-    keep_per_problem: int = Field(2, gt=0)
+    max_tokens: int = Field(8192, gt=0)  # of the reasoning
+    keep_per_problem: int = Field(2, gt=0)  # of the candidates that pass, as different as they come
+    # by rules, or a table with the server of a model that does it
     rewrite: Literal["rules"] | ServerConfig = "rules"
+    # required: the stage halts until people have read the records
     review: Literal["none", "required"] = "none"
 
     @field_validator("sources")

@@ -171,8 +171,8 @@ class PreferenceSource(Config):
 
     source: str  # a ready mapping, a .jsonl or .parquet file, a folder, a hub name
     mapping: str | None = None  # a ready mapping for a file that has that schema
-    split: str | None = None
-    subset: str | None = None
+    split: str | None = None  # of the data set: train, test, ...
+    subset: str | None = None  # the hub's name for one configuration of a data set
     columns: dict[str, str] = Field(default_factory=dict)  # field of a record -> column of the row
     num_records: int | None = Field(default=None, gt=0)  # None: all
     # real sets hold ties and empty responses, so that to skip and count them is the rule here

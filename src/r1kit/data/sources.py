@@ -58,17 +58,17 @@ class ProblemSource(Config):
     # TSV, parquet; `data/*.parquet`), a folder, a hub name
     source: str
     mapping: str | None = None  # a ready mapping for a file that has that schema
-    split: str | None = None
+    split: str | None = None  # of the data set: train, test, ...
     subset: str | None = None  # the hub's name for one configuration of a data set
     # field of a problem -> column of the row, or several whose texts are joined; `a.b`: field b of column a
     columns: dict[str, ColumnNames] = Field(default_factory=dict)
     answer_in: AnswerIn | None = (
         None  # the answer's column holds a solution: the answer is in its last \\boxed, or behind ####
     )
-    kind: Kind = "math"
-    language: str | None = None
-    domain: str | None = None
-    wants_reasoning: bool | None = None
+    kind: Kind = "math"  # how answers are scored
+    language: str | None = None  # of every problem (ISO 639-1); none: found where it is needed
+    domain: str | None = None  # a name for counts and tables
+    wants_reasoning: bool | None = None  # none: as each problem says
     # What a percentage of the ground truth may be given as: 50% as 50% or 50, or also as 0.5.
     percent: Literal["strict", "either"] = "strict"
     answers_from: Literal[0, 1] | None = (
@@ -78,12 +78,13 @@ class ProblemSource(Config):
     seed: int | None = None  # None: the run's; fixed, it is the same set in every run
     limits: CodeLimits | None = None  # code: of each test; None: the problem's own, or the defaults
     check_reference: bool = True  # code: run the solution that a problem comes with when it is loaded
+    # of a problem that can't be verified: stop, or leave it out and count it
     on_bad: Literal["error", "skip"] = "error"
     options: dict[str, Any] = Field(default_factory=dict)  # of a reasoning_gym data set: how hard it is
     tiers: list[str] | None = None  # the rest is for tinyworld
-    families: list[str] | None = None
-    languages: list[str] | None = None
-    categories: list[str] | None = None
+    families: list[str] | None = None  # tinyworld: kinds of reasoning problems
+    languages: list[str] | None = None  # tinyworld: en, zh
+    categories: list[str] | None = None  # tinyworld-general: greeting, fact, harmful, ...
 
     @field_validator("columns")
     @classmethod

@@ -63,14 +63,14 @@ class EvalConfig(Config):
     general: list[str] = Field(default_factory=list)  # names of sets of general and safety prompts
     samples: int = Field(default=16, ge=1)  # paper: 64 AIME and GPQA, 16 MATH-500, 8 LiveCodeBench
     general_samples: int = Field(default=4, ge=1)  # per general prompt: there are many of them
-    temperature: float = Field(default=0.6, ge=0)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    max_new_tokens: int = Field(default=32_768, ge=1)
+    temperature: float = Field(default=0.6, ge=0)  # the paper's
+    top_p: float = Field(default=0.95, gt=0, le=1)  # the paper's
+    max_new_tokens: int = Field(default=32_768, ge=1)  # the paper's
     # The languages that may turn up in a reasoning, as in a GRPO stage; None: any.
     languages: list[str] | None = None
     # Grades what neither rules nor tinyworld's oracle can: judged problems, general prompts of one's own.
     judge: JudgeRef | None = None
-    num_bootstrap: int = Field(default=2000, ge=100)
+    num_bootstrap: int = Field(default=2000, ge=100)  # draws for each interval
 
 
 def evaluate_model(

@@ -27,8 +27,8 @@ ConstantGroups = Literal["accuracy", "reward"]
 class MixturePoint(Config):
     """From step `from_step` on, problem sets have these shares."""
 
-    from_step: int = Field(ge=0)
-    shares: Shares
+    from_step: int = Field(ge=0)  # the first step that it holds for
+    shares: Shares  # problem set -> share, relative to each other
 
     @field_validator("shares")
     @classmethod
@@ -39,22 +39,22 @@ class MixturePoint(Config):
 class RewardPoint(Config):
     """From step `from_step` on, rewards have these weights; a reward that is not named is not computed."""
 
-    from_step: int = Field(ge=0)
-    weights: dict[str, float] = Field(min_length=1)
+    from_step: int = Field(ge=0)  # the first step that it holds for
+    weights: dict[str, float] = Field(min_length=1)  # reward -> weight
 
 
 class LengthPoint(Config):
     """From step `from_step` on, a completion may have `value` tokens."""
 
-    from_step: int = Field(ge=0)
-    value: int = Field(ge=1)
+    from_step: int = Field(ge=0)  # the first step that it holds for
+    value: int = Field(ge=1)  # tokens of a completion at most
 
 
 class TemperaturePoint(Config):
     """From step `from_step` on, completions are sampled, and trained, at temperature `value`."""
 
-    from_step: int = Field(ge=0)
-    value: float = Field(gt=0)
+    from_step: int = Field(ge=0)  # the first step that it holds for
+    value: float = Field(gt=0)  # of sampling and training
 
 
 class GrpoConfig(Config):
@@ -85,7 +85,7 @@ class GrpoConfig(Config):
     # Judges, by the reward they give: accuracy (problems of kind "judged"), helpful, safety.
     judges: dict[str, JudgeRef] = Field(default_factory=dict)
     # The parameters of rewards that have any: `reward_options.overlong = { max_tokens = ..., ... }`.
-    reward_options: RewardOptions = RewardOptions()
+    reward_options: RewardOptions = RewardOptions()  # a table of parameters for each reward that has any
     # An own reward that raises stops the run; "missing": its scores are missing, as a judge's that is down.
     on_reward_error: OnError = "halt"
     # The languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans.
@@ -139,6 +139,7 @@ class GrpoConfig(Config):
     kl_coef: float = Field(0.001, ge=0)  # [v2 2.1]; 0 loads no reference
     kl_estimator: KlName = "k3"  # [v1 eq. 2]; "k2" and "k1" have the gradient of KL(policy || reference)
     reference_refresh_every: int = Field(400, ge=0)  # updates [v2 2.1], at the next step's start; 0: never
+    # learning rate, schedule, clipping
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-6)  # [v2 2.1]
     # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
     lora: LoraConfig | None = None

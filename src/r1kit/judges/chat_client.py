@@ -51,14 +51,14 @@ class ServerConfig(Config):
     model: str  # the name that the server knows
     # the environment variable with the key; local servers need none
     api_key_env: str = Field("OPENAI_API_KEY", exclude=True)
-    temperature: float = Field(0.0, ge=0)
-    max_tokens: int = Field(4096, gt=0)
-    concurrency: int = Field(16, gt=0, exclude=True)
+    temperature: float = Field(0.0, ge=0)  # 0 is greedy
+    max_tokens: int = Field(4096, gt=0)  # of a reply, thinking included
+    concurrency: int = Field(16, gt=0, exclude=True)  # requests in flight
     requests_per_minute: float | None = Field(None, gt=0, exclude=True)  # retries count; None: no limit
     retries: int = Field(4, ge=0, exclude=True)  # after the first attempt
     # doubled at each retry; between half of it and all of it is waited
     backoff_seconds: float = Field(1.0, ge=0, exclude=True)
-    timeout_seconds: float = Field(600.0, gt=0, exclude=True)
+    timeout_seconds: float = Field(600.0, gt=0, exclude=True)  # of one request
 
 
 @dataclass(frozen=True, slots=True)

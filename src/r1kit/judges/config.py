@@ -26,7 +26,7 @@ class JudgeConfig(Config):
     """A judge: a model behind a server, or, without `base_url`, a stage's model or a folder sampled here."""
 
     model: str  # the name that the server knows; sampled here: a stage, `base`, a folder or a hub name
-    base_url: str | None = Field(None, exclude=True)
+    base_url: str | None = Field(None, exclude=True)  # of the server; none: the model is sampled here
     api_key_env: str = Field("OPENAI_API_KEY", exclude=True)  # the environment variable with the key
     # not published; 0 makes most of a judge's order bias visible, and retries that mend nothing are at 0.7
     temperature: float = Field(0.0, ge=0)
@@ -37,7 +37,7 @@ class JudgeConfig(Config):
     requests_per_minute: float | None = Field(None, gt=0, exclude=True)  # of all ranks; retries count
     retries: int = Field(4, ge=0, exclude=True)  # after the first attempt
     backoff_seconds: float = Field(1.0, ge=0, exclude=True)  # doubled at each retry, and then randomised
-    timeout_seconds: float = Field(600.0, gt=0, exclude=True)
+    timeout_seconds: float = Field(600.0, gt=0, exclude=True)  # of one request
     # What this judge may cost in the whole run, on all ranks, restarts included. None: no limit.
     budget_requests: int | None = Field(None, gt=0, exclude=True)  # retries count
     budget_tokens: int | None = Field(None, gt=0, exclude=True)  # prompts and replies, as the server says

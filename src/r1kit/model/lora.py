@@ -36,7 +36,7 @@ class LoraConfig(Config):
     layers, alpha 32; for reinforcement learning low ranks are enough.
     """
 
-    rank: int = Field(default=32, ge=1)
+    rank: int = Field(default=32, ge=1)  # the inner width of the two matrices beside each layer
     alpha: float = Field(default=32.0, gt=0)  # the adapter is scaled by alpha / rank
     # Of the adapter's inputs, seeded by update. GRPO refuses it: its ratio would be noise.
     dropout: float = Field(default=0.0, ge=0, lt=1)

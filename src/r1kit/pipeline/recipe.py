@@ -53,9 +53,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class RunConfig(Config):
     """The run as a whole. `output_dir` starts at the current folder, all other paths at the recipe's."""
 
-    name: str
+    name: str  # what the run is called; by default its folder too
     output_dir: str | None = None  # None: runs/<name>
-    seed: int = 0
+    seed: int = 0  # every random act of the run depends on it
     processes: int = Field(default=1, ge=1)  # ranks on this machine; `r1 run` starts them, torchrun its own
     shard: bool = False  # each rank keeps a part only of what is trained (FSDP2); no effect with one process
 
@@ -68,22 +68,22 @@ class RunConfig(Config):
 class ModelConfig(Config):
     """The base model: `tinyworld`, a Hugging Face name or a folder."""
 
-    base: str
+    base: str  # what stages mean by `base`
     dtype: Precision = "auto"  # see `precision`: bf16-mixed on a GPU, float32 on a CPU
-    device: str = "auto"
+    device: str = "auto"  # auto: cuda where there is one
 
 
 class EngineConfig(Config):
     """The sampler. `max_rows`: how many completions are sampled at a time; no effect on what they are."""
 
-    kind: Literal["local"] = "local"
-    max_rows: int = Field(default=256, ge=1)
+    kind: Literal["local"] = "local"  # our own sampler; others are refused
+    max_rows: int = Field(default=256, ge=1)  # completions sampled at a time: speed and memory
 
 
 class EvalTable(EvalConfig):
     """The evaluation, and whose: stages, `base`, other models; by default the base and all model stages."""
 
-    stages: list[str] | None = None
+    stages: list[str] | None = None  # whose models; none: the base and all model stages
     # how a model is asked, where that is not as it was trained: `styles = { "owner/model" = "chat" }`
     styles: dict[str, PromptStyle] = Field(default_factory=dict)
 

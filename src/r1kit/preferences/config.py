@@ -18,17 +18,18 @@ class PreferencesConfig(Config):
     """
 
     kind: Literal["preferences"] = "preferences"
+    # pairwise: chosen and rejected; pointwise: safe or unsafe
     objective: Literal["pairwise", "pointwise"] = "pairwise"
-    model: str | None = None
+    model: str | None = None  # the stage whose responses are labelled
     prompt_style: PromptStyle | None = None  # how the model is asked and read; None: as it was trained
-    problems: list[str] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)  # sets of prompts
     label: Literal["tinyworld"] | JudgeRef = "tinyworld"  # the oracle of tinyworld, or a judge
-    source: PreferenceSource | None = None
-    samples_per_problem: int = Field(4, gt=0)
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(8192, gt=0)
+    source: PreferenceSource | None = None  # pairs or labels that exist already, in place of sampling
+    samples_per_problem: int = Field(4, gt=0)  # responses to each prompt
+    temperature: float = Field(1.0, gt=0)  # of the responses
+    max_new_tokens: int = Field(8192, gt=0)  # of a response
     noise: float = Field(0.1, ge=0, lt=0.5)  # tinyworld: the share of labels that are turned around
-    pairs_per_problem: int = Field(2, gt=0)
+    pairs_per_problem: int = Field(2, gt=0)  # pairwise: at most so many of a prompt
     judgments: int = Field(4, gt=0)  # DeepSeek-R1 v2, 3.1: four, with A and B in random order
     min_difference: float = Field(1.0, ge=0, lt=2)  # and pairs kept whose mean verdict, in [-2, 2], exceeds 1
     # "balanced over the set" is all that is published; gaps relative to the mean of both sides

@@ -59,23 +59,23 @@ class RewardModelConfig(Config):
     """A reward-model stage. `data` names a preferences stage, or a JSONL file of its format."""
 
     kind: Literal["reward_model"] = "reward_model"
-    objective: Objective
+    objective: Objective  # pairwise or pointwise, as the data
     model: str  # DeepSeek-R1 starts from the model that is to be trained against it
-    data: str
+    data: str  # a preferences stage, or a JSONL file of its format
     view: View | None = None  # None: the paper's, summary for pairs and response for labels
     # Of pairs: scores should lie `margin` x the pair's `difference` apart, which is the judgments' mean
     # difference (Llama 2, 2307.09288, 3.2.2). 0: the plain loss, which is all that DeepSeek-R1 says.
     margin: float = Field(0.0, ge=0)
     epochs: int = Field(1, ge=1)  # this and the next two: DeepSeek-R1 v2, 3.1
-    examples_per_batch: int = Field(256, ge=1)
+    examples_per_batch: int = Field(256, ge=1)  # pairs or labels in an update
     max_tokens: int = Field(8192, ge=2)  # of a longer text, the end is read
-    optimizer: OptimizerConfig = _PAPER_OPTIMIZER
+    optimizer: OptimizerConfig = _PAPER_OPTIMIZER  # learning rate, schedule, clipping
     # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
     lora: LoraConfig | None = None
     gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
-    tokens_per_micro_batch: int = Field(2_000, ge=1)
+    tokens_per_micro_batch: int = Field(2_000, ge=1)  # speed and memory; no effect on the gradient
     held_out_frac: float = Field(0.1, ge=0, lt=1)  # of the prompts
-    checkpoint_every: int = Field(50, ge=1)
+    checkpoint_every: int = Field(50, ge=1)  # updates
 
     @model_validator(mode="after")
     def _a_margin_is_of_pairs(self) -> Self:

@@ -16,7 +16,7 @@ class QualityConfig(Config):
     # a stage of kind reward_model, a folder or a hub name; or a table with `model` and which label is meant
     reward_model: str | ClassifierConfig | None = None
     view: View = "summary"  # what the reward model reads
-    judge: JudgeRef | None = None
+    judge: JudgeRef | None = None  # a judge by name, or its table
     threshold: float | None = Field(None, ge=0, le=1)  # the lowest score that is kept
     quantile: float | None = Field(None, ge=0, lt=1)  # this share of the responses of each domain is dropped
 
@@ -33,8 +33,8 @@ class GeneralConfig(Config):
     """General data (DeepSeek-R1 v1, 2.3.3): sampled from the model, taken from demonstrations, or both."""
 
     problems: list[str] = Field(default_factory=list)  # problem sets whose prompts the model answers
-    samples_per_problem: int = Field(4, gt=0)
-    temperature: float = Field(1.0, gt=0)
+    samples_per_problem: int = Field(4, gt=0)  # answers to each prompt
+    temperature: float = Field(1.0, gt=0)  # of those answers
     demonstrations: str | None = None  # `tinyworld-demonstrations`, or a JSONL file
     num_demonstrations: int | None = Field(None, gt=0)  # None: all of the file
     # which prompts get a reasoning: the problem's own flag, or a judge that is asked
@@ -44,7 +44,7 @@ class GeneralConfig(Config):
     # Of a general reasoning's words, in the question's language: lower than for mathematics, as whoever
     # thinks about a translation names the words of both languages.
     min_language_share: float = Field(0.6, ge=0, le=1)
-    keep_per_problem: int = Field(1, gt=0)
+    keep_per_problem: int = Field(1, gt=0)  # the best of those that pass
     keep_by_domain: dict[str, int] = Field(default_factory=dict)  # instead, in domains that have few prompts
     max_records: int | None = Field(None, gt=0)  # None: all that are good enough
 
@@ -68,27 +68,28 @@ class RejectionConfig(Config):
     """A rejection-sampling stage: it writes `data.jsonl` for SFT, reasoning and general data together."""
 
     kind: Literal["rejection"] = "rejection"
-    model: str
+    model: str  # the stage that is sampled
     # how the model is asked and read; None: as it was trained
     prompt_style: PromptStyle | None = None
     # problem sets with answers that can be checked; none of them: general data alone
     problems: list[str] = Field(default_factory=list)
-    samples_per_round: int = Field(4, gt=0)
-    max_rounds: int = Field(4, gt=0)
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(32_768, gt=0)
+    samples_per_round: int = Field(4, gt=0)  # of each problem that is not done
+    max_rounds: int = Field(4, gt=0)  # the budget; a problem without a right sample then gives nothing
+    temperature: float = Field(1.0, gt=0)  # of the samples
+    max_new_tokens: int = Field(32_768, gt=0)  # of a sample
     # kept of a problem: `keep_hard` at a pass rate near 0, `keep_easy` at 1, in a straight line between
     keep_hard: int = Field(4, gt=0)
-    keep_easy: int = Field(1, ge=0)
+    keep_easy: int = Field(1, ge=0)  # see `keep_hard`
     solved_frac: float = Field(1.0, ge=0, le=1)  # of the problems that every sample solves
+    # words of the question's language among all words of the reasoning
     min_language_share: float = Field(0.95, ge=0, le=1)
-    min_words: int = Field(3, ge=0)
+    min_words: int = Field(3, ge=0)  # a reasoning with fewer has no language
     # languages that may turn up in a reasoning; None: any, at the price of rare mistakes in short spans
     languages: list[str] | None = None
     max_paragraph_chars: int = Field(1500, gt=0)  # "long paragraphs": a line of the reasoning
     judge: JudgeRef | None = None  # grades problems of kind judged, with the ground truth
     max_records: int | None = Field(None, gt=0)  # of reasoning data; None: all that is kept
-    general: GeneralConfig | None = None
+    general: GeneralConfig | None = None  # a table for general data; none: reasoning data alone
 
     @property
     def style(self) -> PromptStyle:

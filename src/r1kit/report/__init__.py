@@ -50,7 +50,7 @@ _TINYWORLD = (
 class ReportConfig(Config):
     """What is shown at the end. `title` stands over the page."""
 
-    title: str = ""
+    title: str = ""  # stands over the page
 
 
 def write_report(run_dir: Path, config: ReportConfig | None = None) -> Path:

@@ -49,24 +49,24 @@ class RepetitionOptions(Config):
     """N-grams of tokens (TRL) or of words between white space, in lower case (open-r1)."""
 
     ngram: int = Field(default=3, ge=1)  # TRL's default
-    max_penalty: float = Field(default=-1.0, le=0)
+    max_penalty: float = Field(default=-1.0, le=0)  # of a completion that is all repetition; below 0
     unit: Literal["tokens", "words"] = "tokens"  # words: nothing to count in Chinese
 
 
 class LengthOptions(Config):
     """What a completion's length is counted in: Kimi counts tokens, open-r1 characters."""
 
-    unit: Unit = "tokens"
+    unit: Unit = "tokens"  # what lengths are counted in
 
 
 class CosineOptions(Config):
     """The values at length 0 and at `max_length`; the defaults are open-r1's."""
 
-    min_value_wrong: float = -1.0
-    max_value_wrong: float = -0.5
-    min_value_correct: float = 0.5
-    max_value_correct: float = 1.0
-    max_length: int = Field(default=1000, ge=1)
+    min_value_wrong: float = -1.0  # of a wrong answer, at length 0
+    max_value_wrong: float = -0.5  # of a wrong answer, at `max_length`
+    min_value_correct: float = 0.5  # of a right answer, at `max_length`
+    max_value_correct: float = 1.0  # of a right answer, at length 0
+    max_length: int = Field(default=1000, ge=1)  # where the half cosine ends
     unit: Unit = "tokens"  # open-r1: characters
 
 
@@ -74,9 +74,9 @@ class RewardOptions(Config):
     """The parameters of rewards that have any: a table for each, under the reward's name."""
 
     overlong: OverlongOptions | None = None  # no default would fit: lengths are the stage's own
-    repetition: RepetitionOptions = RepetitionOptions()
-    length: LengthOptions = LengthOptions()
-    cosine: CosineOptions = CosineOptions()
+    repetition: RepetitionOptions = RepetitionOptions()  # of the reward `repetition`
+    length: LengthOptions = LengthOptions()  # of the reward `length`
+    cosine: CosineOptions = CosineOptions()  # of the reward `cosine`
 
 
 class OverlongReward:

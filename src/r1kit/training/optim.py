@@ -20,10 +20,10 @@ class OptimizerConfig(Config):
 
     learning_rate: float = Field(default=3e-6, gt=0)  # DeepSeek-R1 v2, 2.1: RL; SFT 5e-5
     betas: tuple[float, float] = (0.9, 0.95)  # not published; the usual choice for language models
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    warmup_steps: int = Field(default=0, ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    weight_decay: float = Field(default=0.0, ge=0)  # not published
+    max_grad_norm: float = Field(default=1.0, gt=0)  # of the whole gradient; not published
+    warmup_steps: int = Field(default=0, ge=0)  # updates in which the rate rises; not published
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # after the warm-up
     min_learning_rate_frac: float = Field(default=0.1, ge=0, le=1)  # DeepSeek-R1 v2, B.4: 5e-5 falls to 5e-6
 
 
