@@ -3,12 +3,12 @@
     git worktree add /tmp/before main~1
     python benchmarks/equal_bits.py /tmp/before .
 
-A redesign should change no number. This runs four recipes with each checkout's own source, one after the other,
-and compares every file that they leave: `demo` and `code` (two ranks), a LoRA stage, and two ranks that share the
-parameters (`run.shard`). What a clock or a path writes is taken out first: seconds, rates, dates, manifests.
+A redesign should change no number. This runs four recipes with each checkout's own source, one after the
+other, and compares all the files that they leave: `demo` and `code` (two ranks), a LoRA stage, and two ranks
+that share the parameters (`run.shard`). Seconds, rates, dates, paths and manifests are left out.
 
-`--quick` cuts the steps: minutes in place of half an hour. `--keep FOLDER` keeps the runs, and a second call takes
-from there what is finished. The exit status is 1 if anything differs.
+`--quick` cuts the steps: minutes instead of half an hour. `--keep FOLDER` keeps the runs, and a second call
+does not repeat them. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()
         found = {
-            checkout: {
+            side: {
                 recipe: digests(made(checkout.resolve(), recipe, folder / side, quick=options.quick))
                 for recipe in options.only
             }
@@ -100,7 +100,7 @@ def main() -> None:
         }
     faults = 0
     for recipe in options.only:
-        before, after = found[options.before][recipe], found[options.after][recipe]
+        before, after = found["before"][recipe], found["after"][recipe]
         unlike = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
         faults += len(unlike)
         weights = [name for name in before if name.endswith(".safetensors")]
