@@ -166,7 +166,10 @@ def content(path: Path, run: Path) -> bytes:
 def timeless(value: Any) -> Any:
     """A JSON value without the keys that a clock or a path fills."""
     if isinstance(value, dict):
-        return {key: timeless(inner) for key, inner in value.items() if not CLOCKED.search(key)}
+        kept = {key: timeless(inner) for key, inner in value.items() if not CLOCKED.search(key)}
+        if isinstance(names := kept.get("target_modules"), list):
+            kept["target_modules"] = sorted(names)  # a set of peft's, in the order that the process has
+        return kept
     return [timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
