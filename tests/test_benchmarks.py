@@ -1,7 +1,9 @@
 """The benchmarks in their quick form: they run, and print the rows that they promise."""
 
 import importlib.util
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +91,45 @@ def test_architectures_agree_to_the_bound():
     assert [row[0] for row in rows] == ["Qwen3", "Phi-3", "Qwen3-MoE"]
     assert [row[2] for row in rows] == ["own", "transformers", "transformers"]
     assert all("**" not in cell for row in rows for cell in row)
+
+
+@pytest.mark.slow
+def test_a_checkout_has_the_bits_of_itself(tmp_path):
+    command = [
+        sys.executable,
+        "benchmarks/equal_bits.py",
+        ".",
+        ".",
+        "--only",
+        "lora",
+        "--keep",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("lora: 21 files, 2 of them weights, 0 differ")
+    # one bit of a weight, one sample
+    weights = tmp_path / "after/lora/zero/model/model.safetensors"
+    found = bytearray(weights.read_bytes())
+    found[-3] ^= 1
+    weights.write_bytes(found)
+    rollouts = tmp_path / "after/lora/zero/rollouts/step-00002.jsonl"
+    first, *rest = rollouts.read_text(encoding="utf-8").splitlines(keepends=True)
+    rollouts.write_text(
+        json.dumps({**json.loads(first), "sample": 99}) + "\n" + "".join(rest), encoding="utf-8"
+    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "lora: 21 files, 2 of them weights, 2 differ" in done.stdout
+
+
+def test_the_walk_of_a_problem_is_followed():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/walk.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    stops = re.findall(r"^  ([\w.]+)\(", done.stdout, flags=re.MULTILINE)
+    assert stops[:2] == ["text.prompts.encode_prompt", "sampling.rollouts.iter_groups"]
+    assert {"rewards.base.score", "grpo.step.advantages_of", "grpo.step_log.write_step_log"} <= set(stops)
+    rooms, names = map(int, re.findall(r" in (\d+) rooms, under (\d+) names", done.stdout)[0])
+    assert rooms <= 8
+    assert names <= 10

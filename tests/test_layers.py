@@ -1,6 +1,7 @@
 """A module imports only from rows below its own, or from its own package (docs/ARCHITECTURE.md, "Layers")."""
 
 import ast
+import re
 from pathlib import Path
 
 import r1kit
@@ -103,3 +104,13 @@ def test_no_file_is_longer_than_400_lines() -> None:
         if (length := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert not long
+
+
+def test_the_design_shows_these_rows() -> None:
+    """ARCHITECTURE.md lists the rooms from the top down; none stands above one that it may not import."""
+    page = (Path(__file__).parents[1] / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    block = page.split("## Rooms and layers")[1].split("```")[1]
+    names = re.findall(r"^([a-z_]+/?(?:  [a-z_]+)*)", block, flags=re.MULTILINE)
+    listed = [name.rstrip("/") for line in names for name in line.split("  ")]
+    assert set(listed) == ROW_OF.keys() - {"__main__"}
+    assert [ROW_OF[name] for name in listed] == sorted((ROW_OF[name] for name in listed), reverse=True)

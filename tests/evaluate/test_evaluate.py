@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-import r1kit.evaluate as evaluate
 from r1kit.errors import DataError
 from r1kit.evaluate import EvalConfig, evaluate_model, read_generations
 from r1kit.judges.opening import open_judge
+from r1kit.sampling import logged
 from r1kit.stage import SilentProgress
 from r1kit.tinyworld.general import make_general
 from r1kit.tinyworld.problems import make_problems
@@ -82,14 +82,15 @@ def test_a_killed_evaluation_goes_on_and_samples_nothing_twice(
     kept = len((tmp_path / "killed" / "completions.jsonl").read_text(encoding="utf-8").splitlines())
     assert 0 < kept < 24
     asked = []
-    plan = evaluate.sample_logged
+    open_engine = logged.open_engine
 
-    def counting(engine, tokenizer, planned, *args, **options):
+    def counting(spec, tokenizer):
+        engine = open_engine(spec, tokenizer)
         submit = engine.submit
         engine.submit = lambda request: (asked.append(request.key), submit(request))
-        return plan(engine, tokenizer, planned, *args, **options)
+        return engine
 
-    monkeypatch.setattr(evaluate, "sample_logged", counting)
+    monkeypatch.setattr(logged, "open_engine", counting)
     again = run(model_path, sets, tmp_path / "killed", max_rows=4)
     assert len(asked) == 24 - kept
     assert read_generations(tmp_path / "killed") == read_generations(tmp_path / "whole")
@@ -102,7 +103,7 @@ def test_one_killed_after_its_last_write_is_not_sampled_again_and_another_one_is
     sets = {"held_out": problem_sets["held_out"]}
     summary = run(model_path, sets, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "sample_logged", None)  # would fail
+        patch.setattr(logged, "open_engine", None)  # would fail
         assert run(model_path, sets, tmp_path) == summary
     fewer = {"held_out": problem_sets["held_out"][:3]}
     assert run(model_path, fewer, tmp_path)["reasoning"]["num_samples"] == 12

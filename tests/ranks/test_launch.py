@@ -95,7 +95,7 @@ def test_ctrl_c_goes_to_the_first_rank_which_says_where_it_stopped(monkeypatch, 
     script = f"""
     try:
         if rank == 0:
-            open({str(ready)!r}, "w")
+            open({str(ready)!r}, "w").close()  # what interrupts a destructor is lost
         time.sleep(60)
     except KeyboardInterrupt:
         print(f"stopped rank {{rank}}", file=sys.stderr)
@@ -122,7 +122,7 @@ def test_being_stopped_before_the_run_began_is_no_crash(monkeypatch, tmp_path, c
     script = f"""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if rank == 0:
-        open({str(ready)!r}, "w")
+        open({str(ready)!r}, "w").close()
     time.sleep(60)
     """
 
@@ -136,11 +136,13 @@ def test_being_stopped_before_the_run_began_is_no_crash(monkeypatch, tmp_path, c
 
 
 def test_ranks_end_when_their_launcher_is_killed(tmp_path):
-    child = "import os, sys, time; from r1kit import launch; launch.end_with_launcher(); "
+    child = "import os, sys, time; from r1kit.ranks import launch; launch.end_with_launcher(); "
     child += (
         f"open({str(tmp_path)!r} + '/' + os.environ['RANK'], 'w').write(str(os.getpid())); time.sleep(60)"
     )
-    script = f"import sys; from r1kit import launch; launch._COMMAND = (sys.executable, '-c', {child!r}); "
+    script = (
+        f"import sys; from r1kit.ranks import launch; launch._COMMAND = (sys.executable, '-c', {child!r}); "
+    )
     with subprocess.Popen([sys.executable, "-c", script + "launch.run_ranks(2, [])"]) as launcher:
         pids = [int(_text_of(tmp_path / name)) for name in "01"]
         launcher.kill()

@@ -26,6 +26,7 @@ from r1kit.verify.code import (
     same_value,
     verify_code_problem,
 )
+from r1kit.verify.math_pool import MathPool
 from tests.making import make_problem, make_rollout
 
 FIXTURES = Path(__file__).parents[1] / "data" / "fixtures"
@@ -324,9 +325,10 @@ def test_a_share_is_of_all_tests_and_all_or_nothing_stops_at_the_first() -> None
     rollouts = [
         make_rollout(ADD, format_zero("a", f"```python\n{text}\n```")) for text in (partly, RIGHT, partly)
     ]
-    by_share = AccuracyReward("zero", code_score="share")
+    by_share = AccuracyReward("zero", code_score="share", pool=MathPool())
+    faults = dict(by_share.counts)
     assert by_share(rollouts) == [pytest.approx(2 / 3), 1.0, pytest.approx(2 / 3)]
-    assert by_share.counts == {"timeouts": 0, "crashes": 0, "code/right": 1, "code/wrong": 2}
+    assert by_share.counts == {**faults, "code/right": 1, "code/wrong": 2}
     math = make_rollout(make_problem(), format_zero("a", "51"))
     assert AccuracyReward("zero")([rollouts[0], math, rollouts[1]]) == [0.0, 1.0, 1.0]
     assert check_answers([(ADD, partly), (make_problem(), "51"), (ADD, RIGHT)]) == [False, True, True]
