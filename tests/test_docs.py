@@ -1,36 +1,30 @@
 """Every block of code in the documentation is run, or read by what would read it; every page can be reached.
 
 What is done with a block goes by its language (CONTRIBUTING.md, "Documentation"). A small recipe stands in
-for one of the reader's own. `r1 run` is a dry run here, and real in `test_the_tutorial_from_top_to_bottom`.
+for one of the reader's own. `r1 run` is a dry run here, and real in `test_tutorial`.
 """
 
 import json
 import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import typer
-from docs.build import DOCS, REFERENCE, Site, find_symbol, pages, place_of, recipe_table
+from docs.build import DOCS, REFERENCE, Site, find_symbol, place_of, recipe_table
 
 from r1kit import cli
 from r1kit.pipeline.recipe import load_recipe
 from r1kit.sft import _read_record
 from r1kit.types import Completion, Problem, Rollout
+from tests.doc_blocks import BLOCKS, Block, commands_in, file_name
 
 ROOT = Path(__file__).parent.parent
-NOT_RUN = "# not run by the tests: "
 LANGUAGES = ("bash", "console", "toml", "python", "json", "text")
-# Sketches in blocks of four spaces, which are no code: of the flow and of protocols.
-SKETCHES = ("ARCHITECTURE.md", "STYLE.md")
 # Started for real: they take seconds at most.
 RUN = ("run", "status", "doctor", "init", "schema")
 STAND_IN = """\
@@ -44,71 +38,11 @@ num_problems = 4
 """
 
 
-@dataclass(frozen=True)
-class Block:
-    """A block of code of a page; `line` is the number of its first line."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.page.name}-{self.line}"
-
-    @property
-    def reason(self) -> str | None:
-        """Why it is only parsed, where its first line says so."""
-        first = self.text.partition("\n")[0]
-        return first.removeprefix(NOT_RUN) if first.startswith(NOT_RUN) else None
-
-
-def blocks_of(page: Path) -> Iterator[Block]:
-    """The blocks between fences, and those of four spaces, whose language is guessed."""
-    lines = page.read_text(encoding="utf-8").splitlines()
-    number = 0
-    while number < len(lines):
-        line, first = lines[number], number
-        number += 1
-        if fence := re.match(r" *```(\w*)", line):
-            while not lines[number].strip().startswith("```"):
-                number += 1
-            text = "\n".join(lines[first + 1 : number])
-            yield Block(page, first + 2, fence[1] or _guess(text, page), text)
-            number += 1
-        elif line.startswith("    ") and not lines[first - 1].strip():
-            while number < len(lines) and lines[number].startswith("    "):
-                number += 1
-            text = "\n".join(line[4:] for line in lines[first:number])
-            yield Block(page, first + 1, _guess(text, page), text)
-
-
-def _guess(text: str, page: Path) -> str:
-    if page.name in SKETCHES:
-        return "text"
-    if re.match(r"(\$ )?(\.venv/bin/)?(r1|make|pip|python|torchrun) ", text):
-        return "bash"
-    return "toml" if re.search(r"^\[", text, re.MULTILINE) else ""
-
-
-BLOCKS = [block for page in pages() for block in blocks_of(page)]
-
-
 def of(*languages: str) -> list[object]:
     return [pytest.param(block, id=block.name) for block in BLOCKS if block.language in languages]
 
 
 # ---- Commands ----
-
-
-def commands_in(block: Block) -> list[str]:
-    """Its commands: every line of `bash`, those behind a `$` of `console`; continued lines are joined."""
-    text = block.text.replace("\\\n", " ")
-    lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
-    if block.language == "console":
-        lines = [line[2:] for line in lines if line.startswith("$ ")]
-    return [part.strip() for line in lines for part in line.split("&&") if part.strip()]
 
 
 def check_command(text: str) -> list[str] | None:
@@ -205,12 +139,6 @@ def test_commands_can_be_called_as_they_stand(
 
 
 # ---- Recipes, Python, records ----
-
-
-def file_name(block: Block) -> str | None:
-    """The file that a block says it is, by its first line."""
-    found = re.match(r"# ([\w.-]+\.(?:toml|py))$", block.text.partition("\n")[0])
-    return found[1] if found else None
 
 
 def write_files(page: Path, folder: Path) -> None:
@@ -375,83 +303,3 @@ def test_the_reference_names_every_key_and_every_command(site: dict[Path, str]) 
 def test_place_of_pages() -> None:
     assert place_of(ROOT / "README.md") == Path("index.md")
     assert place_of(DOCS / "concepts" / "zero.md") == Path("concepts/zero.md")
-
-
-# ---- The tutorial, for real ----
-
-# demo's stages with so few steps that only the way through them is left; its recipe stays as it is
-SMALL = """\
-extends = "demo"
-run = { name = "demo", output_dir = "runs/demo", processes = 1 }
-eval.samples = 2
-[problems]
-reasoning.num_problems = 60
-sampled.num_problems = 60
-general.num_problems = 40
-safety.num_problems = 20
-lookalikes.num_problems = 20
-validation.num_problems = 4
-held_out.num_problems = 4
-held_out_general.num_problems = 6
-held_out_lookalikes.num_problems = 4
-[stages]
-zero = { steps = 3, problems_per_step = 4, group_size = 8, max_new_tokens = 64 }
-dev1 = { epochs = 9, tokens_per_batch = 400 }
-dev2 = { steps = 1, problems_per_step = 4, group_size = 8, max_new_tokens = 64 }
-drafts.general.num_demonstrations = 120
-draft.epochs = 4
-rejection.general.num_demonstrations = 120
-dev3.epochs = 1
-[stages.r1]
-steps = 2
-problems_per_step = 4
-group_size = 8
-max_new_tokens = 64
-mixture = [{ from_step = 1, shares = { reasoning = 1.0, general = 1.0, safety = 1.0, lookalikes = 1.0 } }]
-reward_schedule = [{ from_step = 1, weights = { accuracy = 1.0, format = 1.0, helpful = 1.0, safety = 1.0 } }]
-"""
-
-
-def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "r1kit", *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=subprocess.STDOUT, text=True)
-
-
-@pytest.mark.slow
-def test_the_tutorial_from_top_to_bottom(tmp_path: Path) -> None:
-    """Its commands one after another, the first one killed; `demo` is a small recipe of the same stages."""
-    page = DOCS / "tutorial.md"
-    (tmp_path / "small.toml").write_text(SMALL, encoding="utf-8")
-    [toml] = [block for block in BLOCKS if block.page == page and block.language == "toml"]
-    hotter = toml.text.replace('"demo"', '"small.toml"')
-    (tmp_path / "hotter.toml").write_text(hotter, encoding="utf-8")
-    run = tmp_path / "runs" / "demo"
-    printed: dict[str, str] = {}
-    zero = ""
-    shown = [block for block in BLOCKS if block.page == page and block.language == "bash"]
-    for text in (text for block in shown for text in commands_in(block)):
-        words = ["r1", "run", "demo"] if text == "make demo" else shlex.split(text)
-        process = start(["small.toml" if word == "demo" else word for word in words[1:]], tmp_path)
-        if text == "make demo":
-            while not list(run.glob("**/rollouts/index.jsonl")):
-                assert process.poll() is None, process.communicate()[0]
-                time.sleep(0.1)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            continue
-        printed[text] = process.communicate()[0]
-        assert process.returncode == 0, f"{text}: {printed[text]}"
-        zero = zero or (run / "zero" / "manifest.json").read_text("utf-8")
-    assert "Report: runs/demo/report.html" in printed["r1 run demo"]
-    assert "to do" not in printed["r1 status demo"]
-    assert printed["r1 status demo"].count(" done ") >= 21
-    changed = printed["r1 status demo --set stages.r1.temperature=1.0"]
-    assert "stages.r1.temperature was 0.8, is 1.0" in changed
-    assert [line.split()[0] for line in changed.splitlines() if " stale " in line] == ["r1", "eval/r1"]
-    assert (run / "zero" / "manifest.json").read_text("utf-8") == zero
-    assert "temperature = 1.0" in (dry := printed["r1 run hotter.toml --dry-run"])
-    assert "What would run, in runs/hotter" in dry
-    for row in re.findall(r"^\| (`.*?`) \|", page.read_text("utf-8"), re.MULTILINE):
-        for path in re.findall(r"`([^`]+)`", row):
-            assert (run / path).exists(), path
