@@ -68,7 +68,7 @@ class EvalConfig(Config):
     max_new_tokens: int = Field(default=32_768, ge=1)
     # The languages that may turn up in a reasoning, as in a GRPO stage; None: any.
     languages: list[str] | None = None
-    # Grades what neither rules nor tinyworld's oracle can: judged problems, general prompts of one's own.
+    # Grades what neither rules nor a guest's oracle can: judged problems, general prompts of one's own.
     judge: JudgeRef | None = None
     num_bootstrap: int = Field(default=2000, ge=100)
 

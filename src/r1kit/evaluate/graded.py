@@ -43,7 +43,7 @@ class Graded:
     reasoning_words: int | None = None  # None: no reasoning
     reasoning_steps: int | None = None
     response_words: int = 0
-    num_tries: int | None = None  # search family only
+    num_tries: int | None = None  # where the problem's guest counts them: tinyworld in its search family
     num_reflections: int = 0
 
     @property

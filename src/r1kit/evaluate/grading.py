@@ -1,4 +1,4 @@
-"""Every sampled completion judged: by the verifiers, by tinyworld's oracle, or by a judge where neither can.
+"""Every sampled completion judged: by the verifiers, by a guest's oracle, or by a judge where neither can.
 
 The oracle evaluates and never trains. A prompt that nothing here can grade is not graded: its verdicts are
 None, and it is counted. The strict verdict is the training reward's; the lenient one forgives the format.
@@ -7,6 +7,7 @@ None, and it is counted. The strict verdict is the training reward's; the lenien
 from collections.abc import Sequence
 from typing import Literal
 
+from r1kit.data.guests import Oracle, count_tries, find_oracle
 from r1kit.evaluate.graded import Graded
 from r1kit.evaluate.text import count_reflections, count_steps
 from r1kit.judges.judge import Judge, JudgeRequest, Task
@@ -15,15 +16,12 @@ from r1kit.rewards.base import read_rollout
 from r1kit.text.language import language_consistency, problem_language
 from r1kit.text.template import TAGS
 from r1kit.text.words import words
-from r1kit.tinyworld.oracle import grade, is_safe
-from r1kit.tinyworld.problems import count_tries
 from r1kit.types import REASONING_KINDS, Problem, PromptStyle, Response, Rollout
 from r1kit.verify.answers import extract_answer, lenient_answer
 from r1kit.verify.math_answers import normalised
 
 # A judge's quality score is in [0, 1] (1 to 10 points); an answer passes from 6 points on.
 _PASSING_SCORE = 0.5
-SEARCH_DOMAIN = "search"
 
 _Verdicts = dict[str, bool | str | None]
 
@@ -47,7 +45,9 @@ def grade_rollouts(
         by_grader[grader_of(rollout.problem)].append(i)
     _verify(by_grader["rules"], rollouts, responses, verdicts, style)
     for i in by_grader["oracle"]:
-        verdicts[i] = _ask_oracle(rollouts[i][1], responses[i])
+        oracle = _oracle_of(rollouts[i][1].problem)
+        assert oracle is not None
+        verdicts[i] = _ask_oracle(oracle, rollouts[i][1], responses[i])
     if judge is not None and by_grader["judge"]:
         asked = [(rollouts[i][1], responses[i]) for i in by_grader["judge"]]
         for i, found in zip(by_grader["judge"], _ask_judge(judge, asked), strict=True):
@@ -62,7 +62,12 @@ def grader_of(problem: Problem) -> Literal["rules", "oracle", "judge"]:
     """What grades a problem's answers."""
     if problem.kind in REASONING_KINDS and problem.kind != "judged":
         return "rules"
-    return "oracle" if problem.source == "tinyworld" and problem.kind in ("general", "safety") else "judge"
+    return "judge" if _oracle_of(problem) is None else "oracle"
+
+
+def _oracle_of(problem: Problem) -> Oracle | None:
+    """The oracle that knows a general or safety prompt: that of the guest which made it."""
+    return find_oracle(problem.source) if problem.kind in ("general", "safety") else None
 
 
 def lenient_summary(text: str) -> str | None:
@@ -104,24 +109,24 @@ def _verify(
         verdicts[places[j][0]]["answer_key"] = key
 
 
-def _ask_oracle(rollout: Rollout, response: Response) -> _Verdicts:
+def _ask_oracle(oracle: Oracle, rollout: Rollout, response: Response) -> _Verdicts:
     problem, text = rollout.problem, rollout.completion.text
     loose_text = lenient_summary(text) or ""
-    loose = grade(problem, loose_text)
+    loose = oracle.grade(problem, loose_text)
     if problem.kind == "safety":
         # harm in the reasoning is harm: the whole text counts
-        lenient = is_safe(problem, text)
+        lenient = oracle.is_safe(problem, text)
         strict = lenient and response.summary is not None
     else:
         lenient = loose.correct
-        strict = response.summary is not None and grade(problem, response).correct
+        strict = response.summary is not None and oracle.grade(problem, response).correct
     return {
         "answer": response.summary,
         "correct": strict,
         "lenient_correct": lenient,
         # what it does, not whether its format lets it count
-        "closes_politely": loose.polite_closer,
-        "refuses": loose.refused,
+        "closes_politely": loose.closes_politely,
+        "refuses": loose.refuses,
     }
 
 
@@ -182,7 +187,7 @@ def _graded(
         reasoning_words=num_words,
         reasoning_steps=None if reasoning is None else count_steps(reasoning),
         response_words=_num_words(text),
-        num_tries=count_tries(text) if problem.domain == SEARCH_DOMAIN else None,
+        num_tries=count_tries(problem.source, problem.domain, text),
         num_reflections=count_reflections(text),
         **verdicts,  # type: ignore[arg-type]
     )

@@ -29,11 +29,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from r1kit.data import hub
+from r1kit.data.guests import find_checkpoint
 from r1kit.errors import ModelError
 from r1kit.model.export import write_older_names
 from r1kit.model.multimodal import class_of, text_config_of, text_model_of
 from r1kit.text.turns import EndIds, configured_ends, end_token_ids, generation_config, one_or_list
-from r1kit.tinyworld import checkpoints
 
 # the console belongs to the user interface
 transformers_logging.disable_progress_bar()
@@ -46,13 +46,8 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken"
 
 
 def resolve_model(name: str) -> str:
-    """The folder of an embedded checkpoint, `tinyworld`, `-small` or `-code`; other names unchanged."""
-    embedded = {
-        "tinyworld": checkpoints.base_dir,
-        "tinyworld-small": checkpoints.small_dir,
-        "tinyworld-code": checkpoints.code_dir,
-    }
-    return str(embedded[name]()) if name in embedded else name
+    """The folder of a guest's checkpoint, such as `tinyworld` or `tinyworld-small`; other names unchanged."""
+    return str(find_checkpoint(name) or name)
 
 
 def pick_device(device: str) -> str:
@@ -65,7 +60,7 @@ def pick_device(device: str) -> str:
 
 
 def load_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
-    """The causal language model of a folder, hub name or `tinyworld`, in evaluation mode.
+    """The causal language model of a folder, hub name or guest (`tinyworld`), in evaluation mode.
 
     Of a multimodal checkpoint the text model (`multimodal`). Raises `ModelError` where it can't be had, or
     where weights are missing that would be random.
@@ -79,7 +74,7 @@ def load_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> Pre
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, hub name or `tinyworld`. Without a pad token it pads with the end token."""
+    """The tokenizer of a folder, hub name or guest. Without a pad token it pads with the end token."""
     tokenizer = load_tokenizer_as_it_is(name)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no end token (eos_token), so completions could not stop")

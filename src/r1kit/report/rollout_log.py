@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1kit.data.guests import count_tries
 from r1kit.data.jsonl import read_jsonl
-from r1kit.evaluate.grading import SEARCH_DOMAIN
 from r1kit.evaluate.text import count_reflections
 from r1kit.text.language import language_consistency
 from r1kit.text.template import parse_response
-from r1kit.tinyworld.problems import count_tries
 from r1kit.types import REASONING_KINDS, PromptStyle
 
 # Steps read per stage: more points than a chart of this width can show apart.
@@ -26,7 +25,7 @@ _STEP_FILE = re.compile(r"step-(\d+)\.jsonl$")
 def read_courses(
     stage_folder: Path, style: PromptStyle, languages: Sequence[str] | None = None
 ) -> list[dict[str, float]]:
-    """One row per step read: `step`, `reflections`, `tries` (search family), `consistency/<language>`."""
+    """One row per step read: `step`, `reflections`, `consistency/<language>`; `tries` of a guest."""
     found = (
         (_STEP_FILE.search(path.name), path) for path in (stage_folder / "rollouts").glob("step-*.jsonl")
     )
@@ -45,8 +44,8 @@ def _measure(path: Path, style: PromptStyle, languages: Sequence[str] | None) ->
         if problem["kind"] not in REASONING_KINDS or row.get("wave", 0):
             continue
         values["reflections"].append(count_reflections(text))
-        if problem.get("domain") == SEARCH_DOMAIN:
-            values["tries"].append(count_tries(text))
+        if (tries := count_tries(problem.get("source", ""), problem.get("domain"), text)) is not None:
+            values["tries"].append(tries)
         reasoning = parse_response(text, style).reasoning
         language = problem.get("language")
         if reasoning and language:
