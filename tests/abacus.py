@@ -39,7 +39,7 @@ def make_manners(split, num, *, seed):
 
 def show_letters(split, num, *, seed):
     return [
-        (problem, Response(None, f"Dear {i}, of course.", True))
+        (problem, Response("They ask for it.", f"Dear {i}, of course.", True))
         for i, problem in enumerate(make_manners(split, num, seed=seed))
     ]
 
