@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path):
         SftConfig.model_validate({**SETTINGS, "tokens_per_batch": 300}),
     )
     assert progress.done[0] == 1
-    assert any("starting anew" in note for note in progress.notes)
+    assert any("starting over" in note for note in progress.notes)
 
 
 @pytest.mark.numerical
