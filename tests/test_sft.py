@@ -279,10 +279,10 @@ GOOD = {"messages": [{"role": "user", "content": "Hi"}], "response": "Hello.", "
         ({"prompt": "Hi", "completion": "Hello."}, r'no `messages`; .*{"role": "user", "content": "..."}'),
         (
             {"messages": [*GOOD["messages"], {"role": "assistant", "content": "Hello."}]},
-            "take the assistant's last turn out of messages",
+            "remove the assistant's last turn from messages",
         ),
-        ({**GOOD, "response": " "}, "response must be text that is not empty"),
-        ({**GOOD, "response": "a<|endoftext|>b"}, "holds the end token"),
+        ({**GOOD, "response": " "}, "response must be non-empty text"),
+        ({**GOOD, "response": "a<|endoftext|>b"}, "contains the end token"),
         ({**GOOD, "style": "r1"}, "style must be zero or chat, not 'r1'"),
         ({**GOOD, "messages": []}, "messages"),
         ({**GOOD, "messages": [{"role": "bot", "content": "x"}]}, "role"),
