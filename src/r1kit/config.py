@@ -45,9 +45,11 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A recipe file's text, for locating a key. `layers` are the tables merged into it, topmost first
-    (settings,
-    the file itself, what it extends). Without layers there is only the file."""
+    """A recipe file's text, for locating its keys.
+
+    `layers` are the tables merged into the recipe, topmost first: settings, the file itself, what it extends.
+    Without layers there is only the file.
+    """
 
     path: Path
     text: str

@@ -53,12 +53,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine sampled. If it stopped, the last of `token_ids` is the stop token or completed a stop
-    string.
+    """What an engine sampled.
 
-    `sampler_logprobs` are the sampler's own, one per token, at its temperature. `text` keeps tags, but not
-    the stop token or the stop string. If the prompt opened the thought, `text` begins with that opening,
-    which is not among the tokens.
+    If it stopped, the last of `token_ids` is the stop token or completed a stop string. `sampler_logprobs`
+    are the sampler's own, one per token, at its temperature. `text` keeps tags, but not the stop token or the
+    stop string. If the prompt opened the thought, `text` begins with that opening, which is not among the
+    tokens.
     """
 
     token_ids: tuple[int, ...]

@@ -125,10 +125,10 @@ class Learner:
         return found
 
     def update(self, mini_batch: MiniBatch) -> dict[str, float]:
-        """Do one update of the objective (v1, eq. 1); return its metrics. Stores old logprobs in
-        `mini_batch`.
+        """Do one update of the objective (v1, eq. 1); return its metrics.
 
-        The denominators are those of the whole mini-batch, over micro-batches and ranks.
+        Stores the old logprobs in `mini_batch`. The denominators are those of the whole mini-batch, over
+        micro-batches and ranks.
         """
         num_tokens = sum(len(row.rollout.completion.token_ids) for row in mini_batch.rows)
         totals = Totals(len(mini_batch.rows), num_tokens, max_length=self.config.longest_completion)
@@ -274,11 +274,10 @@ def split_rows(
 
 
 def average_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """One row for several updates: the mean of each metric, the maximum of `_max`, the sum of
-    `update/skipped`.
+    """One row for several updates: the mean of each metric, but the maximum of `_max`.
 
-    Updates without rows have no policy metrics and do not count in their mean; nor do the non-finite values
-    of skipped updates.
+    `update/skipped` is summed. Updates without rows have no policy metrics and do not count in their mean;
+    nor do the non-finite values of skipped updates.
     """
     row: dict[str, float] = {}
     for name in sorted({name for update in updates for name in update}):

@@ -114,6 +114,7 @@ def probe_accuracy(stage: GrpoStage, step: int) -> Metrics:
         stage="probe",
         only=collectives.shard(range(len(stage.probe))),
     )
+    # group_size is 1: each group is one rollout
     values = stage.rewards["accuracy"]([rollout for _, (rollout,) in sorted(finished)])
     known = [value for found in collectives.gather(values) for value in found if value is not None]
     return {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
@@ -132,7 +133,7 @@ class _Metrics:
     def add(self, step: int, values: Mapping[str, float], groups: Sequence[Group] = ()) -> Metrics:
         """Store a step's row with its alarms; report new alarms."""
         row = {**values, "step": float(step)}
-        fresh = self._watch.alarms(row, groups)
+        fresh = self._watch.alarms(row, groups)  # on earlier rows too, which alarms compare with
         if step not in self._earlier:
             row |= {f"alarm/{name}": 1.0 for name in self._watch.ringing}
             for alarm in fresh:

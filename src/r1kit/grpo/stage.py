@@ -89,8 +89,10 @@ class GrpoStage:
         )
 
     def faults(self) -> Counter[str]:
-        """This rank's counts so far, by metric: judge requests, verifier timeouts and crashes (scored 0), and
-        programs by outcome."""
+        """This rank's counts so far, by metric.
+
+        Judge requests; the verifiers' timeouts and crashes, which are scored 0; programs by outcome.
+        """
         counts = judge_counts(self.judges)
         accuracy = self.rewards.get("accuracy")
         if isinstance(accuracy, AccuracyReward):
@@ -115,7 +117,7 @@ def prepare_stage(context: StageContext, config: GrpoConfig, engine_factory: Eng
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
     policy: PreTrainedModel = load_model(path, **context.loading)
-    check_head(policy)
+    check_head(policy)  # refuse a model whose logprobs would be wrong before anything is sampled
     if (reason := why_padded(policy)) is not None:
         context.progress.note(
             f"{context.name}: training pads completions and repeats the prompt for each of them, which is "

@@ -77,6 +77,7 @@ def sample_step(stage: GrpoStage, step: int) -> tuple[list[Group], Metrics]:
     check_versions(groups, step - 1)
     num_tokens = sum(len(rollout.completion.token_ids) for group in groups for rollout in group.rollouts)
     seconds["tokens_per_second"] = num_tokens / max(seconds["sampling_seconds"], 1e-9)
+    # counts are cumulative per rank: this step's are the difference, summed over ranks
     faults = sum(collectives.gather(stage.faults() - faults_before), Counter[str]())
     return groups, {**measured, **seconds, **{name: float(count) for name, count in faults.items()}}
 
@@ -119,6 +120,7 @@ def advantages_of(groups: Sequence[Group], config: GrpoConfig) -> Advantages:
     if not useful:
         return advantages
     totals = [groups[i].totals for i in useful]
+    # a missing reward is 0 here, and `valid_PG` keeps it out of mean and std
     rewards_PG = torch.tensor([[0.0 if total is None else total for total in row] for row in totals])
     valid_PG = torch.tensor([[total is not None for total in row] for row in totals])
     values_PG = group_advantages(

@@ -60,6 +60,7 @@ def write_step_log(
     folder.mkdir(parents=True, exist_ok=True)
     path = step_log_path(folder, step)
     with explain_full_disk(folder):
+        # the file before its index line, which commits it
         write_jsonl(path, rows)
         line = {"step": step, "rows": len(rows), **_stamp(path), "measured": dict(measured or {})}
         append_jsonl(folder / _INDEX, [line])
@@ -78,7 +79,7 @@ def read_step_log(folder: Path, step: int, *, constant: ConstantGroups = "accura
         raise DataError(f"{path}: the file has changed since it was written (size or checksum differs)")
     rows = (row for _, row in read_jsonl(path))
     groups: list[Group] = []
-    for _, members in groupby(rows, key=lambda row: row["group"]):
+    for _, members in groupby(rows, key=lambda row: row["group"]):  # rows of a group are adjacent
         of_group = list(members)
         groups.append(
             scored_group(

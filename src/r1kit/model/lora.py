@@ -1,5 +1,4 @@
-"""LoRA with peft (Hu et al., 2106.09685): train low-rank matrices beside frozen weights, merge them at the
-end.
+"""LoRA with peft (Hu et al., 2106.09685): low-rank matrices beside frozen weights, merged at the end.
 
 A linear layer computes W x + (alpha / rank) B A x, where only A and B are trained; B starts at zero, so the
 model with its adapter off is the stage's starting model. Only A and B have gradients, optimizer state and

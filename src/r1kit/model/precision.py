@@ -35,6 +35,7 @@ class MasterWeights:
         """What the optimizer updates, in the order of the model's parameters."""
         for parameter in parameters:
             if parameter.dtype != torch.float32:
+                # the hook runs within the backward pass, once this parameter's gradient is complete
                 self._masters[parameter] = torch.nn.Parameter(parameter.detach().float())
                 parameter.register_post_accumulate_grad_hook(self._take_gradient)  # type: ignore[no-untyped-call]
             self.parameters.append(self._masters.get(parameter, parameter))
@@ -57,7 +58,7 @@ class MasterWeights:
         """Add a completed gradient to the master's in float32, and free it; a hook of the backward pass."""
         assert isinstance(parameter, torch.nn.Parameter)
         master, grad = self._masters[parameter], parameter.grad
-        parameter.grad = None
+        parameter.grad = None  # frees the bfloat16 gradient before the backward pass reaches earlier layers
         if grad is not None:
             master.grad = grad.float() if master.grad is None else master.grad.add_(grad)
 
@@ -73,4 +74,4 @@ def load_trained_state(model: torch.nn.Module, masters: MasterWeights, state: di
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             masters.of(parameter).copy_(state[name])
-    masters.write_back()
+    masters.write_back()  # the rounded weights are not in the state

@@ -47,12 +47,14 @@ def load_reward_model(
     if model.get_input_embeddings().num_embeddings <= tokenizer.pad_token_id:
         model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
     _read_to_padding(model, tokenizer.pad_token_id)
+    # on the CPU and from a generator of its own, so that the head depends on `seed` only
     for key in missing:
         weight = model.get_parameter(key)
         values = torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             weight.copy_(values / math.sqrt(weight.shape[-1] + 1))
     if model.dtype != torch.float32:
+        # the float32 head needs float32 inputs
         model.score.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
     return model.eval()
 

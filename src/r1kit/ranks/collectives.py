@@ -106,6 +106,7 @@ def all_reduce_grads(parameters: Iterable[torch.nn.Parameter]) -> None:
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     for dtype in sorted({parameter.dtype for parameter in trained}, key=str):
         params = [parameter for parameter in trained if parameter.dtype == dtype]
+        # zeros keep the flat tensors equally long on all ranks
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
         flat = all_reduce_sum(torch.cat([grad.reshape(-1) for grad in grads]))
         for parameter, piece in zip(params, torch.split(flat, [p.numel() for p in params]), strict=True):

@@ -67,6 +67,7 @@ def put_parts_back(state: Mapping[str, Any], folder: Path, mesh: DeviceMesh | No
             return distribute_tensor(value, mesh, [Shard(0)], src_data_rank=None)
         return value
 
+    # First collect empty tensors for all placeholders, then fill them in one read, then put them in place
     _map(dict(state), find)
     if wanted:
         # without a mesh each rank reads everything by itself

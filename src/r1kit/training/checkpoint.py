@@ -37,6 +37,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, CheckpointException) as error:
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # safetensors and torch's distributed checkpoints have the reason in their message only
         if not is_full and "No space left" not in str(error):
             raise
         raise UserError(
@@ -153,11 +154,12 @@ def _write(folder: Path, state: Mapping[str, Any], shards: Mapping[str, list[int
         try:
             torch.save(dict(state), cast(IO[bytes], file))
         except RuntimeError:
-            if file.error is not None:
+            if file.error is not None:  # the cause, such as a full disk
                 raise file.error from None
             raise
         raw.flush()
         os.fsync(raw.fileno())
+    # written last: a folder without it is not a checkpoint
     with (folder / _COMPLETE).open("w", encoding="utf-8") as marker:
         json.dump({"bytes": file.size, "sha256": file.digest.hexdigest(), "shards": shards}, marker)
         marker.flush()

@@ -52,6 +52,7 @@ def run_updates(
                 row = update(batches[number - 1])
             except NotFinite as error:
                 raise error.at(context.work_dir, latest_checkpoint(checkpoints)) from None
+            # before the checkpoint, so that a resumed stage has the rows of all updates before it
             if collectives.is_main():
                 with explain_full_disk(context.work_dir):
                     metrics.write(number, row)

@@ -67,6 +67,7 @@ class Arena(Generic[OwnerT]):
         """Free these slots (distinct, any order); the last slots move into the holes."""
         kept = len(self.owners) - len(slots)
         gone = set(slots)
+        # freed slots below `kept` are holes; the slots from `kept` on that remain fill them
         holes = [slot for slot in slots if slot < kept]
         movers = [slot for slot in range(kept, len(self.owners)) if slot not in gone]
         if holes:
@@ -89,7 +90,7 @@ class Arena(Generic[OwnerT]):
         if num <= capacity:
             return
         used = len(self.owners)
-        larger = max(_SMALLEST_CAPACITY, num, 2 * capacity)
+        larger = max(_SMALLEST_CAPACITY, num, 2 * capacity)  # doubling: copies cost O(1) per slot on average
         kv = self.kv.new_zeros((*self.kv.shape[:2], larger, *self.kv.shape[3:]))
         extra = self.extra.new_zeros((larger, self.length))
         kv[:, :, :used].copy_(self.kv[:, :, :used])

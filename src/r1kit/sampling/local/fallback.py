@@ -149,6 +149,7 @@ class FallbackEngine:
         device = self._model.device
         longest = max(len(row.request.prompt_token_ids) for row in rows)
         prompts = [row.request.prompt_token_ids for row in rows]
+        # left padding, so that all rows' next tokens are at the same position; any id does, as it is masked
         tokens = torch.tensor(
             [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device
         )
@@ -165,6 +166,7 @@ class FallbackEngine:
             going = [index for index, row in enumerate(rows) if not row.finished]
             if not going:
                 return
+            # drop finished rows from the cache; caches with a state may not support that
             if len(going) < len(rows) and self._pads:
                 kept = torch.tensor(going, device=device)
                 with torch.inference_mode():

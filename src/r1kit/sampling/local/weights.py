@@ -99,8 +99,10 @@ class DecoderWeights:
         spec = self.spec
         rep = spec.num_queries_per_kv
         parts = {"q_proj": slice(0, rep), "k_proj": slice(rep, rep + 1), "v_proj": slice(rep + 1, rep + 2)}
+        # per key head: rep query heads, one key head, one value head
         width = spec.num_kv_heads * (rep + 2) * spec.head_dim
         weight = self._empty(width, spec.hidden_size)
+        # one bias for all three; parts without one keep zeros
         bias = self._empty(width) if spec.biased & parts.keys() else None
         for name, heads in parts.items():
             rotated = name != "v_proj"
@@ -113,6 +115,7 @@ class DecoderWeights:
         """For each key head, the query norm once per query head, followed by the key norm."""
         spec = self.spec
         weight = self._empty(spec.num_kv_heads, spec.num_queries_per_kv + 1, spec.head_dim)
+        # interleaved like the heads that it scales: a view [K, rep + 1, 2, D / 2] on adjacent pairs
         halves = torch.unflatten(weight, 2, (-1, 2)).transpose(2, 3)
         shape = (1, 1, 2, spec.head_dim // 2)
         self._targets[f"{prefix}q_norm.weight"] = _Target((spec.head_dim,), halves[:, :-1], shape)
