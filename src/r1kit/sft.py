@@ -165,8 +165,7 @@ def load_examples(
     Drops rows of more than `max_tokens`; `note` gets these and the duplicates. Raises `DataError` with file
     and line, grouped by kind, for records that can't be used, and if no example is left. A record can't be
     used if a token is beyond the model's `num_embeddings` rows, or if its response has one of
-    `stop_token_ids` (all tokens that may end a response; None: those that the tokenizer knows) before its
-    end.
+    `stop_token_ids` (all that may end a response; None: those that the tokenizer knows) before its end.
     """
     ends = end_token_ids(tokenizer) if stop_token_ids is None else stop_token_ids
     examples: list[Example] = []

@@ -57,8 +57,7 @@ class Completion:
 
     If it stopped, the last of `token_ids` is the stop token or completed a stop string. `sampler_logprobs`
     are the sampler's own, one per token, at its temperature. `text` keeps tags, but not the stop token or the
-    stop string. If the prompt opened the thought, `text` begins with that opening, which is not among the
-    tokens.
+    stop string. If the prompt opened the thought, `text` begins with that opening, which has no tokens here.
     """
 
     token_ids: tuple[int, ...]

@@ -2,8 +2,7 @@
 
 Both displays implement `stage.Progress` and show the same: stage, step of total, time left, tokens per
 second, reward parts (including accuracy and language consistency) and each phase's share of the time. The
-live one also shows samples. Plain lines have no control codes and come every few seconds, so that a log stays
-readable.
+live one also shows samples. Plain lines have no control codes and come every few seconds, to suit a log.
 """
 
 import time

@@ -77,8 +77,7 @@ class GrpoConfig(Config):
     # Weights by step; `rewards` before its first point [v2 3.2.2: preference rewards in the last 400].
     reward_schedule: list[RewardPoint] = Field(default_factory=list)
     # A program's accuracy: "all" is 1 if it passes all tests and else 0; "share" is the share that it passes
-    # (which also pays for guessing the most frequent answer). Not published; APPS reports both (2105.09938,
-    # 4).
+    # (which also pays for guessing the most frequent answer). Unpublished; APPS has both (2105.09938, 4).
     code_score: Literal["all", "share"] = "all"
     # The models behind rewards (helpful, safety): a stage of kind reward_model, or a folder or hub name of a
     # sequence-classification model; or a table with `model` and the label to use.
@@ -101,8 +100,7 @@ class GrpoConfig(Config):
         32_768  # [v2 2.1], 65,536 after update 8,200
     )
     # "penalise": a completion cut off at the limit is trained with the reward it earned, which is the lowest:
-    # no answer, no format (not published; the simplest choice). "mask": no loss on it (DAPO, 2503.14476,
-    # 3.4).
+    # no answer, no format (unpublished; the simplest choice). "mask": no loss on it (DAPO, 2503.14476, 3.4).
     truncated: Literal["penalise", "mask"] = "penalise"
 
     # Which groups are constant, and teach nothing. "accuracy": those whose samples are all right or all
@@ -135,9 +133,9 @@ class GrpoConfig(Config):
     # importance sampling, per token or per row (`policy_losses`). The raw difference is always logged.
     importance_correction: ImportanceName = "none"  # not in the paper
     importance_cap: float = Field(2.0, gt=0)  # the largest weight; 2 in the method's source
-    # After each load of weights, the largest mean difference between the sampler's and the policy's logprobs
-    # of a probe, in nats per token (`sync`); above it the stage halts. None: 1e-3 in float32, else 0.1. inf:
-    # no check.
+    # After each load of weights, the sampler's logprobs of a probe may differ from the policy's by this on
+    # average, in nats per token (`sync`); above it the stage halts. None: 1e-3 in float32, else 0.1. inf:
+    # off.
     sync_tolerance: float | None = Field(None, gt=0)
     kl_coef: float = Field(0.001, ge=0)  # [v2 2.1]; 0 loads no reference
     kl_estimator: KlName = "k3"  # [v1 eq. 2]; "k2" and "k1" have the gradient of KL(policy || reference)
@@ -152,8 +150,7 @@ class GrpoConfig(Config):
     # Checkpoints and monitoring.
     checkpoint_every: int = Field(10, ge=1)  # steps; replaying a step repeats its updates, not its sampling
     sample_every: int = Field(5, ge=1)  # steps between two shown examples
-    # A held-out problem set whose accuracy is monitored while the reward rises [v2 B.5: reward up, code
-    # down].
+    # A held-out problem set, to monitor accuracy while the reward rises [v2 B.5: reward up, code down].
     probe: str | None = None
     probe_size: int = Field(64, ge=1)  # one sample each: the standard error is 0.06 at most
     eval_every: int = Field(10, ge=1)  # steps between two probes

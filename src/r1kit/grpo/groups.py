@@ -16,8 +16,7 @@ from r1kit.judges.judge import JudgeReward, is_judged
 from r1kit.rewards.base import Reward, score
 from r1kit.types import RewardBreakdown, Rollout
 
-# Rewards closer than this are equal. It is far below any rule's step and above the rounding of a sum of
-# parts.
+# Rewards closer than this are equal: far below any rule's step, above the rounding of a sum of parts.
 _SAME_REWARD = 1e-6
 
 

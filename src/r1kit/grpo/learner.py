@@ -67,8 +67,7 @@ class MiniBatch:
 class Learner:
     """The policy, its optimizer, and the reference for the KL term (none if `kl_coef` is 0).
 
-    With LoRA, the reference is the policy itself with its adapter off, or with the adapter of the last
-    refresh.
+    With LoRA, the reference is the policy with its adapter off, or with the adapter of the last refresh.
     """
 
     def __init__(

@@ -5,8 +5,7 @@ The work folder has `rollouts/` (the step log, committed before a step's updates
 checkpoint and replays the steps in the log: their updates are repeated, but nothing is sampled or judged
 again. It ends with the weights of an uninterrupted run, to the bit on a CPU with the same machine and number
 of threads. A halted stage goes back to its last good checkpoint (`resume`). Every rank runs this; only rank 0
-writes, and all read what it wrote. `step` has what a step does. Not covered: asynchronous sampling with older
-weights.
+writes, and all read what it wrote. A step itself is in `step`. Not covered: sampling with older weights.
 """
 
 import time

@@ -55,8 +55,7 @@ class ProblemStream:
 def mix(shares: Mapping[str, float], num_problems: int, *, seed: int) -> list[str]:
     """The set of each of a step's problems, by systematic sampling of the shares.
 
-    Each set gets its share of `num_problems`, rounded down or up, and exactly its share on average over
-    seeds.
+    Each set gets its share of `num_problems`, rounded down or up; the average over seeds is exact.
     """
     names = sorted(shares)
     total = sum(shares.values())

@@ -154,8 +154,7 @@ def context_length(model: PreTrainedModel) -> int:
 def load_skeleton(name: str, *, scorer: bool = False, dtype: str = "float32") -> PreTrainedModel:
     """The model without weights (on the meta device), built from its configuration alone.
 
-    With `scorer`, the model that `load_reward_model` returns. Raises `ModelError` if there is no
-    configuration.
+    With `scorer`, the model of `load_reward_model`. Raises `ModelError` if there is no configuration.
     """
     config = config_of(name)
     if scorer:
@@ -208,8 +207,7 @@ def train_without_noise(model: torch.nn.Module) -> None:
     """Set evaluation mode on everything that draws random numbers, except the adapters' dropout.
 
     Model families name dropout in many ways, drop entire layers, or jitter routers; all of them check the
-    mode. Gradient checkpointing works only in training mode, so those layers stay in it with dropout set to
-    0.
+    mode. Gradient checkpointing works only in training mode, so its layers keep that with dropout set to 0.
     """
     model.eval()
     for name, module in model.named_modules():

@@ -120,8 +120,7 @@ class PackedBatch:
                 use_cache=False,
                 layout=self.layout,
             ).last_hidden_state
-        # An embedding lookup: its backward pass sums repeated positions (the ends of prompts) in a fixed
-        # order
+        # An embedding: its backward pass sums repeated positions (the ends of prompts) in a fixed order
         return F.embedding(self.source_BT[self.loss_mask_BT], hidden_1SH[0])
 
 

@@ -68,8 +68,8 @@ def shard_model(model: PreTrainedModel, *, device: str, dtype: str = "float32") 
     if (head := _score_head(model)) is not None and policy.param_dtype is not None:
         policies[head] = MixedPrecisionPolicy(reduce_dtype=torch.float32)
         head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
-    # Inner modules first; the model itself shards the rest (embeddings, last norm, head), tied weights
-    # together
+    # Inner modules first; the model itself shards the rest (embeddings, last norm, head), with tied weights
+    # as one
     for module in (*layers_of(model), *policies, model):
         used = policies.get(module, policy)
         # The model, too, frees its gathered weights after the forward pass: an update makes them stale

@@ -28,8 +28,7 @@ from r1kit.stage import Progress, StageContext
 from r1kit.text.prompts import encode_prompt
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
-# Each write syncs the disk, so writes are batched; a killed stage loses at most the samples since the last
-# one.
+# Each write syncs the disk, so writes are batched; a killed stage loses the samples since the last one.
 _ROWS_PER_WRITE = 64
 _SECONDS_PER_WRITE = 10.0  # a large model may take an hour for 64 completions
 

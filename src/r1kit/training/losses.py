@@ -21,8 +21,7 @@ AdvantageScale = Literal["group", "batch", "none"]
 class LossParts:
     """One micro-batch's share of the loss and of the metrics.
 
-    Metrics are shares too: they are summed over micro-batches and ranks, or maximized if their name ends in
-    `_max`.
+    Metrics are shares too: summed over micro-batches and ranks, or maximized if the name ends in `_max`.
     """
 
     loss: Tensor

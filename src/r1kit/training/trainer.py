@@ -35,7 +35,7 @@ _MAX_SKIPPED_IN_A_ROW = 3
 
 
 class NotFinite(StageHalted):
-    """Loss or gradient were not finite too many times in a row; the weights are unchanged."""
+    """The loss or gradient was not finite too many times in a row; the weights are unchanged."""
 
     def at(self, work_dir: Path, checkpoint: Path | None) -> StageHalted:
         """The same error, with the stage's last good checkpoint and metrics file."""

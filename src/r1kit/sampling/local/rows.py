@@ -2,8 +2,7 @@
 
 A row enters with the last token of its prompt. The tokens before that are its *prefix*, which is prefilled
 once for all rows of the prompt. A row's own keys are in the arena of its padded length; a row that outgrows
-its arena moves to the next one. Finished rows leave immediately, and the remaining rows and tiles close the
-gaps.
+its arena moves to the next one. Finished rows leave immediately, and the others close the gaps.
 
 Legend: N rows (padded), K key/value heads, L an arena's length.
 """
