@@ -112,7 +112,7 @@ def advantages_of(groups: Sequence[Group], config: GrpoConfig) -> Advantages:
     """Each output's advantage (3), by group and sample; None if it is not trained on.
 
     Not trained on are useless groups, outputs without a reward, and with `truncated = "mask"` truncated
-    outputs. The latter still count in their group's mean and std: they are bad, but their tokens are not blamed.
+    outputs. The latter still count in their group's mean and std; only their tokens are not blamed.
     """
     advantages: Advantages = [[None] * len(group.rollouts) for group in groups]
     useful = [i for i, group in enumerate(groups) if group.fate is Fate.USEFUL]
