@@ -43,7 +43,7 @@ def test_data_sets_and_models_that_can_not_be_had_are_one_sentence_at_once(
         with pytest.raises(ModelError) as model:
             load("someone/none")
         assert str(model.value) == (
-            "'someone/none' is no folder here, nor a model in the hub's cache, and the hub "
+            "'someone/none' is neither a local folder nor a model in the hub's cache, and the hub "
             f"({endpoint.removeprefix('http://')}) can't be reached: no network, or it does not answer"
         )
     assert str(data.value).startswith(
