@@ -106,7 +106,7 @@ def test_nothing_to_compare_starts_nothing(tmp_path: Path) -> None:
 # expression would be run by a parser that evaluates.
 TOLD = """
 import os, signal, time
-from r1kit.rewards import math_answers, math_worker
+from r1kit.verify import math_answers, math_worker
 verdict_of = math_answers.verdict_of
 def told(truth, answer, oracle):
     if answer == "1001": time.sleep(60)
