@@ -70,7 +70,7 @@ def test_sft_rows_are_read_as_the_stage_reads_them_without_a_style(patient: Pati
         ),
         (
             {"messages": [*TURN, {"role": "assistant", "content": "2"}], "response": "2"},
-            "the last turn of messages is of the assistant",
+            "the last turn of messages is the assistant's",
         ),
     ],
 )
