@@ -63,6 +63,7 @@ def _without_labels(texts: list[str], labels: list[str]) -> Options:
             string.ascii_lowercase[: len(texts)],
             [str(i + 1) for i in range(len(texts))],
         ]
+        # only labels in order are labels: texts may start with "1." or "A)" for other reasons
         if any(own == list(order) for order in in_order):
             bare = [text[match.end() :] for text, match in zip(texts, found, strict=True) if match]
             return Options(tuple(bare), tuple(labels or own))

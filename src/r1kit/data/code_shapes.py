@@ -62,7 +62,7 @@ def _from_program(program: str, entry_point: str | None, setup: str) -> tuple[Te
         candidate, statements = check.args.args[0].arg, check.body
         imports += [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
     lines = [setup, *map(ast.unparse, imports)]
-    name = re.sub(r".*\.", "", entry_point or "")
+    name = re.sub(r".*\.", "", entry_point or "")  # "Solution().twoSum" -> "twoSum"
     tests: list[Test] = []
     for statement in statements:
         if isinstance(statement, ast.Assert):

@@ -90,8 +90,7 @@ class Assert:
 
 
 def parse_assert(code: str, setup: str = "") -> Assert:
-    """Split one assert into call and condition. Raises `UnclearAssert`, a half sentence, if that is
-    impossible."""
+    """Split one assert into call and condition. Raises `UnclearAssert`, a half sentence, if it can't."""
     _check_setup(setup)
     try:
         statements = ast.parse(readable_literals(code.strip())).body
@@ -172,8 +171,7 @@ def _program_call(condition: ast.expr) -> ast.Call:
 
 
 def _check_condition(parsed: Assert) -> None:
-    """Raise if anything in the condition is unknown here, whatever the value: evaluate it once on a
-    stand-in."""
+    """Raise if the condition contains anything unknown: evaluate it once, on a stand-in value."""
     try:
         _evaluate(parsed.condition, parsed.call, 1)
     except UnclearAssert:

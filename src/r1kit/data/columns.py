@@ -62,6 +62,7 @@ def row_maker(
 
     `answers_from`: what the positions of choices count from, if the rows don't tell.
     """
+    # r1kit's own records are recognised by the fields of the first readable row
     readable = [row for row in rows if row.fault is None]
     if not columns and readable and {"id", "kind", "messages"} <= set(readable[0].values):
         return _own_record

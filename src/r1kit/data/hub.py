@@ -34,8 +34,7 @@ def is_name(name: str) -> bool:
 
 
 def unreachable() -> str | None:
-    """Why the hub can't be asked, a half sentence; None if it can. Sets its libraries' offline mode to
-    match."""
+    """Why the hub can't be asked, a half sentence; None if it can. Also sets its libraries' offline mode."""
     if _OFFLINE_BY_USER:
         return "HF_HUB_OFFLINE is set, so that the hub is not asked"
     endpoint = constants.ENDPOINT

@@ -72,8 +72,7 @@ def text_fault(row: Mapping[str, Any]) -> str | None:
 
 
 def encode_row(row: Mapping[str, Any]) -> str:
-    """One JSON line without its line break; NaN and infinities are refused, because JSON does not have
-    them."""
+    """One JSON line without its line break; NaN and infinities, which JSON lacks, are refused."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 

@@ -256,8 +256,7 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
 def _messages(
     row: Row, columns: Mapping[str, str], wanted: Literal["pairs", "labels"]
 ) -> tuple[Message, ...]:
-    """The prompt: a column of conversations or texts, or the common start of both responses'
-    conversations."""
+    """The prompt: a column of conversations or texts, or the common start of both conversations."""
     if "messages" in columns or ("prompt" not in columns and "messages" in row.values):
         return _turns(column(row, columns.get("messages", "messages")), row)
     name = columns.get("prompt", "prompt")

@@ -43,8 +43,7 @@ def _plain(value: Any) -> Any:
 
 
 def _with_long_numbers(value: Any) -> Any:
-    """Whole numbers with more digits than Python's JSON writer allows, as in tests of programs, in
-    hexadecimal."""
+    """Numbers with more digits than Python's JSON writer allows (tests of programs have some), as hex."""
     if isinstance(value, dict):
         return {key: _with_long_numbers(item) for key, item in value.items()}
     if isinstance(value, list):

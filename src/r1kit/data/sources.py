@@ -184,8 +184,7 @@ def load_problems(
 
 
 def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None, kind: Kind) -> str:
-    """A line with the ready mapping that reads what `make` could not, or reads another answer; "" for
-    none."""
+    """A line with the ready mapping that reads what `make` can't, or another answer; "" for none."""
     tried = faulty[:_ROWS_TRIED]
     truths = [_truth_of(row, make, kind) for row in tried]
     for name, ready in PROBLEM_MAPPINGS.items():
@@ -203,8 +202,7 @@ def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None, kind
 
 
 def _truth_of(row: Row, make: Make, kind: Kind) -> str | None:
-    """What answers to the row's problem are compared with; None if it is not a usable problem of this
-    kind."""
+    """What answers to the row's problem are compared with; None if it is unusable, or of another kind."""
     try:
         problem = make(row)
     except DataError:

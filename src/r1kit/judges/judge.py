@@ -78,7 +78,7 @@ class ModelJudge:
             asked = [self._chat(requests[i], reading) for i in rows]
             replies = ask_cached(self._model, self._name, asked, self._replies, counts)
             for i, reply in zip(rows, replies, strict=True):
-                if reply is None:
+                if reply is None:  # unavailable: the client has already retried
                     verdicts[i] = Verdict(None)
                 elif (verdict := read_verdict(requests[i].task, reply.content)) is not None:
                     verdicts[i] = verdict

@@ -46,6 +46,7 @@ def open_judge(config: JudgeConfig, context: StageContext, *, every_rank: bool =
     if config.is_local:
         path = context.model_path(config.model)
         spec = EngineSpec(path, context.dtype, context.device, context.max_rows)
+        # a stage's model may be trained again under the same name, so its weights are part of the cache key
         name = json.dumps([config.model, weights_stamp(path), context.dtype])
         model = EngineChat(spec, ledger, when_spent=config.when_spent, shared=not every_rank)
     else:

@@ -86,6 +86,7 @@ class ReplyCache:
                 self.refresh()
                 self._own = self._own_path.open("ab")
                 cut_torn_tail(self._own_path)  # a half-written row of a killed process
+            # one writer per file, so the row's place is known before it is written
             start = self._own.seek(0, os.SEEK_END)
             self._own.write(line)
             self._own.flush()
@@ -144,6 +145,7 @@ def open_cache(folder: Path, rank: int) -> ReplyCache:
 def key_of(model: str, request: ChatRequest) -> str:
     """A question's key: everything that its reply depends on, and nothing else."""
     content = [model, request.messages, request.temperature, request.max_tokens, request.sample]
+    # not the seed and the schema: the seed follows from the sample, and the prompt describes the schema
     text = json.dumps(content, ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

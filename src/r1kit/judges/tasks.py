@@ -127,7 +127,7 @@ def _ten_points(value: Any) -> float | None:
         points = float(value)
     except (TypeError, ValueError):
         return None
-    return (points - 1) / 9 if 1 <= points <= 10 else None
+    return (points - 1) / 9 if 1 <= points <= 10 else None  # 1 to 10 points -> [0, 1]
 
 
 def _preference(value: Any) -> float | None:
@@ -229,6 +229,7 @@ def read_verdict(task: Task, text: str) -> Verdict | None:
     values += [value.strip('"') for value in found]
     if task == "preference":
         values += _VERDICT.findall(text)
+    # exactly one reading over all of them, or there is no verdict
     scores = {form.read(value) for value in values}
     if len(scores) != 1 or None in scores:
         return None

@@ -120,8 +120,7 @@ def _probe_finding(stage: StageData, rise: tuple[float, float]) -> list[Finding]
 
 
 def _evaluation_findings(run: RunData, stage: StageData, rise: tuple[float, float]) -> list[Finding]:
-    """The stage's evaluation against that of its start: an alarm if the confidence intervals do not
-    overlap."""
+    """The stage's evaluation against that of its start: an alarm if the intervals do not overlap."""
     start = str(stage.config.get("model", ""))
     if start not in run.evals or stage.name not in run.evals:
         return []

@@ -50,6 +50,7 @@ def combine_runs(run_dirs: Sequence[Path]) -> CombinedRuns:
 
 
 def _combine(tables: Sequence[StageTable]) -> StageTable:
+    # a run may lack rows that others have, such as a language without samples
     labels = dict.fromkeys((row.group, row.label) for table in tables for row in table.rows)
     rows = []
     for group, label in labels:

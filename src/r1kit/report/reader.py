@@ -136,6 +136,7 @@ def read_run(run_dir: Path) -> RunData:
         raise DataError(f"{run_dir}: no finished stage in it yet, so there is nothing to report")
     starts = {name: str(stage.manifest.get("started", "")) for name, stage in stages.items()}
 
+    # the recipe's own stages in their order, then the user's by start time
     def order(name: str) -> tuple[int, str, str]:
         known = STAGE_ORDER.index(name) if name in STAGE_ORDER else len(STAGE_ORDER)
         return known, starts.get(name, ""), name

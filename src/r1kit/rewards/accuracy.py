@@ -215,8 +215,7 @@ def vote_keys(
 
 
 def verify_problem(problem: Problem) -> str | None:
-    """What is wrong with a problem, or None: its ground truth must score as correct, a wrong answer must
-    not."""
+    """What is wrong with a problem, or None: its ground truth must be right, and a wrong answer wrong."""
     return verify_problems([problem])[0]
 
 

@@ -60,6 +60,7 @@ def read_rollout(rollout: Rollout, style: PromptStyle) -> Response:
     """The parsed completion. One that ran out of tokens never stopped, so it is not well formed."""
     completion = rollout.completion
     response = parse_response(completion.text, style, reasoning_required=rollout.problem.wants_reasoning)
+    # the text may parse as complete, but the model did not end it
     if completion.finish_reason == "length" and response.well_formed:
         return Response(reasoning=response.reasoning, summary=None, well_formed=False)
     return response

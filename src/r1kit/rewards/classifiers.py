@@ -92,7 +92,7 @@ class Classifier:
         return EncodedText(ids[-self._max_tokens :])
 
     def _pair(self, question: str, text: str) -> EncodedText:
-        self.tokenizer.truncation_side = "left"
+        self.tokenizer.truncation_side = "left"  # keep the end
         found = self.tokenizer(
             question, text, truncation="longest_first", max_length=self._max_tokens, padding=False
         )

@@ -238,8 +238,7 @@ def _sigmoid(x: float) -> float:
 
 
 def _batches(rows: Sequence[EncodedText], tokens_per_batch: int) -> list[list[EncodedText]]:
-    """Rows, sorted by length, in batches of at most `tokens_per_batch` padded tokens (at least one row
-    each)."""
+    """Batches of rows sorted by length: at most `tokens_per_batch` padded tokens, at least one row each."""
     batches: list[list[EncodedText]] = []
     for row in rows:
         if batches and (len(batches[-1]) + 1) * len(row.token_ids) <= tokens_per_batch:

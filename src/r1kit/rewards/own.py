@@ -65,8 +65,7 @@ class OwnReward:
         return checked_values(self.name, values, len(rollouts))
 
     def try_on(self, rollouts: Sequence[Rollout]) -> None:
-        """Call the function once and discard the result. Raises `UserError` for anything that would end a
-        run."""
+        """Call the function once, discard the result. Raises `UserError` for what would end a run."""
         try:
             values = self._values(rollouts)
         except Exception as error:  # the user's code may raise anything

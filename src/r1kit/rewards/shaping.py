@@ -176,8 +176,7 @@ class CosineReward:
 
 
 class StepsReward:
-    """Markers of a step ("Step 1:", "First,", a bullet, ...) in the entire completion: a third each, up to
-    1."""
+    """Markers of a step ("Step 1:", "First,", a bullet, ...) in the completion: a third each, up to 1."""
 
     name = "steps"
 

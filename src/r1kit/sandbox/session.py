@@ -99,6 +99,7 @@ class Session:
         assert self._process.stdout is not None
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
         try:
+            # the driver's first frame says that it is ready
             header, _ = self._reply(_START_SECONDS, 0)
             if not isinstance(header.get("ready"), list):
                 raise DriverLost

@@ -179,8 +179,7 @@ class WatchedProcess:
             os.waitpid(found.si_pid, 0)
 
     def end_all(self) -> tuple[int, float]:
-        """Kill and reap everything but the driver; returns the status of the test's process and CPU
-        seconds."""
+        """Kill and reap everything but the driver; returns the test's exit status and CPU seconds."""
         own_status = 0
         while True:
             # again before each wait: a process may have forked before it was killed

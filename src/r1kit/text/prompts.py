@@ -85,8 +85,7 @@ def _end_of(prompt_token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> s
 def vocabulary_fault(
     token_ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, num_embeddings: int
 ) -> str | None:
-    """The tokens for which a model of `num_embeddings` has no embedding, and what to do; None if there are
-    none."""
+    """The tokens that a model of `num_embeddings` has no embedding for, and what to do; or None."""
     beyond = sorted({i for i in token_ids if i >= num_embeddings})
     if not beyond:
         return None

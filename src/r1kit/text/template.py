@@ -110,8 +110,7 @@ def after_opening(opening: str, response: str) -> str:
 
 
 def reopened(reply: str) -> str:
-    """A reply with its `<think>` restored, if only the end of the thought was returned: the prompt opened
-    it."""
+    """A reply with `<think>` restored, if the prompt opened it and only the end of the thought came back."""
     first = _TAG.search(reply)
     return f"<think>\n{reply}" if first is not None and first.group() == "</think>" else reply
 

@@ -122,8 +122,7 @@ def _classified(token: str) -> Word | None:
 
 
 def _text_in_formula(match: "regex.Match[str]") -> str:
-    """What remains of a formula or of code: words in \\text{}, and those in scripts that no code is written
-    in."""
+    """What remains of a formula or code: words in \\text{}, and those in scripts that code does not use."""
     formula = match.group()
     if formula[0] in "$\\" and "{" in formula:
         return " ; " + " ; ".join(_FORMULA_TEXT.findall(formula)) + " ; "

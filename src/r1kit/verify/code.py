@@ -171,6 +171,7 @@ def grade_programs(
     """
     if not items:
         return []
+    # a group's samples often give the same program
     different = {(problem.id, program): (problem, program) for problem, program in items}
     jobs = [
         _job(problem, program, all_tests=all_tests)
@@ -314,6 +315,7 @@ def same_value(value: Any, wanted: Any) -> bool:
 def same_output(stdout: bytes, wanted: str) -> bool:
     """Whether a program's stdout is the expected one, line by line."""
     lines, wanted_lines = _lines(stdout.decode("utf-8", "replace")), _lines(wanted)
+    # word by word only within a line: line breaks count, the spaces between words do not
     return len(lines) == len(wanted_lines) and all(map(_same_line, lines, wanted_lines))
 
 

@@ -54,6 +54,7 @@ class _Worker:
         now = time.monotonic()
         self.deadline, self.last_deadline = now + limit_seconds, now + _CLOCK_FACTOR * limit_seconds
         self._limit_seconds = limit_seconds
+        # CPU time before this pair: the worker is older than the comparison
         self._had_seconds = self._processor_seconds() or 0.0
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps({"truth": pair[0], "answer": pair[1]}).encode() + b"\n")
