@@ -18,9 +18,7 @@ _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one row: its place, such as `train.jsonl:17`, and a message with field, value and
-    fix.
-
+    """A fault of one row: its place, such as `train.jsonl:17`, and a message with field, value and fix.
     `kind` groups faults that are reported together; by default it is the message without its values.
     """
 

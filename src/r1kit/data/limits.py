@@ -1,5 +1,4 @@
-"""The resource limits of a code problem's program. Part of the data, because time limits belong to
-problems."""
+"""The resource limits of a code problem's program, which are part of the data: problems set time limits."""
 
 from pydantic import Field
 

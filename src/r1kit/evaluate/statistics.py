@@ -119,9 +119,7 @@ def _bootstrap_means(values: NDArray[np.float64], num_bootstrap: int, seed: int)
 def calibration_error(
     probabilities: Sequence[float], outcomes: Sequence[float], *, num_bins: int = 10
 ) -> float:
-    """Expected calibration error (Guo et al., arXiv 1706.04599, eq. 3), for confidence in the likelier
-    outcome.
-
+    """Expected calibration error (Guo et al., arXiv 1706.04599, eq. 3), on the likelier outcome.
     `probabilities` are those of outcome 1. The confidence max(p, 1 - p) is binned into equal widths over
     [0, 1]; the error is the mean over predictions of their bin's |accuracy - mean confidence|. At p = 0.5
     either outcome counts half.

@@ -1,6 +1,4 @@
-"""Summarises graded samples as the numbers of the stage table: means over problems with intervals, by
-section.
-
+"""Summarises graded samples as the numbers of the stage table: means over problems with intervals.
 The mean of a section is over problems, each being the mean over its samples, so that problems with fewer
 graded samples have the same weight. A number without data is left out: readers show a dash, never 0.
 Not here: grading (`grading`), and comparison of two models (`statistics.paired_difference`).

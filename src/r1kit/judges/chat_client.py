@@ -193,9 +193,8 @@ class ChatClient:
                 break
             if asked_to_wait:
                 self._ledger.pause(asked_to_wait)  # the server means every client
-                _pause(
-                    self.config.backoff_seconds * random.random(), stop
-                )  # jitter: not everyone at the same moment
+                # jitter: not everyone at the same moment
+                _pause(self.config.backoff_seconds * random.random(), stop)
             else:
                 _pause(self.config.backoff_seconds * 2**attempt * random.uniform(0.5, 1.0), stop)
         self._count("failed")
@@ -206,7 +205,7 @@ class ChatClient:
         if self._when_spent == "halt":
             raise StageHalted(
                 f"{self.config.model} at {self.config.base_url} has spent its budget: {spent}. Raise it and "
-                'run again, which resumes from here and asks nothing twice; or set when_spent = "missing" to '
+                'run again: the run resumes here and asks nothing twice. Or set when_spent = "missing" to '
                 "continue without these judgments"
             )
 

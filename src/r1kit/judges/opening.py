@@ -119,8 +119,8 @@ class EngineChat:
             self.counts["over_budget"] += 1
             if self._when_spent == "halt":
                 raise StageHalted(
-                    f"the judge {self._spec.path} has spent its budget: {spent}. Raise it and run again, "
-                    'which resumes from here and asks nothing twice; or set when_spent = "missing" to '
+                    f"the judge {self._spec.path} has spent its budget: {spent}. Raise it and run again: "
+                    'the run resumes here and asks nothing twice. Or set when_spent = "missing" to '
                     "continue without these judgments"
                 ) from None
             return None

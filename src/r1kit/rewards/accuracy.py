@@ -178,9 +178,7 @@ def canonical_answer(problem: Problem, answer: str) -> str:
 def vote_keys(
     items: Sequence[tuple[Problem, str]], verdicts: Sequence[bool | None], *, pool: MathPool | None = None
 ) -> list[str]:
-    """For each (problem, answer), a key that is equal for the same answer in different notation. For majority
-    votes.
-
+    """For each (problem, answer), a key for majority votes, the same for an answer in any notation.
     All right answers to a problem share a key. Wrong ones are compared with one another, each as if it were
     the truth: `\\sqrt{12}` and `2\\sqrt{3}`, `1 + x` and `x + 1` vote together. `verdicts` are those of
     `check_answers`.

@@ -1,13 +1,14 @@
 """Sequence classification models, used as they are: r1kit's own reward models, and any from Hugging Face.
 
-How a problem and a text are encoded: - For r1kit's own: the chat prompt, the text token by token as the
-policy wrote it, the end token. - With a chat template: as the template renders a finished turn, which is what
-such models are trained on. If that would change the text (many templates drop the reasoning), as for r1kit's
-own. - Without one (BERT and the like): the last question and the text as a pair. Of a sequence that is too
-long, the end is read. The score is the log-odds of one label: the logit itself if the head has one label or
-independent ones, logit - logsumexp(the others) if the labels exclude each other. Not here: which part of a
-response is read, and the scale of the score (`model_rewards`). Not covered: models that need their own code
-(`trust_remote_code`).
+How a problem and a text are encoded:
+- For r1kit's own: the chat prompt, the text token by token as the policy wrote it, the end token.
+- With a chat template: as the template renders a finished turn, which is what such models are trained on. If
+  that would change the text (many templates drop the reasoning), as for r1kit's own.
+- Without one (BERT and the like): the last question and the text as a pair.
+Of a sequence that is too long, the end is read. The score is the log-odds of one label: the logit itself if
+the head has one label or independent ones, logit - logsumexp(the others) if the labels exclude each other.
+Not here: which part of a response is read, and the scale of the score (`model_rewards`). Not covered: models
+that need their own code (`trust_remote_code`).
 """
 
 import itertools

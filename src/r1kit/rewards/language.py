@@ -8,9 +8,7 @@ from r1kit.types import PromptStyle, Rollout
 
 
 class LanguageReward:
-    """The fraction of the reasoning's words that are in the problem's language; 0 if there is nothing to
-    read.
-
+    """The fraction of the reasoning's words in the problem's language; 0 if there is nothing to read.
     The language is the problem's own, else that of its question. In a malformed completion, whatever
     reasoning can be identified is read.
     """

@@ -71,7 +71,7 @@ class OwnReward:
         except Exception as error:  # the user's code may raise anything
             if self._on_error == "missing":
                 return
-            raise UserError(f"{self._raised(error)} on {len(rollouts)} made rollouts; fix it.") from None
+            raise UserError(f"{self._raised(error)} on {len(rollouts)} made-up rollouts; fix it.") from None
         checked_values(self.name, values, len(rollouts))
 
     def _values(self, rollouts: Sequence[Rollout]) -> Any:

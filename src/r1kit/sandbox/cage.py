@@ -1,6 +1,4 @@
-"""The cage: the bubblewrap command, the user it runs as, and the parts of the machine that are visible
-inside.
-
+"""The cage: the bubblewrap command, the user it runs as, and what is visible of the machine inside.
 A cage is found by trying (`find_cage`); if it is unavailable, a sentence says what to install or to allow.
 RLIMIT_NPROC does not bind the machine's root, not even under another id inside bubblewrap. So root gives up
 its id before bubblewrap starts, for one that nobody has.

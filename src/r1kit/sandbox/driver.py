@@ -167,7 +167,7 @@ def serve() -> None:
     """Answer requests until the input ends. Raises `Child` in the processes that it forks."""
     set_dumpable(False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # moved to high numbers: a child closes everything that it was not given
+    # moved to high numbers, because 0 to 4 are what a child expects as its own
     requests, replies = os.dup2(0, 100, inheritable=False), os.dup2(1, 101, inheritable=False)
     opened = os.open("/dev/null", os.O_RDWR)
     null = os.dup2(opened, 102, inheritable=False)

@@ -63,9 +63,7 @@ def word_pairs(text: str) -> frozenset[tuple[str, str]]:
 
 
 def pick_diverse(texts: Sequence[str], num: int) -> list[int]:
-    """Indices of `num` texts that differ most: the first, then repeatedly the one least similar to those
-    picked.
-
+    """Indices of `num` diverse texts: the first, then repeatedly the one least similar to those picked.
     Similarity is the Jaccard index of the word pairs. Ties go to the earlier text.
     """
     if len(texts) <= num:

@@ -1,10 +1,10 @@
 """How prompts are rendered and responses are parsed: Table 1's template, and one strict parser.
 
-There are two formats. `zero` (DeepSeek-R1 v1, Table 1): `<think> reasoning </think> <answer> answer
-</answer>` and nothing else. `chat` (DeepSeek-R1 v1, 2.3.1): `<think>` reasoning `</think>`, then a summary
-for the reader. A missing, nested, repeated or misplaced tag is a fault, and so is text where none belongs, or
-a turn marker (`<|user|>`), after which a model talks to itself. A prompt that ends with `<think>` has begun
-the response: the parser then reads the complete response. Not covered: extracting an answer from a summary
+There are two formats. `zero` (DeepSeek-R1 v1, Table 1) is exactly `<think> reasoning </think> <answer> answer
+</answer>`. `chat` (DeepSeek-R1 v1, 2.3.1) is `<think>` reasoning `</think>`, then a summary for the reader. A
+missing, nested, repeated or misplaced tag is a fault, and so is text where none belongs, or a turn marker
+(`<|user|>`), after which a model talks to itself. A prompt that ends with `<think>` has begun the response:
+the parser then reads the complete response. Not covered: extracting an answer from a summary
 (`verify.answers`), chat templates (`prompts`).
 """
 
