@@ -62,7 +62,7 @@ def test_sft_rows_are_read_as_the_stage_reads_them_without_a_style(patient: Pati
         (sft_row("2", style="Chat"), "style must be zero or chat, not 'Chat'"),
         (sft_row("2<|endoftext|>"), "the response contains the end token"),
         (sft_row("2 \ud83d"), "`response` holds '\\ud83d' at character 3"),
-        ({"messages": None, "response": "2"}, "messages must be a list of turns that is not empty, not None"),
+        ({"messages": None, "response": "2"}, "messages must be a non-empty list of turns, not None"),
         ({"response": "2"}, "the record has no `messages`"),
         (
             {"messages": [{"role": "user", "content": "\udc00?"}], "response": "2"},
@@ -70,7 +70,7 @@ def test_sft_rows_are_read_as_the_stage_reads_them_without_a_style(patient: Pati
         ),
         (
             {"messages": [*TURN, {"role": "assistant", "content": "2"}], "response": "2"},
-            "the last turn of messages is of the assistant",
+            "the last turn of messages is the assistant's",
         ),
     ],
 )

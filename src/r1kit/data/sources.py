@@ -1,8 +1,8 @@
 """Problem sources: files, hub data sets, ready mappings, reasoning-gym, guests; as checked problems.
 
-Every problem is checked when it is loaded: by its own shape here, and by the caller's `check` (the
-verifier's self-test, `rewards.accuracy.verify_problem`), so that one that can't be verified never
-reaches training. What can't be used is refused with file and line, or skipped and counted.
+Every problem is checked when it is loaded: its form here, and by the caller's `check` (the verifier's
+self-test, `rewards.accuracy.verify_problem`), so that no unverifiable problem reaches training. Unusable ones
+are refused with file and line, or skipped and counted.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ Check = Callable[[Problem], str | None]
 Note = Callable[[str], None]
 Make = Callable[[Row], Problem]
 
-# Kinds whose answer is compared with one that the problem comes with.
+# The kinds whose answers are compared with one that comes with the problem.
 _COMPARED = ("math", "choice", "logic", "judged")
-# Faulty rows that are tried with a ready mapping before it is named.
+# Faulty rows that a ready mapping must be able to read before it is suggested.
 _ROWS_TRIED = 3
 
 # What sources that make their own problems do not ignore, and what some guests take beside it.
@@ -63,7 +63,7 @@ class ProblemSource(Config):
     language: str | None = None
     domain: str | None = None
     wants_reasoning: bool | None = None
-    # What a percentage of the ground truth may be given as: 50% as 50% or 50, or also as 0.5.
+    # The forms in which a percentage may be given: for 50%, 50% or 50; with "either", also 0.5.
     percent: Literal["strict", "either"] = "strict"
     answers_from: Literal[0, 1] | None = (
         None  # choice: what positions of options count from; None: as rows tell
@@ -152,8 +152,8 @@ def load_problems(
 ) -> list[Problem]:
     """The problems of a source, in its own order, each checked.
 
-    `check` says what is wrong with a problem, or None; `note` is told what was skipped. Relative paths are
-    taken from `base_dir`. Raises `DataError` with the faults, one line a kind, or where too few are left.
+    `check` returns what is wrong with a problem, or None; `note` receives what was skipped. Relative paths
+    are relative to `base_dir`. Raises `DataError` with the faults, one line per kind, or if too few are left.
     """
     seed = seed if source.seed is None else source.seed
     if find_maker(source.source) is not None:
@@ -200,7 +200,7 @@ def make_built_in(split: str, num: int, *, seed: int) -> list[Problem]:
 
 
 def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None, kind: Kind) -> str:
-    """A line with the ready mapping that reads what `make` could not, or another answer; "" for none."""
+    """A line with the ready mapping that reads what `make` can't, or another answer; "" for none."""
     tried = faulty[:_ROWS_TRIED]
     truths = [_truth_of(row, make, kind) for row in tried]
     for name, ready in PROBLEM_MAPPINGS.items():
@@ -218,7 +218,7 @@ def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None, kind
 
 
 def _truth_of(row: Row, make: Make, kind: Kind) -> str | None:
-    """What answers to the row's problem are compared with; None where it is none of this kind to be used."""
+    """What answers to the row's problem are compared with; None if it is unusable, or of another kind."""
     try:
         problem = make(row)
     except DataError:
@@ -227,7 +227,7 @@ def _truth_of(row: Row, make: Make, kind: Kind) -> str | None:
 
 
 def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> None:
-    """Raise `DataError` for settings of a kind that no problem of the source is of."""
+    """Raise `DataError` for settings of a kind that none of the source's problems has."""
     kinds = {problem.kind for problem in problems}
     idle = (
         ("limits", source.limits is not None, "code"),
@@ -244,7 +244,7 @@ def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> Non
 
 
 def _refuse_faults(problems: list[Problem], check: Check | None) -> list[Problem]:
-    """The problems as they are; a `DataError` where any of what was generated can't be verified."""
+    """The problems unchanged; raises `DataError` if a generated one can't be verified."""
     faults = [Fault(f"id {p.id!r}", fault) for p in problems if (fault := problem_fault(p, check))]
     if faults:
         raise DataError(told(faults))
@@ -254,7 +254,7 @@ def _refuse_faults(problems: list[Problem], check: Check | None) -> list[Problem
 def _report(
     source: ProblemSource, problems: list[Problem], faults: list[Fault], hint: str, note: Note | None
 ) -> None:
-    """What was skipped, by kind. Raises `DataError` where too few problems are left."""
+    """Report what was skipped, by kind. Raises `DataError` if too few problems are left."""
     skipped = told(faults) + hint
     if not problems:
         raise DataError(f"{source.source}: no usable problem in it:\n{skipped}")
@@ -282,9 +282,9 @@ def _make(source: ProblemSource, seed: int) -> list[Problem]:
 
 
 class _Checked:
-    """Makes one row's problem with the source's own fields and an id, and refuses what can't be used.
+    """Makes one row's problem with the source's own fields and an id, and refuses unusable ones.
 
-    Remembers where each id was seen: two problems with one id would get the same samples.
+    Remembers where each id was seen: two problems with the same id would get the same samples.
     """
 
     def __init__(self, source: ProblemSource, make: Make, check: Check | None) -> None:
@@ -325,7 +325,7 @@ class _Checked:
 
 
 def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
-    """With the limits that the recipe sets, and without a solution that is not to be checked."""
+    """The problem with the recipe's limits, and without its solution if that is not to be checked."""
     if source.limits is not None:
         limits = source.limits.model_dump(mode="json")
         problem = replace(problem, metadata={**problem.metadata, "limits": limits})
@@ -334,7 +334,7 @@ def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
 
 def _content_id(problem: Problem) -> str:
     content = json.dumps([problem.messages, problem.ground_truth, problem.reference], ensure_ascii=False)
-    # what can't be encoded is refused below, by `problem_fault`
+    # `problem_fault` below refuses what can't be encoded
     return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -1,7 +1,8 @@
 """Every sampled completion judged: by the verifiers, by a guest's oracle, or by a judge where neither can.
 
-The oracle evaluates and never trains. A prompt that nothing here can grade is not graded: its verdicts are
-None, and it is counted. The strict verdict is the training reward's; the lenient one forgives the format.
+The oracle is for evaluation and never for training. A prompt that nothing here can grade has the verdicts
+None, and is counted as such. The strict verdict is the training reward's; the lenient one forgives the
+format.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from r1kit.types import REASONING_KINDS, Problem, PromptStyle, Response, Rollout
 from r1kit.verify.answers import extract_answer, lenient_answer
 from r1kit.verify.math_answers import normalised
 
-# A judge's quality score is in [0, 1] (1 to 10 points); an answer passes from 6 points on.
+# A judge's quality score is in [0, 1] (1 to 10 points); an answer passes with 6 points or more.
 _PASSING_SCORE = 0.5
 
 _Verdicts = dict[str, bool | str | None]
@@ -35,8 +36,8 @@ def grade_rollouts(
 ) -> list[Graded]:
     """The graded samples of (problem set, rollout) pairs, in order.
 
-    `languages` are those that may turn up in a reasoning, None for any. Without a `judge`, what only a judge
-    could grade is left ungraded.
+    `languages` are those that may occur in a reasoning; None: any. Without a `judge`, problems that only a
+    judge can grade stay ungraded.
     """
     responses = [read_rollout(rollout, style) for _, rollout in rollouts]
     verdicts: list[_Verdicts] = [{} for _ in rollouts]
@@ -59,7 +60,7 @@ def grade_rollouts(
 
 
 def grader_of(problem: Problem) -> Literal["rules", "oracle", "judge"]:
-    """What grades a problem's answers."""
+    """What grades the problem's answers."""
     if problem.kind in REASONING_KINDS and problem.kind != "judged":
         return "rules"
     return "judge" if _oracle_of(problem) is None else "oracle"
@@ -71,7 +72,7 @@ def _oracle_of(problem: Problem) -> Oracle | None:
 
 
 def lenient_summary(text: str) -> str | None:
-    """What a response says after its reasoning, tags dropped, however broken the format; None for nothing."""
+    """The text after the reasoning, without tags, even if the format is broken; None if it is empty."""
     if "<answer>" in text:
         text = text.rsplit("<answer>", 1)[1].split("</answer>", 1)[0]
     elif "</think>" in text:
@@ -88,7 +89,7 @@ def _verify(
     verdicts: list[_Verdicts],
     style: PromptStyle,
 ) -> None:
-    """Fill in the verdicts of rows that rules can check: all answers together, each different one once."""
+    """Fill in the verdicts of rows that rules can check; all answers in one batch, duplicates once."""
     items: list[tuple[Problem, str]] = []
     places: list[tuple[int, str]] = []
     for i in rows:
@@ -131,7 +132,7 @@ def _ask_oracle(oracle: Oracle, rollout: Rollout, response: Response) -> _Verdic
 
 
 def _ask_judge(judge: Judge, asked: Sequence[tuple[Rollout, Response]]) -> list[_Verdicts]:
-    """Verdicts on the summaries, for safety on the whole text; what has no summary is wrong unasked."""
+    """Verdicts on the summaries, for safety on the entire text; without a summary, wrong without asking."""
     found: list[_Verdicts] = [{"correct": False} for _ in asked]
     rows, requests = [], []
     for i, (rollout, response) in enumerate(asked):

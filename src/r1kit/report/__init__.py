@@ -1,8 +1,8 @@
-"""The report of a run: one self-contained page, the stage table as text, and several runs together.
+"""The report of a run: one self-contained page, the stage table as text, and several runs combined.
 
-The page loads nothing: styles are in it, charts are drawn as SVG in it. It is written from what lies in the
-run's folder alone, so it can be written again at any time, for an unfinished run too; what is not there is
-left out.
+The page loads nothing: its styles are inline and its charts are inline SVG. It is written from the run's
+folder alone, so it can be written again at any time, even for an unfinished run; whatever is missing is left
+out.
 """
 
 import os
@@ -40,13 +40,13 @@ _WHAT = (
 
 
 class ReportConfig(Config):
-    """What is shown at the end. `title` stands over the page."""
+    """The report's settings. `title`: the heading of the page."""
 
     title: str = ""
 
 
 def write_report(run_dir: Path, config: ReportConfig | None = None) -> Path:
-    """Write `run_dir`/report.html; its path. Raises `DataError` where the folder holds no stage."""
+    """Write `run_dir`/report.html and return its path. Raises `DataError` if the folder has no stage."""
     run = read_run(run_dir)
     title = (
         config.title if config is not None and config.title else f"{run.folder.resolve().name}: base to R1"

@@ -1,7 +1,7 @@
-"""What the kept rollouts of an RL stage tell about its course: reflection, tries and language, step by step.
+"""Measures the logged rollouts of an RL stage over its steps: reflection, tries and language.
 
-These are measured here and not rewarded there, so they are no part of the training metrics. Long stages are
-read at evenly spaced steps.
+These are measured here and not rewarded, so they are not part of the training metrics. Long stages are read
+at evenly spaced steps.
 """
 
 import re
@@ -17,7 +17,7 @@ from r1kit.text.language import language_consistency
 from r1kit.text.template import parse_response
 from r1kit.types import REASONING_KINDS, PromptStyle
 
-# Steps read per stage: more points than a chart of this width can show apart.
+# The most steps read per stage: a chart of this width can't show more points.
 MOST_STEPS = 60
 _STEP_FILE = re.compile(r"step-(\d+)\.jsonl$")
 
@@ -40,7 +40,7 @@ def _measure(path: Path, style: PromptStyle, languages: Sequence[str] | None) ->
     for _, row in read_jsonl(path):
         problem: Mapping[str, Any] = row["problem"]
         text = str(row["completion"]["text"])
-        # later waves hold only problems that took the place of others: not the mixture that was asked for
+        # later waves only hold replacement problems, which are not the requested mixture
         if problem["kind"] not in REASONING_KINDS or row.get("wave", 0):
             continue
         values["reflections"].append(count_reflections(text))
