@@ -9,6 +9,7 @@ In transformers 5 the experts of a mixture are one parameter [experts, ., .]; ea
 Not covered: adapters on embeddings and heads, quantized weights, sharded parameters.
 """
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,6 +138,12 @@ class Lora:
         """Write the adapter so that peft's `PeftModel.from_pretrained(base, folder)` loads it."""
         with _quiet():
             self._peft.save_pretrained(str(folder), selected_adapters=[_POLICY], save_embedding_layers=False)
+        # peft writes a set, in an order that changes with each process: equal runs leave equal files
+        path = folder / "adapter_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(names := config["target_modules"], list):
+            config["target_modules"] = sorted(names)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
     @torch.no_grad()
     def merge(self) -> None:

@@ -44,7 +44,10 @@ _PREPARED = [
         (r"(?<=\d),(?=\d{3})", ""),
         # primes and transposes become indices: f', A^T
         (r"([A-Za-z])'+", r"\1_{p}"),
-        (r"\^\s*\{?\s*(?:\\top|T)\s*\}?(?![A-Za-z])", r"_{T}"),
+        (r"(?<=[A-Za-z)\]}])\^\s*(?:\{\s*(?:\\top|T)\s*\}|\\top(?![A-Za-z])|T)", r"_{T}"),
+        # products, which the parser adds up: 2(3), (2)(3)
+        (r"(?<![\w.}\\^])(\d+(?:\.\d+)?)\s*(?=\()", r"\1\\cdot "),
+        (r"\)\s*(?=\([^(),]*\))", r")\\cdot "),
         # the parser reads these as a constant and as the start of a power of ten
         (r"\\gamma(?![A-Za-z])", r"g_{amma}"),
         (r"(?<![A-Za-z\\])E_\{?(\w+)\}?", r"K_{E\1}"),
