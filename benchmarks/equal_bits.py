@@ -74,7 +74,15 @@ CLOCKED = re.compile(
     r"_seconds$|per_second$|^(seconds|started|finished|timestamp|updated|path|sha256|model)$"
 )
 DATES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?Z?|\b\d+:\d\d(:\d\d)?\b|[\d.,]+ (tokens/s|s|min)\b")
-LEFT_OUT = ("manifest.json", "run.json", "finished.json", "request.json", "index.jsonl", ".fingerprints.json")
+LEFT_OUT = (
+    ".lock",
+    "manifest.json",
+    "run.json",
+    "finished.json",
+    "request.json",
+    "index.jsonl",
+    ".fingerprints.json",
+)
 
 
 def main() -> None:
@@ -93,7 +101,9 @@ def main() -> None:
         folder = (options.keep or Path(temporary)).resolve()
         found = {
             side: {
-                recipe: digests(made(checkout.resolve(), recipe, folder / side, quick=options.quick))
+                recipe: digests(
+                    made(checkout.resolve(), recipe, folder / side, quick=options.quick), checkout
+                )
                 for recipe in options.only
             }
             for side, checkout in (("before", options.before), ("after", options.after))
@@ -137,29 +147,30 @@ def made(checkout: Path, recipe: str, folder: Path, *, quick: bool) -> Path:
     return output
 
 
-def digests(run: Path) -> dict[str, str]:
+def digests(run: Path, checkout: Path) -> dict[str, str]:
     """A digest of each file of a run, without what a clock wrote."""
     return {
-        str(path.relative_to(run)): hashlib.sha256(content(path, run)).hexdigest()
+        str(path.relative_to(run)): hashlib.sha256(content(path, run, checkout.resolve())).hexdigest()
         for path in sorted(run.rglob("*"))
         if path.is_file() and path.name not in LEFT_OUT and "tfevents" not in path.name
     }
 
 
-def content(path: Path, run: Path) -> bytes:
+def content(path: Path, run: Path, checkout: Path) -> bytes:
     """What a file says, apart from times and places."""
     if path.suffix == ".safetensors":
         return path.read_bytes()
-    text = path.read_text(encoding="utf-8").replace(str(run), "RUN")
+    text = path.read_text(encoding="utf-8").replace(str(run), "RUN").replace(str(checkout), "CHECKOUT")
     if path.suffix == ".json":
         return json.dumps(timeless(json.loads(text)), sort_keys=True).encode()
     if path.suffix == ".jsonl":
         rows = [json.dumps(timeless(json.loads(line)), sort_keys=True) for line in text.splitlines() if line]
         return "\n".join(rows).encode()
     if path.suffix == ".html":
-        # manifests at the end hold fingerprints of paths; curves of seconds hold times
+        # the numbers: tables and curves; sentences may be worded better
         text = re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL)
-        return DATES.sub("TIME", text).encode()
+        found = re.findall(r"<td[^>]*>(.*?)</td>|\b(?:points|d)=\"([^\"]*)\"", text, flags=re.DOTALL)
+        return DATES.sub("TIME", "\n".join(cell or curve for cell, curve in found)).encode()
     return text.encode()
 
 

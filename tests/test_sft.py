@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path):
         SftConfig.model_validate({**SETTINGS, "tokens_per_batch": 300}),
     )
     assert progress.done[0] == 1
-    assert any("starting anew" in note for note in progress.notes)
+    assert any("starting over" in note for note in progress.notes)
 
 
 @pytest.mark.numerical
@@ -279,10 +279,10 @@ GOOD = {"messages": [{"role": "user", "content": "Hi"}], "response": "Hello.", "
         ({"prompt": "Hi", "completion": "Hello."}, r'no `messages`; .*{"role": "user", "content": "..."}'),
         (
             {"messages": [*GOOD["messages"], {"role": "assistant", "content": "Hello."}]},
-            "take the assistant's last turn out of messages",
+            "remove the assistant's last turn from messages",
         ),
-        ({**GOOD, "response": " "}, "response must be text that is not empty"),
-        ({**GOOD, "response": "a<|endoftext|>b"}, "holds the end token"),
+        ({**GOOD, "response": " "}, "response must be non-empty text"),
+        ({**GOOD, "response": "a<|endoftext|>b"}, "contains the end token"),
         ({**GOOD, "style": "r1"}, "style must be zero or chat, not 'r1'"),
         ({**GOOD, "messages": []}, "messages"),
         ({**GOOD, "messages": [{"role": "bot", "content": "x"}]}, "role"),

@@ -1,8 +1,7 @@
 """Recipes as TOML: strict tables, and errors that name file, line, field, value and the fix.
 
-Each stage's configuration class lives beside the code that it configures and derives from `Config`; this
-module reads files and explains what is wrong with them. It does not know what a recipe holds: that is
-`pipeline.recipe`.
+Each stage's configuration class derives from `Config` and is beside the code that it configures. This module
+reads files and explains their faults. What a recipe contains is in `pipeline.recipe`.
 """
 
 import difflib
@@ -18,11 +17,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from r1kit.errors import RecipeError
 
 Key = str | int
-"""One step into the tables of a file: a name, or the index in a list."""
+"""One step into a file's tables: a name, or an index in a list."""
 
 
 class Config(BaseModel):
-    """Base of every configuration table: frozen, and an unknown key is an error."""
+    """The base of every configuration table: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,54 +31,57 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One of several tables that a recipe is made of, and what it is called in a message.
+    """One of the tables that are merged into a recipe, and its name in messages.
 
-    A setting of the command line has no lines: `text` is None, and `name` is what was typed. Relative paths
-    in the table start at `folder`.
+    A setting from the command line has no lines: its `text` is None, and its `name` is what was typed.
+    Relative paths in the table start at `folder`.
     """
 
     name: str
     folder: Path
-    table: dict[Any, Any]  # by name; an entry of a list that is set by its number
+    table: dict[Any, Any]  # by name, or by number for a list entry that is set on its own
     text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A recipe's file as text, to say where something stands; `layers` are all that it is made of, topmost
-    first (settings, the file itself, what it extends). Without layers there is the file alone."""
+    """A recipe file's text, for locating its keys.
+
+    `layers` are the tables merged into the recipe, topmost first: settings, the file itself, what it extends.
+    Without layers there is only the file.
+    """
 
     path: Path
     text: str
     layers: tuple[Layer, ...] = ()
 
     def place(self, keys: Sequence[Key]) -> str:
-        """`file:line` of the last of `keys` that is set; the file alone where none of them is."""
+        """`file:line` of the last of `keys` that is set; only the file if none of them is."""
         layer = self.layer(keys)
         line = find_line(layer.text, keys) if layer.text is not None else None
         return f"{layer.name}:{line}" if line else layer.name
 
     def order(self, keys: Sequence[Key]) -> tuple[int, int]:
-        """Where faults stand among each other: by layer, then by line."""
+        """A sort key for faults: by layer, then by line."""
         layer = self.layer(keys)
         line = find_line(layer.text, keys) if layer.text is not None else None
         return (self.layers.index(layer) if self.layers else 0, line or 0)
 
     def layer(self, keys: Sequence[Key]) -> Layer:
-        """Whose the last of `keys` that is set is: the topmost layer of those that go deepest."""
+        """The layer that sets the last of `keys` that is set: the topmost of those that reach deepest."""
         file = Layer(str(self.path), self.path.parent, {}, self.text)
         best, best_depth = file, 0
         for layer in self.layers:
             depth, is_whole = _depth(layer.table, keys)
             if depth > best_depth:
                 best, best_depth = layer, depth
-            if is_whole:  # it hides what lies under it
+            if is_whole:  # a value, not a table, so it hides the layers below
                 break
         return best if best_depth else next((x for x in self.layers if x.name == file.name), file)
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], Source]:
-    """The tables of a TOML file, and its text. Raises `RecipeError` where it is not TOML or not there."""
+    """The tables of a TOML file, and its text. Raises `RecipeError` if it is missing or not TOML."""
     try:
         text = path.read_text(encoding="utf-8")
         return tomllib.loads(text), Source(path, text)
@@ -100,9 +102,9 @@ def validate(
     *,
     context: Mapping[str, Any] | None = None,
 ) -> ConfigT:
-    """The table as a configuration; `context` is for validators that know names of other tables.
+    """The table as a configuration; `context` tells validators the names in other tables.
 
-    Raises `RecipeError` that lists every fault with its line.
+    Raises a `RecipeError` that lists every fault with its line.
     """
     try:
         return config.model_validate(table, context=context)
@@ -111,7 +113,7 @@ def validate(
         for fault in error.errors():
             keys, owner = follow(config, fault["loc"])
             faults.setdefault(keys, []).append((fault, owner))
-        # of a union of text and table, where a table was given: what is wrong in it, not that it is no text
+        # For a union of text and table that got a table, report faults in the table, not that it isn't text
         faults = {
             k: f for k, f in faults.items() if not any(len(o) > len(k) and o[: len(k)] == k for o in faults)
         }
@@ -120,14 +122,14 @@ def validate(
 
 
 def suggest(name: object, known: Collection[str]) -> str:
-    """A half sentence that helps with a name that is not known: the near miss, or all that there are."""
+    """A clause for an unknown name: the near miss, or all known names."""
     if near := nearest(name, known):
         return f"did you mean `{near}`?"
     return f"known here: {', '.join(known)}." if known else "there are none here."
 
 
 def nearest(name: object, known: Collection[str]) -> str | None:
-    """The one of `known` that was meant, upper and lower case aside; None where none is near."""
+    """The name in `known` that was probably meant, ignoring case; None if none is close."""
     lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(str(name).lower(), lower, n=1)
     return lower[near[0]] if near else None
@@ -142,7 +144,7 @@ def dotted(keys: Sequence[Key]) -> str:
 
 
 def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Source) -> str:
-    """One line for what is wrong at `keys`: several faults where no member of a union fits."""
+    """One line for the faults at `keys`; there are several if no member of a union fits."""
     fault, owner = faults[0]
     where, field = source.place(keys), dotted(keys)
     kind, value = fault["type"], fault["input"]
@@ -153,7 +155,7 @@ def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Sourc
         return f"{where}: `{field}` is missing; add it{_wanted(keys, owner)}."
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _explain_tag(keys, fault, source)
-    # beside a literal a name may be allowed, whose own fault says more
+    # if the union allows names beside a literal, the name's own fault says more
     names = any(found["type"] == "value_error" for found, _ in faults)
     if kind == "literal_error" and isinstance(value, str) and not names:
         expected = fault["ctx"]["expected"]
@@ -170,7 +172,7 @@ def _explain(keys: tuple[Key, ...], faults: list[tuple[Any, Any]], source: Sourc
 
 
 def _wanted(keys: tuple[Key, ...], owner: type[BaseModel] | None) -> str:
-    """What a key that is missing may be, where few words say it: choices, or the keys that a table needs."""
+    """A short hint for a missing key, or "": its choices, or the keys that its table needs."""
     known = owner.model_fields.get(str(keys[-1])) if owner is not None else None
     wanted = known.annotation if known is not None else None
     if get_origin(wanted) is Literal:
@@ -199,10 +201,10 @@ def _sentence(message: str) -> str:
 
 
 def follow(config: type[BaseModel], loc: Sequence[Key]) -> tuple[tuple[Key, ...], type[BaseModel] | None]:
-    """The keys in the file that pydantic's `loc` stands for, and the class that the last of them belongs to.
+    """The keys in the file that pydantic's `loc` refers to, and the class of the last one.
 
-    pydantic puts more into `loc` than keys: the tag or type of a union's member, the name of a validator,
-    `[key]` for a dictionary's key. Walking the annotations along tells them apart.
+    `loc` has more than keys: the tag or type of a union's member, a validator's name, `[key]` for a
+    dictionary's key. Following the annotations tells them apart.
     """
     keys: list[Key] = []
     owner: type[BaseModel] | None = None
@@ -210,7 +212,7 @@ def follow(config: type[BaseModel], loc: Sequence[Key]) -> tuple[tuple[Key, ...]
     for part in loc:
         if isinstance(part, str) and part.startswith(("function-", "[key]", "is-instance", "constrained-")):
             if isinstance(plain := _plain(here), tuple) and part.startswith("function-"):
-                # of a union, the table that the function makes something of
+                # in a union, the member that this validator belongs to: the table
                 here = next((m for m in map(_plain, plain) if isinstance(m, type)), here)
             continue
         here = _plain(here)
@@ -241,7 +243,7 @@ def _plain(annotation: Any) -> Any:
 
 
 def _label(member: Any) -> str:
-    """How pydantic names a union's member in `loc`: by the tag in its `kind`, or by its type."""
+    """pydantic's name for a union's member in `loc`: the tag in its `kind`, or its type."""
     member = _plain(member)
     if isinstance(member, type) and issubclass(member, BaseModel):
         return tag_of(member) or member.__name__
@@ -252,7 +254,7 @@ def _label(member: Any) -> str:
 
 
 def tag_of(config: type[BaseModel]) -> str | None:
-    """The one value that `kind` may have in this class; None where it has none."""
+    """The one value that this class allows for `kind`; None if there is no such value."""
     field = config.model_fields.get("kind")
     if field is None or get_origin(field.annotation) is not Literal:
         return None
@@ -261,7 +263,7 @@ def tag_of(config: type[BaseModel]) -> str | None:
 
 
 def find_line(text: str, keys: Sequence[Key]) -> int | None:
-    """The 1-based line that sets the last of `keys` in TOML `text`, or else the nearest table around it."""
+    """The 1-based line in TOML `text` that sets the last of `keys`, or else the nearest enclosing table."""
     best, best_depth = None, 0
     for number, path in _places(text):
         depth = _common(path, keys)
@@ -271,7 +273,7 @@ def find_line(text: str, keys: Sequence[Key]) -> int | None:
 
 
 def _places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
-    """Every table header and assignment of TOML `text`, with its line and its full path."""
+    """The line and full path of every table header and assignment in TOML `text`."""
     table: tuple[Key, ...] = ()
     counts: dict[tuple[Key, ...], int] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -287,7 +289,7 @@ def _places(text: str) -> Iterator[tuple[int, tuple[Key, ...]]]:
 
 
 def _indexed(header: tuple[Key, ...], counts: Mapping[tuple[Key, ...], int]) -> tuple[Key, ...]:
-    """The header's path with the index of the current element after every list of tables on the way."""
+    """The header's path, with the current element's index after every list of tables on the way."""
     path: tuple[Key, ...] = ()
     for i, key in enumerate(header):
         path = (*path, key)
@@ -297,7 +299,7 @@ def _indexed(header: tuple[Key, ...], counts: Mapping[tuple[Key, ...], int]) -> 
 
 
 def _parse_keys(line: str) -> tuple[Key, ...] | None:
-    """The path that one header or assignment opens; None for a line that is neither (inside a long value)."""
+    """The path of a header or assignment; None for a line that is neither (inside a long value)."""
     try:
         table: Any = tomllib.loads(line)
     except tomllib.TOMLDecodeError:
@@ -314,7 +316,7 @@ def _parse_keys(line: str) -> tuple[Key, ...] | None:
 
 
 def _depth(table: Any, keys: Sequence[Key]) -> tuple[int, bool]:
-    """How many leading keys a table sets, and whether the last of them is a value, not a table."""
+    """The number of leading keys that a table sets, and whether the last one is a value, not a table."""
     for depth, key in enumerate(keys):
         if not isinstance(table, Mapping):
             return depth, True
@@ -325,7 +327,7 @@ def _depth(table: Any, keys: Sequence[Key]) -> tuple[int, bool]:
 
 
 def _common(path: Sequence[Key], keys: Sequence[Key]) -> int:
-    """How many leading keys agree."""
+    """The number of leading keys that agree."""
     return next(
         (i for i, (a, b) in enumerate(zip(path, keys, strict=False)) if a != b), min(len(path), len(keys))
     )

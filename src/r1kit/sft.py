@@ -1,9 +1,9 @@
-"""Supervised fine-tuning: loss on the response alone, its stop token included (DeepSeek-R1 v1, 2.3).
+"""Supervised fine-tuning: loss on the response only, including its stop token (DeepSeek-R1 v1, 2.3).
 
-A batch is a random set of examples of about `tokens_per_batch` tokens, domains mixed as they come; inside
-it, micro-batches are sorted by length. The order is a pure function of (seed, epoch), so a killed run goes
-on from its last checkpoint to the same weights (on a CPU to the bit).
-Not covered: several turns with a loss (the last response is trained).
+A batch is a random set of examples with about `tokens_per_batch` tokens, from all domains; its micro-batches
+are sorted by length. The order is a pure function of (seed, epoch), so a killed run resumes from its last
+checkpoint and reaches the same weights (on a CPU to the bit). Not covered: loss on several turns (only the
+last response is trained on).
 """
 
 import itertools
@@ -41,12 +41,12 @@ from r1kit.training.planned import finish_stage, identity_of, run_updates
 from r1kit.training.trainer import LoraConfig, OptimizerConfig, Trainer
 from r1kit.types import Problem, PromptStyle
 
-# DeepSeek-R1 v2, B.4: cosine from 5e-5 to a tenth of it.
+# DeepSeek-R1 v2, B.4: cosine from 5e-5 to a tenth of that.
 _PAPER_OPTIMIZER = OptimizerConfig(learning_rate=5e-5, schedule="cosine")
 
 
 class SftConfig(Config):
-    """An SFT stage. `data` names a stage that wrote `data.jsonl`, or a JSONL file, or several of either."""
+    """An SFT stage. `data` is a stage that wrote `data.jsonl`, a JSONL file, or a list of these."""
 
     kind: Literal["sft"] = "sft"
     model: str  # where training starts: a stage, `base`, a folder or a hub name
@@ -56,9 +56,9 @@ class SftConfig(Config):
     tokens_per_batch: int = Field(
         default=640_000, ge=1
     )  # batch 128 at the 800k set's mean of about 5,000 tokens
-    # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
+    # Train an adapter instead of all weights (docs/training.md); learning rates are then ten times as high.
     lora: LoraConfig | None = None
-    gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
+    gradient_checkpointing: bool = False  # a second forward pass for less memory; same gradients
     # fastest on a CPU (docs/performance.md); no effect on the gradient
     tokens_per_micro_batch: int = Field(default=4_000, ge=1)
     max_tokens: int = Field(
@@ -69,13 +69,13 @@ class SftConfig(Config):
     @field_validator("optimizer", mode="before")
     @classmethod
     def _complete_optimizer(cls, table: Any) -> Any:
-        # a recipe that sets the learning rate alone keeps the paper's schedule
+        # a recipe that sets only the learning rate keeps the paper's schedule
         return {**_PAPER_OPTIMIZER.model_dump(), **table} if isinstance(table, dict) else table
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt and the response that is trained, as tokens."""
+    """A prompt and the response to train on, as tokens."""
 
     prompt_token_ids: tuple[int, ...]
     response_token_ids: tuple[int, ...]
@@ -83,14 +83,14 @@ class Example:
 
     @property
     def num_tokens(self) -> int:
-        """Prompt and response together."""
+        """The number of tokens in prompt and response."""
         return len(self.prompt_token_ids) + len(self.response_token_ids)
 
 
 def run_sft(context: StageContext, config: SftConfig) -> Summary:
-    """Train `config.model`; writes `model/`, `metrics.jsonl`, `counts.json`, with LoRA `adapter/`.
+    """Train `config.model`; write `model/`, `metrics.jsonl`, `counts.json`, and with LoRA `adapter/`.
 
-    Goes on from what a killed run left. Raises `StageHalted` where updates are not finite.
+    Resumes from what a killed run left. Raises `StageHalted` if updates are not finite.
     """
     if (finished := read_finished(context.work_dir)) is not None:
         return finished
@@ -162,10 +162,10 @@ def load_examples(
 ) -> tuple[list[Example], dict[str, Any]]:
     """The examples of all files, and counts: `records`, `dropped_too_long`, `examples_by_domain`.
 
-    A row of more than `max_tokens` is left out, and `note` is told which are, and which are there twice.
-    Raises `DataError` for records that can't be used, with file and line, by kind; and where nothing is left.
-    A token beyond the model's `num_embeddings` rows can't be, nor can one of `stop_token_ids`, all that may
-    end a response (None: as far as the tokenizer knows them), within one.
+    Drops rows of more than `max_tokens`; `note` gets these and the duplicates. Raises `DataError` with file
+    and line, grouped by kind, for records that can't be used, and if no example is left. A record can't be
+    used if a token is beyond the model's `num_embeddings` rows, or if its response has one of
+    `stop_token_ids` (all that may end a response; None: those that the tokenizer knows) before its end.
     """
     ends = end_token_ids(tokenizer) if stop_token_ids is None else stop_token_ids
     examples: list[Example] = []
@@ -185,11 +185,11 @@ def load_examples(
             too_long.append(Fault(place, f"{example.num_tokens} tokens"))
             continue
         if example in seen:
-            repeated.append(Fault(place, "the same as a row before"))
+            repeated.append(Fault(place, "the same as an earlier row"))
         seen.add(example)
         examples.append(example)
     if faults:
-        raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
+        raise DataError("\n".join(summarise(faults, fix="fix the rows, or remove them")))
     files = ", ".join(str(path) for path in paths)
     if not num_records:
         raise DataError(f"{files}: no records to train on")
@@ -199,7 +199,7 @@ def load_examples(
             f"{files}: all {num_records} examples are {limit}, the smaller of max_tokens and the model's "
             "context"
         )
-    for what, rows in ((f"{limit} and are left out", too_long), ("there twice or more", repeated)):
+    for what, rows in ((f"{limit} and are left out", too_long), ("duplicates", repeated)):
         if rows and note is not None:
             note(f"{len(rows)} of {num_records} examples are {what}: {'; '.join(summarise(rows))}")
     return examples, {
@@ -210,11 +210,11 @@ def load_examples(
 
 
 def _record_advice(row: Mapping[str, Any]) -> str:
-    """What a record that has another shape should be."""
+    """How to fix a record that has another format."""
     messages = row.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     if isinstance(last, dict) and last.get("role") == "assistant":
-        return "take the assistant's last turn out of messages, and make its text the response"
+        return "remove the assistant's last turn from messages, and make its text the response"
     return (
         'it needs messages and response: {"messages": [{"role": "user", "content": "..."}], '
         '"response": "..."}'
@@ -227,10 +227,10 @@ def _read_record(row: Mapping[str, Any]) -> tuple[Problem, str, PromptStyle]:
             raise DataError(f"the record has no `{key}`; {_record_advice(row)}")
     response, style, domain = row["response"], row.get("style"), row.get("domain") or ""
     if not isinstance(response, str) or not response.strip():
-        raise DataError(f"response must be text that is not empty, not {shown(response)}")
+        raise DataError(f"response must be non-empty text, not {shown(response)}")
     if fault := surrogate_fault(response, "response"):
         raise DataError(fault)
-    if style is None:  # Table 1's shape is made for its prompt; all else is a turn of a chat
+    if style is None:  # Table 1's format needs its prompt; any other response is a chat turn
         style = "zero" if parse_response(response, "zero").well_formed else "chat"
     if style not in ("zero", "chat"):
         raise DataError(f"style must be zero or chat, not {shown(style)}; or leave it out")
@@ -253,11 +253,11 @@ def _encode(
     prompt_ids, response_ids = encode_exchange(problem, response, tokenizer, style)
     if found := [token_id for token_id in response_ids[:-1] if token_id in stop_token_ids]:
         end = tokenizer.convert_ids_to_tokens(found[0])
-        raise DataError(f"the response holds the end token {end}, which is added by itself")
+        raise DataError(f"the response contains the end token {end}, which is added automatically")
     if "<think>" in response and has_closed_thought(prompt_ids, tokenizer):
         raise DataError(
-            "the response holds a reasoning, and the chat template closes an empty thought in the prompt; "
-            "take the thought out of the template's generation prompt"
+            "the response contains reasoning, but the chat template closes an empty thought in the prompt; "
+            "remove the thought from the template's generation prompt"
         )
     if fault := vocabulary_fault((*prompt_ids, *response_ids), tokenizer, num_embeddings):
         raise DataError(fault)
@@ -265,10 +265,10 @@ def _encode(
 
 
 def plan_batches(lengths: Sequence[int], *, epochs: int, tokens_per_batch: int, seed: int) -> list[list[int]]:
-    """The example indices of every batch of all epochs: each epoch is its own permutation of all examples.
+    """The example indices of each batch, over all epochs; each epoch is a new permutation of all examples.
 
-    An epoch is cut into batches of as even a number of tokens as whole examples allow, so that no small
-    remainder gets an update of its own.
+    Batches have as even a number of tokens as complete examples allow, so that no small remainder gets its
+    own update.
     """
     total = sum(lengths)
     num_batches = min(len(lengths), max(1, round(total / tokens_per_batch)))
@@ -276,11 +276,12 @@ def plan_batches(lengths: Sequence[int], *, epochs: int, tokens_per_batch: int, 
     for epoch in range(epochs):
         generator = torch.Generator().manual_seed(derive_seed(seed, "sft", epoch))
         order = torch.randperm(len(lengths), generator=generator).tolist()
-        # the batch of an example is where its middle token falls
+        # an example belongs to the batch that its middle token falls into
         ends = itertools.accumulate(lengths[i] for i in order)
         places = [
             int((end - lengths[i] / 2) * num_batches / total) for i, end in zip(order, ends, strict=True)
         ]
+        # an example longer than a batch may leave another batch empty; that one is skipped
         by_place: dict[int, list[int]] = {}
         for i, place in zip(order, places, strict=True):
             by_place.setdefault(place, []).append(i)
@@ -289,10 +290,10 @@ def plan_batches(lengths: Sequence[int], *, epochs: int, tokens_per_batch: int, 
 
 
 def _update(trainer: Trainer, batch: Sequence[Example], config: SftConfig, pad_id: int) -> dict[str, float]:
-    """One update on a batch of examples; the metrics row."""
+    """Do one update on a batch of examples; return the metrics row."""
     started = time.perf_counter()
     num_tokens = sum(example.num_tokens for example in batch)
-    num_trained = sum(len(example.response_token_ids) for example in batch)
+    num_trained = sum(len(example.response_token_ids) for example in batch)  # of the batch, on all ranks
     budget = collectives.even_budget(num_tokens, config.tokens_per_micro_batch)
     batching = batching_for(trainer.model, shared=False)
     prompts = [example.prompt_token_ids for example in batch]

@@ -1,8 +1,8 @@
-"""What a stage is given to run with: names resolved to files, its own folder, and someone to tell.
+"""What a stage gets to run with: name resolution, a work folder, and a progress display.
 
 A stage is a function `run_<kind>(context, config) -> summary`. It writes only into `context.work_dir`, and
-picks up by itself whatever a killed run left there. Manifests, skipping and the rename into place are the
-pipeline's, not a stage's.
+resumes from whatever a killed run left there. Manifests, skipping finished stages and the final rename belong
+to the pipeline.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,48 +14,48 @@ from r1kit.types import Problem
 
 
 class Progress(Protocol):
-    """Where a stage reports how far it is. What it raises ends the stage (Ctrl-C in a user interface)."""
+    """Where a stage reports its progress. An exception raised here ends the stage (Ctrl-C in a display)."""
 
     def start(self, stage: str, total: int, unit: str) -> None:
-        """A stage, or a part of it, begins: `total` times `unit` ("steps", "problems") are to be done."""
+        """Begin a stage or a part of it, with `total` of `unit` ("steps", "problems") to do."""
         ...
 
     def step(self, done: int, row: Mapping[str, float]) -> None:
-        """`done` of the total are done; `row` holds the latest metrics."""
+        """Report that `done` of the total are done; `row` has the latest metrics."""
         ...
 
     def sample(self, text: str) -> None:
-        """An example of what the model writes at present."""
+        """Show an example of the model's current output."""
         ...
 
     def note(self, text: str) -> None:
-        """Something a person should know: a warning, a count, a decision."""
+        """Tell the user something: a warning, a count, a decision."""
         ...
 
 
 class SilentProgress:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def start(self, stage: str, total: int, unit: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def step(self, done: int, row: Mapping[str, float]) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def sample(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class StageContext:
-    """The surroundings of one stage.
+    """One stage's environment.
 
-    `model_path` turns the name of a stage, `base`, a folder or a hub name into something `load_model` takes;
-    `data_path` turns the name of a stage or a path into a JSONL file; `problems` gives a named problem set.
-    All three raise a `UserError` for a name they don't know.
+    `model_path` resolves a stage name, `base`, a folder or a hub name for `load_model`; `data_path` resolves
+    a stage name or a path to a JSONL file; `problems` returns a named problem set. All three raise
+    `UserError` for an unknown name.
     """
 
     name: str
@@ -68,13 +68,13 @@ class StageContext:
     data_path: Callable[[str], Path]
     problems: Callable[[str], list[Problem]]
     progress: Progress = field(default_factory=SilentProgress)
-    recipe_dir: Path = field(default_factory=Path)  # where relative paths in the recipe start
-    replies_dir: Path | None = None  # what judges replied, to all stages of the run; None: the stage's own
-    shard: bool = False  # whether each rank keeps a part only of what is trained
+    recipe_dir: Path = field(default_factory=Path)  # the base of relative paths in the recipe
+    replies_dir: Path | None = None  # judges' replies, shared by the run's stages; None: the stage's own
+    shard: bool = False  # whether trained models are sharded over the ranks
 
     @property
     def loading(self) -> dict[str, str]:
-        """In which type, and where, a model that is trained is loaded; sharding then moves and rounds it."""
+        """The dtype and device for loading a model to train; sharding moves and rounds it afterwards."""
         return (
             {"dtype": "float32", "device": "cpu"}
             if self.shard

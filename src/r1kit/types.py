@@ -1,8 +1,8 @@
-"""The nouns of the project: frozen dataclasses without torch, in the order in which a step makes them.
+"""The project's nouns: frozen dataclasses without torch, in the order in which a step makes them.
 
-A `Problem` is rendered into a prompt; an engine returns a `Completion` for it; both together are a
-`Rollout`; the text of the completion is parsed into a `Response`; rewards make a `RewardBreakdown`
-of a rollout. Rewards and advantages are separate lists, aligned with the rollouts.
+A `Problem` is rendered into a prompt; an engine returns a `Completion` for it; together they are a `Rollout`;
+the completion's text is parsed into a `Response`; rewards turn a rollout into a `RewardBreakdown`. Rewards
+and advantages are separate lists, aligned with the rollouts.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ REASONING_KINDS: tuple[Kind, ...] = ("math", "choice", "code", "logic", "judged"
 
 
 class Message(TypedDict):
-    """One turn of a conversation, as chat templates take it."""
+    """One turn of a conversation, in the format of chat templates."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -25,11 +25,11 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One unit of data: something to ask, and what it takes to tell whether the answer is right.
+    """One unit of data: a question, and what is needed to check an answer.
 
-    `kind` decides how it is scored: by rules (math, choice, code, logic), by a judge shown
-    `reference` (judged), or by reward models (general: helpful; safety: harmless). Of a code problem,
-    `reference` is a program that its tests are checked with.
+    `kind` decides how it is scored: by rules (math, choice, code, logic), by a judge that sees `reference`
+    (judged), or by reward models (general: helpful; safety: harmless). For a code problem, `reference` is a
+    program that its tests are checked with.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Problem:
     ground_truth: str | None = None
     tests: tuple[Mapping[str, Any], ...] = ()
     reference: str | None = None
-    language: str | None = None  # ISO 639-1; None: detected where it is needed
+    language: str | None = None  # ISO 639-1; None: detected when needed
     domain: str = ""
     tier: str = ""
     wants_reasoning: bool = True
@@ -53,12 +53,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine sampled. When it stopped, the stop token is the last of `token_ids`, or the token that
-    completed a stop string.
+    """What an engine sampled.
 
-    `sampler_logprobs` are the sampler's own, one per token, under the temperature it sampled at. `text` is
-    decoded with tags kept, without the stop token and what belongs to a stop string; where the prompt opened
-    the thought, it begins with what the prompt opened, which is not among the tokens.
+    If it stopped, the last of `token_ids` is the stop token or completed a stop string. `sampler_logprobs`
+    are the sampler's own, one per token, at its temperature. `text` keeps tags, but not the stop token or the
+    stop string. If the prompt opened the thought, `text` begins with that opening, which has no tokens here.
     """
 
     token_ids: tuple[int, ...]
@@ -83,10 +82,10 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class RewardBreakdown:
-    """The parts of a rollout's reward, and their weights; the total is the weighted plain sum.
+    """The parts of a rollout's reward, and their weights; the total is the plain weighted sum.
 
-    A part that does not apply to the problem's kind is not in `parts`; a part that could not be had
-    (judge down, worker lost) is None, and then so is the total.
+    `parts` omits a part that does not apply to the problem's kind. A missing part (judge down, worker lost)
+    is None, and then so is the total.
     """
 
     parts: Mapping[str, float | None]
@@ -94,7 +93,7 @@ class RewardBreakdown:
 
     @property
     def total(self) -> float | None:
-        """The weighted sum (DeepSeek-R1 v2, 2.2), or None where a part that is paid for is missing."""
+        """The weighted sum (DeepSeek-R1 v2, 2.2), or None if a part with a weight is missing."""
         total = 0.0
         for name, value in self.parts.items():
             if self.weights[name] == 0:  # only logged
@@ -107,10 +106,10 @@ class RewardBreakdown:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A completion's text taken apart by the one parser (`template.parse_response`).
+    """A completion's text, split by the one parser (`template.parse_response`).
 
-    A text that is not well formed has no summary, and so no answer; `reasoning` is kept where it could be
-    told apart, for the report.
+    A text that is not well formed has no summary, and so no answer. `reasoning` is kept for the report if it
+    could be told apart.
     """
 
     reasoning: str | None

@@ -1,8 +1,8 @@
-"""What a person sees of a run: live on a terminal, plain lines anywhere else, and the stage table at the end.
+"""What a person sees of a run: a live display on a terminal, plain lines elsewhere, and tables.
 
-Both displays implement `stage.Progress` and say the same: stage, step of total, time left, tokens per second,
-reward parts (accuracy and language consistency among them), each phase's share of the time, and a sample now
-and then. Plain lines hold no control codes and come every few seconds, so that a log stays readable.
+Both displays implement `stage.Progress` and show the same: stage, step of total, time left, tokens per
+second, reward parts (including accuracy and language consistency) and each phase's share of the time. The
+live one also shows samples. Plain lines have no control codes and come every few seconds, to suit a log.
 """
 
 import time
@@ -33,7 +33,7 @@ _PHASE = "_seconds"
 _DROPPED = "groups/dropped_"
 _ALARM = "alarm/"
 
-# Metrics worth a place on one line, beside the reward's parts, and how to write them.
+# The metrics to show on one line beside the reward's parts: label and format.
 _SHOWN: dict[str, tuple[str, str]] = {
     "loss": ("loss", ".3f"),
     "pass@1": ("pass@1", ".3f"),
@@ -44,7 +44,7 @@ _SHOWN: dict[str, tuple[str, str]] = {
     "policy/entropy": ("entropy", ".2f"),
     "tokens_per_second": ("tokens/s", ",.0f"),
 }
-# Counts of what should not happen: shown where it does.
+# Counts of what should not happen, shown only if they are not 0.
 _FAULTS = {
     "verifier/timeouts": "verifier timeouts",
     "verifier/crashes": "verifier crashes",
@@ -60,7 +60,7 @@ def clock(seconds: float) -> str:
 
 
 def metrics_line(row: Mapping[str, float]) -> str:
-    """A row of metrics in one line: the reward and its parts first."""
+    """A metrics row as one line, the reward and its parts first."""
     parts = []
     if "reward/mean" in row:
         parts.append(f"reward {row['reward/mean']:.3f}")
@@ -77,7 +77,7 @@ def metrics_line(row: Mapping[str, float]) -> str:
 
 
 def dropped_groups(row: Mapping[str, float]) -> str:
-    """Which groups were sampled for nothing, and why: `groups 2 of 9 (6 all right, 1 all wrong dropped)`."""
+    """How many groups were dropped, and why: `groups 2 of 9 (6 all right, 1 all wrong dropped)`."""
     dropped = {name.removeprefix(_DROPPED): n for name, n in row.items() if name.startswith(_DROPPED) and n}
     if not dropped:
         return ""
@@ -88,7 +88,7 @@ def dropped_groups(row: Mapping[str, float]) -> str:
 def phase_shares(row: Mapping[str, float]) -> str:
     """Each phase's share of the step's time: `sampling 61%  training 35%  scoring 4%`."""
     phases = {name[: -len(_PHASE)].rsplit("/", 1)[-1]: s for name, s in row.items() if name.endswith(_PHASE)}
-    phases.pop("step", None)  # the whole, not a part
+    phases.pop("step", None)  # the total, not a phase
     total = sum(phases.values())
     if total <= 0:
         return ""
@@ -98,7 +98,7 @@ def phase_shares(row: Mapping[str, float]) -> str:
 
 @dataclass
 class Meter:
-    """How far the present part is, and how long the rest will take at the speed so far."""
+    """The progress of the current part, and the time left at the speed so far."""
 
     now: Callable[[], float] = time.monotonic
     stage: str = ""
@@ -110,12 +110,12 @@ class Meter:
     _first: int | None = None  # done before the first step seen here: a resumed stage does not start at 0
 
     def start(self, stage: str, total: int, unit: str) -> None:
-        """Begin to count `total` times `unit`."""
+        """Begin a part with `total` of `unit` to do."""
         self.stage, self.total, self.unit, self.done, self.row = stage, total, unit, 0, {}
         self._started, self._first = self.now(), None
 
     def step(self, done: int, row: Mapping[str, float]) -> None:
-        """`done` are done."""
+        """Record that `done` are done."""
         if self._first is None:
             self._first = max(0, done - 1)
         self.done = done
@@ -126,7 +126,7 @@ class Meter:
         return self.now() - self._started
 
     def left(self) -> float | None:
-        """Seconds to go; None before anything is done."""
+        """Seconds left; None before anything is done."""
         if self._first is None or self.done <= self._first:
             return None
         return self.elapsed() / (self.done - self._first) * max(0, self.total - self.done)
@@ -139,7 +139,7 @@ class Meter:
 
 
 class PlainProgress:
-    """Lines on a stream that is no terminal."""
+    """Plain lines for a stream that is not a terminal."""
 
     def __init__(self, write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
         self._write, self._now = write, now
@@ -147,13 +147,13 @@ class PlainProgress:
         self._last = float("-inf")
 
     def start(self, stage: str, total: int, unit: str) -> None:
-        """One line for the new part."""
+        """Write a line for the new part."""
         self._meter.start(stage, total, unit)
         self._write(f"{stage}: {total} {unit}")
         self._last = self._now()
 
     def step(self, done: int, row: Mapping[str, float]) -> None:
-        """A line every few seconds, and for the last step."""
+        """Write a line every few seconds, and for the last step."""
         self._meter.step(done, row)
         if self._now() - self._last < PLAIN_SECONDS and done < self._meter.total:
             return
@@ -162,15 +162,15 @@ class PlainProgress:
         self._write("  |  ".join(part for part in parts if part))
 
     def sample(self, text: str) -> None:
-        """Left out: samples are in the stage's rollouts, and would drown a log."""
+        """Do nothing: samples would flood a log, and are in the stage's rollouts."""
 
     def note(self, text: str) -> None:
-        """The note, as it is."""
+        """Write the note."""
         self._write(text)
 
 
 class LiveProgress:
-    """A block at the foot of a terminal that is redrawn; notes and finished parts scroll by above it."""
+    """A block at the bottom of a terminal that is redrawn; notes and finished parts scroll above it."""
 
     def __init__(self, console: Console, live: Live) -> None:
         self._console, self._live = console, live
@@ -178,7 +178,7 @@ class LiveProgress:
         self._sample = ""
 
     def start(self, stage: str, total: int, unit: str) -> None:
-        """Leave a line for the part that ends, and show the new one."""
+        """Print a line for the finished part, and show the new one."""
         self.close()
         self._meter.start(stage, total, unit)
         self._sample = ""
@@ -196,11 +196,11 @@ class LiveProgress:
         self._live.update(self._render())
 
     def note(self, text: str) -> None:
-        """Print above the block."""
+        """Print the note above the block."""
         self._console.print(Text(text))
 
     def close(self) -> None:
-        """Leave a line for what was under way, and clear the block."""
+        """Print a line for the current part, and clear the block."""
         if self._meter.done:
             self._console.print(
                 Text(f"{self._meter.headline()}  {metrics_line(self._meter.row)}", style="dim")
@@ -220,9 +220,9 @@ class LiveProgress:
 
 @contextmanager
 def progress_on(console: Console) -> Iterator[Progress]:
-    """The display that fits the console: live on a terminal, plain lines elsewhere."""
+    """The display for this console: live on a terminal, plain lines elsewhere."""
     if not console.is_terminal:
-        # print, not rich's: no wrapping at a width that a file does not have
+        # `print`, not rich's, which would wrap lines at a width that a file does not have
         yield PlainProgress(lambda line: print(line, file=console.file, flush=True))
         return
     with Live(Text(""), console=console, refresh_per_second=4, transient=True) as live:
@@ -234,7 +234,7 @@ def progress_on(console: Console) -> Iterator[Progress]:
 
 
 def status_table(rows: Sequence[StageStatus]) -> Table:
-    """The stage table of `r1 status` and of a run's end."""
+    """The stage table of `r1 status` and of the end of a run."""
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     for header in ("stage", "kind", "state", "time"):
         table.add_column(header, justify="right" if header == "time" else "left", no_wrap=header != "state")
@@ -248,7 +248,7 @@ def status_table(rows: Sequence[StageStatus]) -> Table:
 
 
 def memory_table(rows: Sequence[StageMemory]) -> Table:
-    """What `r1 plan` worked out: every stage's parts with their formulas, and its peak."""
+    """The table of `r1 plan`: each stage's memory by part, with formulas, and its peak."""
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     for header in ("stage", "part", "memory", "how"):
         table.add_column(header, justify="right" if header == "memory" else "left", no_wrap=header != "how")
@@ -265,18 +265,18 @@ def memory_table(rows: Sequence[StageMemory]) -> Table:
 
 
 def expectation_line(name: str, expected: Expectation) -> str:
-    """How long a run will take here, and what that is worked out from."""
+    """How long a run will take here, and what the estimate is based on."""
     least, most = (max(1, round(seconds / 60)) for seconds in expected.range_seconds)
     pace = f"{expected.slower:.1f} times as long" if expected.slower >= 0.1 else "a tenth of that or less"
     return (
         f"{name}: about {max(1, round(expected.seconds / 60))} minutes from here, between {least} and {most} "
-        f"if nothing else wants the cores. All of it took {clock(expected.reference_seconds)} on "
-        f"{REFERENCE_MACHINE}; a sample of the work takes {pace} here."
+        f"if nothing else uses the cores. The complete run took {clock(expected.reference_seconds)} on "
+        f"{REFERENCE_MACHINE}; a sample of its work takes {pace} here."
     )
 
 
 def next_steps_text(recipe: Recipe, folder: Path, report: Path | None) -> Text:
-    """What to do after a run, a command a line, and where `r1` is."""
+    """What to do after a run, one command per line, and where `r1` is."""
     steps = next_steps(recipe, folder, report)
     width = max((len(command) for command, _ in steps), default=0)
     lines = ["Next:" if steps else "", *(f"  {command:<{width}}  {what}" for command, what in steps)]
@@ -286,7 +286,7 @@ def next_steps_text(recipe: Recipe, folder: Path, report: Path | None) -> Text:
 
 
 def check_table(checks: Sequence[Check]) -> Table:
-    """What `r1 doctor` looked at and found in order."""
+    """The checks that `r1 doctor` passed."""
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     table.add_column("checked")
     table.add_column("found")

@@ -88,7 +88,7 @@ def test_what_the_recipe_maps_outranks_an_unmapped_conversation(tmp_path: Path) 
 
 
 def test_a_turn_of_the_assistants_never_gets_into_a_prompt(tmp_path: Path) -> None:
-    fault = "the last turn of messages is of the assistant, and would be a part of the prompt"
+    fault = "the last turn of messages is the assistant's, and would be part of the prompt"
     with pytest.raises(DataError, match=rf"a\.jsonl:1: {fault}"):
         load(tmp_path, {"question": "1+1?", "answer": "2", "messages": TURNS})
     with pytest.raises(DataError, match=fault):
@@ -140,7 +140,7 @@ def test_an_index_with_gaps_in_its_column_is_an_index(tmp_path: Path) -> None:
 def test_the_answer_is_taken_out_of_the_solution_where_the_recipe_says_where(tmp_path: Path) -> None:
     row = {"question": "3+4?", "solution": "We add and have 3 + 4 = 7, so that the answer is $\\boxed{7}$."}
     columns = {"answer": "solution"}
-    with pytest.raises(DataError, match=r'a whole solution with a .boxed answer; set answer_in = "boxed"'):
+    with pytest.raises(DataError, match=r'a complete solution with a .boxed answer; set answer_in = "boxed"'):
         load(tmp_path, row, columns=columns)
     assert load(tmp_path, row, columns=columns, answer_in="boxed")[0].ground_truth == "7"
     with pytest.raises(DataError, match="no answer after ####"):
@@ -156,7 +156,7 @@ def test_a_well_known_set_that_is_mapped_plainly_is_two_lines_with_the_ready_map
         load(tmp_path, *GSM8K, columns=plain)
     rows, hint = str(caught.value).splitlines()
     assert rows.startswith(
-        f"7 rows: {tmp_path}/a.jsonl:1: the answer is a whole solution that ends in '#### 1'; set"
+        f"7 rows: {tmp_path}/a.jsonl:1: the answer is a complete solution that ends in '#### 1'; set"
     )
     assert 'set mapping = "gsm8k", and drop `columns`' in hint
     assert [p.ground_truth for p in load(tmp_path, *GSM8K, mapping="gsm8k")] == list("1234567")

@@ -101,7 +101,7 @@ def test_csv_cells_stay_text_and_empty_ones_are_missing(tmp_path: Path) -> None:
         ("a.jsonl", "", "no rows in it"),
         ("a.csv", "a,a\n1,2\n", r"a\.csv:1: two columns have one name"),
         ("a.csv", 'a,b\n1,"2"x\n', r"a\.csv:2: not valid \.csv text"),
-        ("a.jsonl.gz", JSONL, r"not a whole \.gz file"),
+        ("a.jsonl.gz", JSONL, r"not a complete \.gz file"),
         ("a.parquet", JSONL, "not a parquet file"),
         ("a.xlsx", "", r"can't read \.xlsx files; \.json, \.jsonl, \.csv"),
     ],
@@ -116,7 +116,7 @@ def test_a_file_that_can_not_be_read_is_one_sentence(
 
 def test_a_torn_download_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(JSONL.encode() * 1000)[:-20])
-    with pytest.raises(DataError, match=r"not a whole \.gz file"):
+    with pytest.raises(DataError, match=r"not a complete \.gz file"):
         read_file(tmp_path / "a.jsonl.gz")
 
 
@@ -132,7 +132,7 @@ def test_files_of_one_pattern_are_read_in_their_order(tmp_path: Path) -> None:
     for i, row in enumerate(ROWS):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / f"train-0000{i}.parquet")
     assert [row.values for row in read("train-*.parquet", tmp_path)] == ROWS
-    with pytest.raises(DataError, match="no file of such a name"):
+    with pytest.raises(DataError, match="no file matches this pattern"):
         read("test-*.parquet", tmp_path)
 
 

@@ -43,11 +43,11 @@ def test_data_sets_and_models_that_can_not_be_had_are_one_sentence_at_once(
         with pytest.raises(ModelError) as model:
             load("someone/none")
         assert str(model.value) == (
-            "'someone/none' is no folder here, nor a model in the hub's cache, and the hub "
+            "'someone/none' is neither a local folder nor a model in the hub's cache, and the hub "
             f"({endpoint.removeprefix('http://')}) can't be reached: no network, or it does not answer"
         )
     assert str(data.value).startswith(
-        "'someone/none' is no file or folder here, nor in the hub's cache, and the hub"
+        "'someone/none' is not a file or folder here, nor in the hub's cache, and the hub"
     )
     assert time.monotonic() - begin < 10
     assert constants.HF_HUB_OFFLINE  # what is cached is used without asking
@@ -55,9 +55,9 @@ def test_data_sets_and_models_that_can_not_be_had_are_one_sentence_at_once(
 
 def test_a_folder_with_a_slip_in_its_name_is_suggested(endpoint: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "gsm8k").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"'data/gms8k' is no file or folder here \(did you mean 'gsm8k'\?\)"):
+    with pytest.raises(DataError, match=r"'data/gms8k' is not a .* here \(did you mean 'gsm8k'\?\)"):
         read_rows("data/gms8k", split=None, subset=None, base_dir=tmp_path)
-    with pytest.raises(DataError, match=r"'\./dta/gsm8k' is no .* nor a name of a hub data set"):
+    with pytest.raises(DataError, match=r"'\./dta/gsm8k' is not .* nor the name of a data set on the hub"):
         read_rows("./dta/gsm8k", split=None, subset=None, base_dir=tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_a_name_that_the_hub_has_not_is_one_sentence(monkeypatch, tmp_path: Path
     with pytest.raises(DataError) as caught:
         read_rows("someone/none", split=None, subset=None, base_dir=tmp_path)
     assert str(caught.value) == (
-        "'someone/none' is no file or folder here, nor a data set on the hub that can be had: Dataset "
+        "'someone/none' is not a file or folder here, nor an available data set on the hub: Dataset "
         "'someone/none' doesn't exist on the Hub"
     )
 

@@ -89,7 +89,7 @@ def test_the_prompt_is_what_both_conversations_begin_with_where_there_is_no_colu
     assert (pair.messages, pair.chosen) == (tuple(prompt), "Hi!")
     with pytest.raises(DataError, match="conversations that begin differently"):
         load_rows(tmp_path, {"chosen": good, "rejected": [{"role": "user", "content": "Else?"}, bad[1]]})
-    with pytest.raises(DataError, match="the last turn of messages is of the assistant"):
+    with pytest.raises(DataError, match="the last turn of messages is the assistant's"):
         load_rows(tmp_path, {"messages": good, "chosen": "Hi!", "rejected": "No."})
 
 

@@ -111,7 +111,7 @@ def test_unverifiable_problems_are_one_line_a_kind_with_count_example_places_and
     faults = {"x": "not a number: 'x'", "y": "why?"}
     with pytest.raises(DataError) as caught:
         load(ProblemSource(source="a.jsonl"), tmp_path, check=lambda problem: faults[problem.ground_truth])
-    fix = 'mend such rows, or leave them out with `on_bad = "skip"`'
+    fix = 'fix such rows, or leave them out with `on_bad = "skip"`'
     first, second = str(caught.value).splitlines()
     assert re.fullmatch(
         rf"4 rows: {path}:1: not a number: 'x' \(id '\w{{16}}'\); the same at {path}:3, {path}:5, "

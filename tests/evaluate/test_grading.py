@@ -1,5 +1,7 @@
 """Verdicts on sampled texts: strict and lenient, by rules, by the oracle, by a judge, or not at all."""
 
+from dataclasses import replace
+
 from r1kit.evaluate.grading import grade_rollouts, lenient_summary
 from r1kit.judges.judge import Verdict
 from r1kit.tinyworld.general import make_general
@@ -57,14 +59,21 @@ def test_code_switching_lowers_the_consistency():
     assert 0.5 < graded.consistency < 1.0
 
 
-def test_tries_are_counted_in_the_search_family_only():
+def test_tries_are_counted_in_tinyworlds_search_family_only():
     text = " <think> Try 3 and 4: 12, too small. Try 5 and 2: 10, yes. </think> <answer> 5 and 2 </answer>"
-    search = problem(kind="logic", domain="search", ground_truth="2 5", metadata={"verifier": "multiset"})
+    search = problem(
+        kind="logic",
+        domain="search",
+        ground_truth="2 5",
+        source="tinyworld",
+        metadata={"verifier": "multiset"},
+    )
     graded = grade_text(text, search)
     assert graded.num_tries == 2
     assert graded.correct is True
     assert graded.answer_key == "2 5"  # whatever the order in which it was written
     assert grade_text(text).num_tries is None
+    assert grade_text(text, replace(search, source="own.jsonl")).num_tries is None
 
 
 def test_the_oracle_grades_the_prompts_of_tinyworld():

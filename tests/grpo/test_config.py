@@ -29,7 +29,7 @@ def test_defaults_are_the_papers():
 
 def test_dropout_of_an_adapter_is_refused():
     assert config(lora={"rank": 4}).lora.alpha == 32
-    with pytest.raises(ValidationError, match=r"dropout = 0\.1 would make the ratio"):
+    with pytest.raises(ValidationError, match=r"dropout = 0\.1 would turn the ratio"):
         config(lora={"dropout": 0.1})
     with pytest.raises(ValidationError, match="Extra inputs"):
         config(lora={"r": 4})
@@ -55,7 +55,7 @@ def test_schedules_replace_what_is_in_force_from_their_step_on():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"group_size": 1}, "a group compares samples of one problem: it needs at least 2"),
+        ({"group_size": 1}, "a group compares samples of one problem, so it needs at least 2"),
         ({"temperature": 0}, "Input should be greater than 0"),
         ({"problems": {"a": 0.0}}, "the share of 'a' is 0.0; shares are positive"),
         ({"problems": {}}, "name at least one problem set"),
@@ -77,7 +77,7 @@ def test_schedules_replace_what_is_in_force_from_their_step_on():
         ({"rewards": {"accuracy": 1, "overlong": 1}}, "the reward 'overlong' needs its lengths"),
         (
             {"reward_options": {"cosine": {"max_length": 9}}},
-            "reward_options.cosine is set, but no weight asks for the reward 'cosine'",
+            "reward_options.cosine is set, but the reward 'cosine' has no weight",
         ),
     ],
 )

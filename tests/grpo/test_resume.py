@@ -70,10 +70,10 @@ def test_a_damaged_step_is_sampled_again_with_those_after_it(base, tmp_path, mon
     else:
         path.unlink()
     if damage != "lost":
-        with pytest.raises(DataError, match=r"step-00003.jsonl: not as it was written"):
+        with pytest.raises(DataError, match=r"step-00003.jsonl: the file has changed"):
             read_step_log(broken / "rollouts", 3)
     notes, engine = finished(base, broken, checkpoint_every=9)
-    assert any("step 3 is damaged or lost; it and those after it lie in `damaged`" in note for note in notes)
+    assert any("step 3 is damaged or lost; it and later steps were moved" in note for note in notes)
     assert same_weights(whole, broken)
     assert rollouts_of(broken) == rollouts_of(whole)
     assert untimed(broken) == untimed(whole)
@@ -173,7 +173,7 @@ def test_a_stage_that_halts_goes_back_to_its_last_good_checkpoint_and_on_with_ot
         "Halted in step 5: update 5 had loss nan and gradient norm nan, not finite 3 times in a row" in text
     )
     assert "went back to its last good checkpoint, of step 2" in text
-    assert "Run again to go on from there with other samples" in text
+    assert "Run again to resume from there with other samples" in text
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000001", "step-00000002"]
     aside = tmp_path / "rollouts" / "halted-1"
     assert sorted(p.name for p in aside.iterdir()) == [f"step-0000{step}.jsonl" for step in (3, 4, 5)]
@@ -193,7 +193,7 @@ def test_a_stage_that_halts_goes_back_to_its_last_good_checkpoint_and_on_with_ot
 def test_a_halt_before_the_first_checkpoint_starts_anew(base, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         poison(patch, 1, 3)
-        with pytest.raises(StageHalted, match="back to its start, for there is no checkpoint yet"):
+        with pytest.raises(StageHalted, match="back to its start, as there is no checkpoint yet"):
             finished(base, tmp_path)
     assert not list((tmp_path / "rollouts").glob("step-*"))
     finished(base, tmp_path)

@@ -100,7 +100,7 @@ def test_an_engine_that_keeps_old_weights_is_found_out_before_it_samples(tiny):
     model, tokenizer = tiny
     old = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     engine = Forgetful(make_engine(model, tokenizer), lambda _: old.items())
-    message = r"after the weights of step 1 .* 8 probe tokens are off by .*sync_tolerance is 0.001"
+    message = r"after loading the weights of step 1, .* 8 probe tokens are off by .*sync_tolerance is 0.001"
     with pytest.raises(StageHalted, match=message):
         load_policy(engine, updated(model), 1, PROBE)
 

@@ -138,7 +138,7 @@ def test_kl_that_jumps_or_is_large_rings():
     assert rang([*calm, {"kl/ref": 0.29}])[0] == []
     steps, text = rang([*calm, {"kl/ref": 0.31}, {"kl/ref": 0.4}])
     assert steps == [5]
-    assert "KL to the reference is 0.310 nats a token, where 0.030 was usual" in text
+    assert "KL to the reference is 0.310 nats per token, where 0.030 was usual" in text
     assert rang([{"kl/ref": 2.9}, {"kl/ref": 3.1}])[0] == [1]  # too early to say what is usual
     tiny = [{"kl/ref": 0.0001}] * 10
     assert rang([*tiny, {"kl/ref": 0.09}])[0] == []  # a thousand times nothing is nothing

@@ -189,7 +189,7 @@ def test_a_question_too_long_for_the_model_is_missing_and_one_without_template_i
     assert judge.counts == {"asked": 1, "failed": 1, "missing": 1}
     bare = tiny_model(tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
-    with pytest.raises(ModelError, match="no chat template, and a judge is asked in a chat"):
+    with pytest.raises(ModelError, match="no chat template, and judges are asked in chats"):
         open_judge(JudgeConfig(model="bare"), stage_context(tmp_path / "w", bare, {}))(sums(1))
 
 

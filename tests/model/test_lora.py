@@ -207,7 +207,7 @@ def test_layers_are_named_by_the_ends_of_their_names(tmp_path):
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (["q_porj"], r"names 'q_porj', which is none of the linear layers .*did you mean `q_proj`\?"),
+        (["q_porj"], r"names 'q_porj', which is not one of the linear layers .*did you mean `q_proj`\?"),
         (["q_proj", "lm_head"], r"names 'lm_head', .*known here: down_proj, gate_proj, k_proj"),
         (["embed_tokens"], r"names 'embed_tokens'"),
     ],

@@ -166,7 +166,7 @@ def test_rows_that_can_not_be_verified_are_one_line_with_count_example_and_place
     assert "does not score as correct under its own verifier" in fault
     for line in (2, 3, 4, 5):
         assert f"sums.jsonl:{line}" in fault
-    assert fault.endswith('and 3 more; mend such rows, or leave them out with `on_bad = "skip"`')
+    assert fault.endswith('and 3 more; fix such rows, or leave them out with `on_bad = "skip"`')
     assert call(monkeypatch, "doctor", patient.recipe) == 2
     assert capsys.readouterr().err.count("7 rows: ") == 1
     patient.edit('source = "sums.jsonl"', 'source = "sums.jsonl"\non_bad = "skip"')

@@ -56,13 +56,13 @@ def test_sft_rows_are_read_as_the_stage_reads_them_without_a_style(patient: Pati
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (sft_row(None), "response must be text that is not empty, not None"),
-        (sft_row(""), "response must be text that is not empty, not ''"),
-        (sft_row(["2"]), "response must be text that is not empty, not ['2']"),
+        (sft_row(None), "response must be non-empty text, not None"),
+        (sft_row(""), "response must be non-empty text, not ''"),
+        (sft_row(["2"]), "response must be non-empty text, not ['2']"),
         (sft_row("2", style="Chat"), "style must be zero or chat, not 'Chat'"),
-        (sft_row("2<|endoftext|>"), "the response holds the end token"),
+        (sft_row("2<|endoftext|>"), "the response contains the end token"),
         (sft_row("2 \ud83d"), "`response` holds '\\ud83d' at character 3"),
-        ({"messages": None, "response": "2"}, "messages must be a list of turns that is not empty, not None"),
+        ({"messages": None, "response": "2"}, "messages must be a non-empty list of turns, not None"),
         ({"response": "2"}, "the record has no `messages`"),
         (
             {"messages": [{"role": "user", "content": "\udc00?"}], "response": "2"},
@@ -70,7 +70,7 @@ def test_sft_rows_are_read_as_the_stage_reads_them_without_a_style(patient: Pati
         ),
         (
             {"messages": [*TURN, {"role": "assistant", "content": "2"}], "response": "2"},
-            "the last turn of messages is of the assistant",
+            "the last turn of messages is the assistant's",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_sft_rows_that_are_cut_or_there_twice_are_counted_and_named(patient: Pat
     left_out, twice = patient.warnings()
     assert "1 of 3 examples are longer than 20 tokens and are left out: " in left_out
     assert "rows.jsonl:2: " in left_out
-    assert "1 of 3 examples are there twice or more" in twice
+    assert "1 of 3 examples are duplicates" in twice
     assert "rows.jsonl:3" in twice
     write(patient.folder / "rows.jsonl", [sft_row("one plus " * 20)])
     [fault] = patient.faults()

@@ -44,8 +44,8 @@ def test_the_reference_is_scaled_by_the_pace_of_this_machine(tmp_path: Path) -> 
     assert expected.seconds == 2 * REFERENCES["demo"].seconds
     assert expected.slower == 2
     assert ui.expectation_line("demo", expected) == (
-        "demo: about 19 minutes from here, between 14 and 28 if nothing else wants the cores. All of it took "
-        "9:24 on two cores of an AMD EPYC; a sample of the work takes 2.0 times as long here."
+        "demo: about 19 minutes from here, between 14 and 28 if nothing else uses the cores. The complete "
+        "run took 9:24 on two cores of an AMD EPYC; a sample of its work takes 2.0 times as long here."
     )
 
 

@@ -184,7 +184,7 @@ SEVERAL_LINES = None  # a fault of a whole table, or of a key inside a line
             'helpful = "grader" }',
             'safety = "grader" }',
             SEVERAL_LINES,
-            "no weight asks for the reward 'safety'",
+            "the reward 'safety' has no weight",
         ),
     ],
 )

@@ -132,7 +132,7 @@ def test_being_stopped_before_the_run_began_is_no_crash(monkeypatch, tmp_path, c
 
     threading.Thread(target=stop).start()
     assert ranks(monkeypatch, script) == 130
-    assert capfd.readouterr().err.startswith("Stopped. Nothing that was finished is lost")
+    assert capfd.readouterr().err.startswith("Stopped. Nothing finished is lost")
 
 
 def test_ranks_end_when_their_launcher_is_killed(tmp_path):

@@ -77,6 +77,7 @@ def _make_stage(folder: Path, name: str, kind: str, seed: int) -> None:
 def _rollouts(step: int) -> list[dict]:
     tries = " ".join(["Try 2 and 9: 18, too small."] * (1 + step // 10))
     problem = {"id": "s", "kind": "logic", "domain": "search", "language": "en", "messages": []}
+    problem["source"] = "tinyworld"
     text = f" <think> {tries} </think> <answer> 3 and 9 </answer>"
     return [{"problem": problem, "wave": 0, "completion": {"text": text}}] * 2
 

@@ -359,10 +359,10 @@ def test_a_window_counts_where_it_is_shorter_than_the_context(
 def test_layers_of_an_unknown_type_are_left_to_transformers(tmp_path: Path) -> None:
     model, tokenizer = load_tiny(tiny_model(tmp_path))
     model.config.layer_types = [FULL, "chunked_attention"]
-    reason = "layers of the types ['chunked_attention', 'full_attention']"
+    reason = "layers of types ['chunked_attention', 'full_attention']"
     assert reason in (why_unsupported(model) or "")
     assert isinstance(make_engine(model, tokenizer), FallbackEngine)
     with pytest.raises(ModelError, match=re.escape(reason)):
         LocalEngine(model, tokenizer)
     model.config.layer_types = [FULL, SLIDING]
-    assert why_unsupported(model) == "it has layers of the type 'sliding_attention' and no `sliding_window`"
+    assert why_unsupported(model) == "it has layers of type 'sliding_attention' and no `sliding_window`"

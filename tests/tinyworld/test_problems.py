@@ -147,9 +147,13 @@ def test_worked_examples_are_right_long_and_in_one_language():
         assert not re.search(r"[A-Za-z]{4,}", reasoning)
 
 
-def test_an_unknown_family_is_named():
+def test_an_unknown_family_or_language_and_none_at_all_are_named():
     with pytest.raises(ValueError, match="no family 'algebra'"):
         make_problems("train", 1, seed=0, families=["algebra"])
+    with pytest.raises(ValueError, match="no language 'fr'; it has en, zh"):
+        make_problems("train", 1, seed=0, languages=["fr"])
+    with pytest.raises(ValueError, match="was given no tier; it has ordinary, hard"):
+        make_problems("train", 1, seed=0, tiers=[])
 
 
 def test_asking_for_more_than_there_is_says_so():

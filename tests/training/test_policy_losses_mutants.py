@@ -59,9 +59,13 @@ MUTANTS = [
     ("difference.sum(1, keepdim=True).expand_as(difference)", "difference"),
     ("logprobs - ref_logprobs).square() / 2.0", "logprobs - ref_logprobs).square()"),
     # which is which
-    ('"grpo": grpo_loss', '"grpo": dapo_loss'),
-    ('"gspo": gspo_loss', '"gspo": grpo_loss'),
-    ('"cispo": cispo_loss', '"cispo": dapo_loss'),
+    ('"grpo": PolicyLoss(clipped_tokens, row_mean)', '"grpo": PolicyLoss(clipped_tokens, token_mean)'),
+    ("PolicyLoss(clipped_tokens, constant_length)", "PolicyLoss(clipped_tokens, row_mean)"),
+    ("PolicyLoss(clipped_tokens, token_mean)", "PolicyLoss(clipped_tokens, row_mean)"),
+    ("PolicyLoss(clipped_rows, row_mean)", "PolicyLoss(clipped_tokens, row_mean)"),
+    ("PolicyLoss(clipped_rows, row_mean)", "PolicyLoss(clipped_rows, token_mean)"),
+    ("PolicyLoss(clipped_weights, token_mean)", "PolicyLoss(clipped_tokens, token_mean)"),
+    ("PolicyLoss(clipped_weights, token_mean)", "PolicyLoss(clipped_weights, row_mean)"),
     ('"k2": k2_kl, "k3": k3_kl', '"k2": k3_kl, "k3": k2_kl'),
 ]
 

@@ -12,7 +12,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.cold_start.config import CandidateSource
-from r1kit.cold_start.examples import Examples, WorkedExample, find_examples
+from r1kit.cold_start.examples import Examples, find_examples
+from r1kit.data.guests import WorkedExample
 from r1kit.judges.ask_log import ask_logged
 from r1kit.judges.chat_client import ChatClient, ChatReply
 from r1kit.rewards.base import read_rollout

@@ -26,7 +26,7 @@ class CandidateSource(Config):
     samples_per_problem: int = Field(4, gt=0)  # candidates of each problem
     temperature: float = Field(1.0, gt=0)  # DeepSeek-R1 v2, B.3.2: R1-Zero was sampled at 1.0
     max_new_tokens: int = Field(8192, gt=0)  # of a candidate
-    # few_shot: `tinyworld`, or a JSONL file of question, reasoning, answer and language
+    # few_shot: `tinyworld` or another guest, or a JSONL file of question, reasoning, answer and language
     examples: str = "tinyworld"
     num_examples: int = Field(2, gt=0)  # few_shot: solved examples before the problem
     # direct: what is asked for; None: reflection and verification, in the problem's language

@@ -1,10 +1,10 @@
-"""Options and answers of choice problems, as other people's files give them.
+"""Options and answers of choice problems, in the formats of various data sets.
 
-Options: a list of texts; a list of `{"label", "text"}`; `{"label": [...], "text": [...]}`, as ARC has it;
-`{"A": text, "B": text}`. Labels say what an answer means: of labels 1 to 4 the answer 2 is the second option.
-Texts that all bring their own label along (`A) 12`, as AQuA has it) lose it, as the prompt letters them anew.
-An answer may be a label, a letter, an option's text or a position; whether positions count from 0 or from 1
-is told by all rows together, or by the recipe, and else refused.
+Options: a list of texts; a list of `{"label", "text"}`; `{"label": [...], "text": [...]}`, as in ARC;
+`{"A": text, "B": text}`. Labels define what an answer means: with labels 1 to 4, the answer 2 is the second
+option. If all texts start with their own label (`A) 12`, as in AQuA), it is removed, because the prompt adds
+letters. An answer may be a label, a letter, an option's text or a position. Whether positions count from 0 or
+from 1 follows from all rows together, or from the recipe; otherwise they are refused.
 """
 
 import re
@@ -24,14 +24,14 @@ Positions = Literal["text", 0, 1]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The texts of a problem's options and, where the row has them, their labels."""
+    """The texts of a problem's options and their labels, if the row has any."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
 
 def read_options(value: Any, place: str) -> Options | None:
-    """The options of a row; None where it has none. Raises `DataError` naming what can't be read."""
+    """The options of a row; None if it has none. Raises `DataError` that names what can't be read."""
     if value is None:
         return None
     labels: Sequence[Any] = ()
@@ -46,9 +46,7 @@ def read_options(value: Any, place: str) -> Options | None:
     if not _is_list(texts) or not 2 <= len(texts) <= _MAX_OPTIONS:
         raise DataError(f"{place}: options must be a list of 2 to 26 texts, not {value!r}")
     if labels and (len(labels) != len(texts) or len({str(label) for label in labels}) < len(labels)):
-        raise DataError(
-            f"{place}: {len(texts)} options with the labels {list(labels)!r}: one of its own each"
-        )
+        raise DataError(f"{place}: {len(texts)} options with the labels {list(labels)!r}: each needs its own")
     return _without_labels([str(text) for text in texts], [str(label).strip() for label in labels])
 
 
@@ -65,6 +63,7 @@ def _without_labels(texts: list[str], labels: list[str]) -> Options:
             string.ascii_lowercase[: len(texts)],
             [str(i + 1) for i in range(len(texts))],
         ]
+        # only labels in order are labels: texts may start with "1." or "A)" for other reasons
         if any(own == list(order) for order in in_order):
             bare = [text[match.end() :] for text, match in zip(texts, found, strict=True) if match]
             return Options(tuple(bare), tuple(labels or own))
@@ -72,13 +71,14 @@ def _without_labels(texts: list[str], labels: list[str]) -> Options:
 
 
 def position_of(answer: Any, options: Options) -> int | None:
-    """Which option an answer names by label, text or letter; None for a bare position, and for no option.
+    """The option that an answer names by label, text or letter; None for a bare position, and for no option.
 
-    Raises `DataError`, a half sentence, where the answer contradicts the options.
+    Raises `DataError`, a half sentence, if the answer contradicts the options.
     """
     text = str(answer).strip()
     is_number = re.fullmatch(r"\d+", text) is not None and not isinstance(answer, bool)
     if options.labels:
+        # labels first: with the labels 1 to 4, "2" is a label and not a position
         if text in options.labels:
             return options.labels.index(text)
         if text not in options.texts and not (is_number and not options.labels[0].isdigit()):
@@ -98,9 +98,9 @@ def position_of(answer: Any, options: Options) -> int | None:
 
 
 def how_positions_count(answers: Sequence[tuple[int, Options]]) -> Positions | None:
-    """How bare whole numbers mean options, from all of a file's; None where it can't be told.
+    """What bare whole numbers mean, judging by all of a file's answers; None if it can't be determined.
 
-    As an option's text, or as its place from 0 or from 1: whichever fits every row.
+    An option's text, or its position from 0 or from 1: the reading that fits every row.
     """
     by_reading: dict[Positions, list[int]] = {}
     readings: tuple[Positions, ...] = ("text", 0, 1)
@@ -108,19 +108,20 @@ def how_positions_count(answers: Sequence[tuple[int, Options]]) -> Positions | N
         found = [place_of(answer, options, reading) for answer, options in answers]
         if all(place is not None for place in found):
             by_reading[reading] = [place for place in found if place is not None]
+    # two readings may fit and yet mean the same options
     different = {tuple(places) for places in by_reading.values()}
     return next(iter(by_reading)) if len(different) == 1 else None
 
 
 def place_of(answer: int, options: Options, reading: Positions) -> int | None:
-    """The option that a whole number means under a reading; None where it means none."""
+    """The option that a whole number means under a reading; None if there is none."""
     if reading == "text":
         return options.texts.index(str(answer)) if str(answer) in options.texts else None
     return answer - reading if 0 <= answer - reading < len(options.texts) else None
 
 
 class AnswerReader:
-    """Turns the answers of one file's choice problems into letters, having seen all of its rows."""
+    """Turns the answers of one file's choice problems into letters, after looking at all of its rows."""
 
     def __init__(
         self, rows: Sequence[Row], options_of: Any, answer_of: Any, *, answers_from: Literal[0, 1] | None
@@ -139,7 +140,7 @@ class AnswerReader:
                 if options and _is_position(answer) and position_of(answer, options) is None:
                     bare.append((int(answer), options))
             except DataError:
-                continue  # said when the row itself is read
+                continue  # reported when the row itself is read
         if bare:
             self._reading = how_positions_count(bare)
             numbers = [number for number, _ in bare]
@@ -147,9 +148,9 @@ class AnswerReader:
             self._range = f"{min(numbers)} to {max(numbers)}, of up to {most} options"
 
     def letter(self, answer: Any, options: Options) -> str:
-        """The letter; or the answer as it is, where it names no option.
+        """The letter, or the answer unchanged if it names no option.
 
-        Raises `DataError`, a half sentence, where that is unclear.
+        Raises `DataError`, a half sentence, if that is unclear.
         """
         position = position_of(answer, options)
         if position is None and _is_position(answer):

@@ -1,8 +1,9 @@
-"""The tests of other people's code sets as ours: the shapes of APPS, HumanEval, MBPP and LiveCodeBench.
+"""Converts the tests of other code sets to ours: the formats of APPS, HumanEval, MBPP and LiveCodeBench.
 
-Read are: our own (`code_tests`); a list of asserts; a program with a function `check(candidate)`; a table of
-inputs and outputs, with or without the function that is called; a list of tables with an input and an output.
-Each may be the JSON text of it. What a `check` does beside asserting can't be taken apart and is refused.
+Accepted: our own (`code_tests`); a list of asserts; a program with a function `check(candidate)`; a table of
+inputs and outputs, with or without the name of the function to call; a list of tables with an input and an
+output; and the JSON text of any of these. A `check` that does more than assert can't be split, and is
+refused.
 """
 
 import ast
@@ -19,9 +20,9 @@ Test = Mapping[str, Any]
 
 
 def read_tests(value: Any, entry_point: str | None = None, setup: str = "") -> tuple[Any, ...]:
-    """The tests in a value of any of the shapes. `entry_point` is the function that they call.
+    """The tests in a value of any of the formats. `entry_point`: the function that they call.
 
-    Raises `DataError`, a half sentence, for what has none of them.
+    Raises `DataError`, a half sentence, for any other value.
     """
     if value is None:
         return ()
@@ -45,7 +46,7 @@ def read_tests(value: Any, entry_point: str | None = None, setup: str = "") -> t
 
 
 def _from_program(program: str, entry_point: str | None, setup: str) -> tuple[Test, ...]:
-    """Asserts of a program, or of its function `check(candidate)`."""
+    """The asserts in a program, or in its function `check(candidate)`."""
     try:
         statements = ast.parse(program).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -61,12 +62,12 @@ def _from_program(program: str, entry_point: str | None, setup: str) -> tuple[Te
         candidate, statements = check.args.args[0].arg, check.body
         imports += [s for s in statements if isinstance(s, ast.Import | ast.ImportFrom)]
     lines = [setup, *map(ast.unparse, imports)]
-    name = re.sub(r".*\.", "", entry_point or "")
+    name = re.sub(r".*\.", "", entry_point or "")  # "Solution().twoSum" -> "twoSum"
     tests: list[Test] = []
     for statement in statements:
         if isinstance(statement, ast.Assert):
             statement.msg = None
-            # HumanEval also has "assert True", which says nothing of the program
+            # HumanEval also has "assert True", which does not test the program
             called = [n for n in ast.walk(statement) if isinstance(n, ast.Name) and n.id == candidate]
             for node in called:
                 node.id = name
@@ -84,13 +85,13 @@ def _is_idle(statement: ast.stmt) -> bool:
 
 
 def _is_same_on_both_sides(test: ast.expr) -> bool:
-    """`f(1) == f(1)`, as HumanEval has it where its tests were made with the solution itself."""
+    """`f(1) == f(1)`: HumanEval has this where tests were generated with the solution itself."""
     is_pair = isinstance(test, ast.Compare) and len(test.comparators) == 1
     return is_pair and ast.unparse(test.left) == ast.unparse(test.comparators[0])  # type: ignore[attr-defined]
 
 
 def _from_table(cases: Mapping[str, Any], entry_point: str | None) -> tuple[Test, ...]:
-    """`inputs` and `outputs` of all tests, as in APPS; of a function, where one is named."""
+    """`inputs` and `outputs` of all tests, as in APPS; calls of a function if one is named."""
     names = ("inputs", "outputs") if "inputs" in cases else ("input", "output")
     given, wanted = (cases.get(name) for name in names)
     if not isinstance(given, list) or not isinstance(wanted, list) or len(given) != len(wanted):
@@ -106,11 +107,11 @@ def _from_table(cases: Mapping[str, Any], entry_point: str | None) -> tuple[Test
 
 
 def _from_case(case: Any, entry_point: str | None) -> Any:
-    """One of ours, or a table with an input and an output, as LiveCodeBench has them."""
+    """One of our tests, or a table with an input and an output, as in LiveCodeBench."""
     if not isinstance(case, Mapping) or ("type" in case and "testtype" not in case):
         return _ours(case)
     if "input" not in case or "output" not in case:
-        return case  # what is missing is said where the test is checked
+        return case  # the check of the test reports what is missing
     if case.get("testtype") != "functional":
         return {"type": "stdin", "input": _joined(case["input"]), "output": _joined(case["output"])}
     if not entry_point:
@@ -133,7 +134,7 @@ def _from_case(case: Any, entry_point: str | None) -> Any:
 
 
 def _ours(case: Any) -> Any:
-    """A test of ours without the empty fields that parquet gives to rows of several types."""
+    """One of our tests, without the empty fields that parquet adds to rows of different types."""
     return (
         {k: v for k, v in case.items() if v is not None or k == "output"}
         if isinstance(case, Mapping)
@@ -142,13 +143,13 @@ def _ours(case: Any) -> Any:
 
 
 def _call(function: str, given: Any, wanted: Any) -> Test:
-    """Some rows of APPS wrap the value that is wanted in a list of its own, and nothing says which."""
+    """Some rows of APPS wrap the expected value in a list, and nothing says which ones: both are accepted."""
     test = {"type": "call", "function": function, "arguments": given, "output": wanted}
     is_wrapped = isinstance(wanted, list) and len(wanted) == 1
     return test | ({"or_output": wanted[0]} if is_wrapped else {})
 
 
 def _joined(text: Any) -> Any:
-    """Some rows have a list of lines for a text."""
+    """Some rows have a list of lines instead of a text."""
     is_lines = isinstance(text, list) and all(isinstance(line, str) for line in text)
     return "\n".join(text) if is_lines else text

@@ -1,12 +1,12 @@
-"""The tests of a code problem: their shapes, what is wrong with them, and asserts taken apart.
+"""The tests of a code problem: their forms, their faults, and asserts taken apart.
 
-A test is an object of one of three shapes:
+A test is an object in one of three forms:
 `{"type": "stdin", "input", "output"}`: texts;
-`{"type": "call", "function", "arguments", "output"}`: a list of arguments and the value that is wanted, as
-JSON; `"or_output"` may give a second value that is as good;
-`{"type": "assert", "code", "setup"}`: Python as in MBPP, of which one call is made by the program, and all
-the rest is calculated outside of the sandbox on plain data. An assert that can't be taken apart so is
-refused: inside, the program could change what it means.
+`{"type": "call", "function", "arguments", "output"}`: a list of arguments and the expected value, as JSON;
+`"or_output"` may give a second value that is also right;
+`{"type": "assert", "code", "setup"}`: Python as in MBPP. The program makes one call in it; the rest is
+evaluated outside of the sandbox, on plain data. An assert that can't be split in this way is refused, because
+inside the sandbox the program could change its meaning.
 """
 
 import ast
@@ -20,12 +20,12 @@ from r1kit.data.long_numbers import decimal_text, readable_literals, whole_numbe
 
 
 def _text(value: Any = "") -> str:
-    """`str`, of a whole number of any length that a program may return."""
+    """`str` that also converts a whole number of any length, which a program may return."""
     return decimal_text(value) if type(value) is int else str(value)
 
 
 def _whole(value: Any = 0, *base: int) -> int:
-    """`int`, of a text of digits of any length that a program may return."""
+    """`int` that also converts digits of any length, which a program may return."""
     return (
         whole_number(value)
         if isinstance(value, str) and not base and len(value) > 4_000
@@ -33,7 +33,7 @@ def _whole(value: Any = 0, *base: int) -> int:
     )
 
 
-# What an assert may do with the value that the program returned, beside comparing it.
+# What an assert may do with the program's value, besides comparing it.
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (set, frozenset, list, tuple, dict, sorted, len, round, abs, sum, min, max)
@@ -63,17 +63,17 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-# 10 ** 5000 is in some test; a program's own number must not become one that takes a minute.
+# Some tests contain 10 ** 5000, but a program's own number must not turn into a minute of work.
 _MAX_POWER_BITS = 400_000
 
 
 class UnclearAssert(ValueError):
-    """Why an assert can't be checked outside of the sandbox."""
+    """Why an assert can't be checked outside of the sandbox, as a half sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assert:
-    """An assert taken apart: the one call that the program makes, and the condition on its value."""
+    """A parsed assert: the one call that the program makes, and the condition on its value."""
 
     function: str
     arguments: tuple[Any, ...]
@@ -82,7 +82,7 @@ class Assert:
     call: ast.Call
 
     def holds(self, value: Any) -> bool:
-        """Whether the condition is met; a value that it can't be asked of does not meet it."""
+        """Whether the condition holds; a value that it can't be evaluated on does not meet it."""
         try:
             return bool(_evaluate(self.condition, self.call, value))
         except (UnclearAssert, TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
@@ -90,7 +90,7 @@ class Assert:
 
 
 def parse_assert(code: str, setup: str = "") -> Assert:
-    """Take one assert apart. Raises `UnclearAssert`, a half sentence, where that can't be done."""
+    """Split one assert into call and condition. Raises `UnclearAssert`, a half sentence, if it can't."""
     _check_setup(setup)
     try:
         statements = ast.parse(readable_literals(code.strip())).body
@@ -114,7 +114,7 @@ def parse_assert(code: str, setup: str = "") -> Assert:
 
 
 def test_fault(test: Any) -> str | None:
-    """What is wrong with one test of a code problem; None where it can be run."""
+    """What is wrong with one test of a code problem; None if it can be run."""
     if not isinstance(test, Mapping):
         return f"a test is an object, not {test!r}"
     kind = test.get("type")
@@ -149,7 +149,7 @@ def _assert_fault(code: str, setup: str) -> str | None:
 
 
 def _check_setup(setup: str) -> None:
-    """Only modules may be set up: what else a test needs would have to run beside the program."""
+    """Only imports are allowed: any other setup would have to run together with the program."""
     try:
         statements = ast.parse(setup).body
     except (SyntaxError, ValueError) as error:
@@ -163,7 +163,7 @@ def _program_call(condition: ast.expr) -> ast.Call:
     named = [call for call in calls if isinstance(call.func, ast.Name)]
     own = [call for call in named if isinstance(call.func, ast.Name) and call.func.id not in _FUNCTIONS]
     own = [call for call in own if isinstance(call.func, ast.Name) and call.func.id not in _MATH]
-    # a program may well be asked to write its own `sum`: then the outermost, leftmost call is meant
+    # the task may be to write `sum`: then the outermost, leftmost call is the program's
     found = own or named[:1]
     if len(found) != 1:
         raise UnclearAssert(f"it makes {len(found)} calls of functions of the program, not one")
@@ -171,17 +171,17 @@ def _program_call(condition: ast.expr) -> ast.Call:
 
 
 def _check_condition(parsed: Assert) -> None:
-    """That everything in it is known here, whatever the value: evaluated once on a stand-in."""
+    """Raise if the condition contains anything unknown: evaluate it once, on a stand-in value."""
     try:
         _evaluate(parsed.condition, parsed.call, 1)
     except UnclearAssert:
         raise
     except (TypeError, ValueError, ArithmeticError, LookupError):
-        return  # a number was not what it is made for
+        return  # only the stand-in has the wrong type
 
 
 def _evaluate(node: ast.expr, call: ast.Call | None, value: Any) -> Any:
-    """The value of an expression of plain data, `call` standing for `value`."""
+    """The value of an expression of plain data, with `value` in place of `call`."""
 
     def of(inner: ast.expr) -> Any:
         return _evaluate(inner, call, value)
@@ -206,6 +206,7 @@ def _evaluate(node: ast.expr, call: ast.Call | None, value: Any) -> Any:
         case ast.UnaryOp(op=ast.UAdd()):
             return +of(node.operand)
         case ast.BoolOp():
+            # all operands, without short-circuit: nothing here has side effects
             values = [of(item) for item in node.values]
             return all(values) if isinstance(node.op, ast.And) else any(values)
         case ast.BinOp() if type(node.op) in _OPERATIONS:

@@ -1,7 +1,7 @@
-"""Columns of somebody's own file as a problem: by the recipe's `columns`, or by columns of the same name.
+"""Reads the columns of any file as problems: by the recipe's `columns`, or by columns with the same name.
 
-A column that the recipe maps must be there, and outranks all others; a field that it does not map is taken
-where there is a column of its own name. A file of r1kit's own problem records needs no mapping at all.
+A column that the recipe maps must exist, and takes precedence. A field that is not mapped is read from the
+column of the same name, if there is one. A file of r1kit's own problem records needs no mapping.
 """
 
 import re
@@ -18,7 +18,7 @@ from r1kit.data.truths import AnswerIn, answer_inside, plain_value, truth_text
 from r1kit.errors import DataError
 from r1kit.types import Kind, Message, Problem
 
-# what a recipe's `columns` may map: the question or the messages, and what else a row has
+# what a recipe's `columns` may map: the question or the messages, and other fields
 COLUMNS = (
     "question",
     "messages",
@@ -37,12 +37,12 @@ COLUMNS = (
 ColumnNames = str | list[str]
 Columns = Mapping[str, ColumnNames]
 
-# Fields that several columns may be joined for, and what is put between their texts.
+# Fields for which several columns may be joined, and the separator between their texts.
 _JOINED_BY = {"question": "\n", "answer": " ", "id": "-", "domain": "-", "reference": "\n"}
 
 
 def check_columns(columns: Columns) -> None:
-    """Raise `ValueError` for a mapping that contradicts itself, or that joins what can't be joined."""
+    """Raise `ValueError` for a contradictory mapping, or one that joins fields that can't be joined."""
     if "question" in columns and "messages" in columns:
         raise ValueError("both `question` and `messages` are mapped, and either is the prompt; drop one")
     for name, names in columns.items():
@@ -58,10 +58,11 @@ def row_maker(
     *,
     answers_from: Literal[0, 1] | None = None,
 ) -> Callable[[Row], Problem]:
-    """How the rows of a file read: as r1kit's own records, or by columns.
+    """The function that reads the rows of a file: as r1kit's own records, or by columns.
 
-    `answers_from`: what the positions of choices count from, where the rows don't tell.
+    `answers_from`: what the positions of choices count from, if the rows don't tell.
     """
+    # r1kit's own records are recognised by the fields of the first readable row
     readable = [row for row in rows if row.fault is None]
     if not columns and readable and {"id", "kind", "messages"} <= set(readable[0].values):
         return _own_record
@@ -92,7 +93,7 @@ def _value(row: Row, columns: Columns, name: str) -> Any:
 
 
 def _text_of(value: Any, row: Row, name: str) -> str:
-    """One of several values that are joined; a missing one is left out."""
+    """One of several values to join; "" for a missing one."""
     value = plain_value(value)
     if isinstance(value, Mapping | Sequence) and not isinstance(value, str):
         raise DataError(f"{row.place}: the column {name!r} can't be joined with others: {shown(value)}")
@@ -102,7 +103,7 @@ def _text_of(value: Any, row: Row, name: str) -> str:
 def _from_columns(
     row: Row, columns: Columns, kind: Kind, answer_in: AnswerIn | None, reader: AnswerReader
 ) -> Problem:
-    """Raises `DataError` with the place where a column is missing or can't be read."""
+    """Raises `DataError` with the place if a column is missing or can't be read."""
     messages = _messages(row, columns)
     options = read_options(_value(row, columns, "options"), row.place)
     try:
@@ -113,7 +114,7 @@ def _from_columns(
         text = truth_text(value, kind, mapped if isinstance(mapped, str) else mapped[0])
         entry_point = _value(row, columns, "entry_point")
         tests = read_tests(_value(row, columns, "tests"), None if entry_point is None else str(entry_point))
-    except DataError as error:  # of a column, which says the place, or of what is in it
+    except DataError as error:  # about a column, with the place, or about its content, without
         raise DataError(f"{row.place}: {str(error).removeprefix(f'{row.place}: ')}") from None
     if options and kind == "choice":
         listed = "\n".join(
@@ -140,17 +141,17 @@ def _from_columns(
 
 
 def _answer(row: Row, columns: Columns, answer_in: AnswerIn | None) -> Any:
-    """The answer as the row has it, out of a solution where it lies in one. Raises `DataError`."""
+    """The answer in the row, extracted from a solution if `answer_in` says so. Raises `DataError`."""
     value = _value(row, columns, "answer")
     if answer_in is not None and isinstance(value, str):
         value = answer_inside(value, answer_in)
     value = plain_value(value)
-    # positions of choices, in a column that has gaps, which makes floats of them
+    # positions of choices: a column with gaps turns them into floats
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _language(row: Row, columns: Columns) -> str | None:
-    """The language's code. A column of this name that is not mapped may hold another thing: "python"."""
+    """The language code. An unmapped column of this name may hold something else, such as "python"."""
     value = _value(row, columns, "language")
     if isinstance(value, str) and re.fullmatch(r"[a-z]{2,3}", value):
         return value

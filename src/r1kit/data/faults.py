@@ -1,27 +1,25 @@
-"""Faults of rows, told by kind: one line for each kind of fault, with its count, an example and places.
+"""Faults of rows, reported by kind: one line per kind, with its count, an example and places.
 
-A file of somebody else's schema has the same fault in thousands of rows. Faults are of one kind where their
-sentences differ only in quoted values, numbers and ids, or where whoever found them says so (`kind`).
+A file with another schema has the same fault in thousands of rows. Two faults are of the same kind if their
+messages differ only in quoted values, numbers and ids, or if the code that found them says so (`kind`).
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# The places that a line names, its example's included; and how many characters of a value it shows.
+# The number of places in a line, its example's included, and of characters shown of a value.
 _PLACES_SHOWN = 4
 _CHARS_SHOWN = 100
-# A value as `repr` writes it. An apostrophe inside a word opens none.
+# A value as written by `repr`. An apostrophe inside a word does not open one.
 _QUOTED = re.compile(r"""(?<!\w)(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")(?!\w)""")
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one row: its place, such as `train.jsonl:17`, and a sentence with field, value and
-    fix.
-
-    `kind` is what faults that are told together have in common; by default the sentence without its values.
+    """A fault of one row: its place, such as `train.jsonl:17`, and a message with field, value and fix.
+    `kind` groups faults that are reported together; by default it is the message without its values.
     """
 
     place: str
@@ -33,15 +31,15 @@ class Fault:
 
 
 def parse_fault(text: str) -> Fault:
-    """The fault of a `DataError`'s message, `file.jsonl:17: sentence` or `file.parquet row 17: sentence`."""
+    """The fault in a `DataError`'s message, `file.jsonl:17: sentence` or `file.parquet row 17: sentence`."""
     found = re.match(r"(.+?(?::\d+| row \d+)): (.+)", text, re.DOTALL)
     return Fault(found.group(1), found.group(2)) if found else Fault("", text)
 
 
 def summarise(faults: Iterable[Fault], *, fix: str = "") -> list[str]:
-    """One line for each kind of fault, in the order in which they were first seen.
+    """One line per kind of fault, in the order of first occurrence.
 
-    `fix` is said at the end of every line whose faults are of rows. Long values are cut in their middle.
+    `fix` is appended to every line about faults of rows. Long values are shortened in the middle.
     """
     by_kind: dict[str, list[Fault]] = {}
     for fault in faults:
@@ -50,7 +48,7 @@ def summarise(faults: Iterable[Fault], *, fix: str = "") -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A value as a sentence shows it: its `repr`, cut in the middle where it is long."""
+    """A value as shown in a message: its `repr`, shortened in the middle if it is long."""
     try:
         return _cut(repr(value))
     except ValueError:  # Python's own limit

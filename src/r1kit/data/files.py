@@ -1,7 +1,7 @@
-"""Where rows come from: JSON (an array or lines), CSV, TSV and parquet, also compressed; folders; the hub.
+"""Reads rows from JSON (an array or lines), CSV, TSV and parquet files, also compressed; folders; the hub.
 
-A file is read by the standard library or pyarrow, row by row, so that a row that can't be read is a fault of
-its own. Of a folder `datasets` says which files belong to a split.
+Files are read row by row with the standard library or pyarrow, so that an unreadable row is a fault of its
+own. For a folder, `datasets` determines which files belong to a split.
 """
 
 import bz2
@@ -22,7 +22,7 @@ from r1kit.errors import DataError
 _OPENERS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _TEXT = {".jsonl", ".ndjson", ".json", ".csv", ".tsv"}
 READABLE = ".json, .jsonl, .csv, .tsv (each also .gz, .bz2 or .xz) and .parquet"
-# what an object calls the array of its rows
+# names under which an object may hold the array of its rows
 _ARRAY_NAMES = ("data", "rows", "examples", "instances", "items", "records", "problems", "questions")
 _MAX_CELL = 2**31 - 1
 
@@ -30,7 +30,7 @@ _MAX_CELL = 2**31 - 1
 def read_rows(source: str, *, split: str | None, subset: str | None, base_dir: Path) -> Sequence[Row]:
     """Every row of a file, of files (`data/train-*.parquet`), of a folder or of a hub data set.
 
-    A relative path is taken from `base_dir`. Raises `DataError` where nothing is there.
+    A relative path is relative to `base_dir`. Raises `DataError` if there are no rows.
     """
     path = base_dir / Path(source).expanduser()
     if path.is_dir():
@@ -45,7 +45,7 @@ def read_rows(source: str, *, split: str | None, subset: str | None, base_dir: P
 
 
 def read_file(path: Path) -> list[Row]:
-    """The rows of one file. Raises `DataError` where it is not what its name says."""
+    """The rows of one file. Raises `DataError` if it does not match its file name's format."""
     kind, compression = _format(path)
     if kind == ".parquet" and not compression:
         return _read_parquet(path)
@@ -59,11 +59,11 @@ def read_file(path: Path) -> list[Row]:
                 return list(_table_rows(file, path, "," if kind == ".csv" else "\t"))
             return list(_lines(file, path)) if kind != ".json" else _json_rows(file, path)
     except (EOFError, gzip.BadGzipFile, lzma.LZMAError) as error:
-        raise DataError(f"{path}: not a whole {compression} file: {error}") from None
+        raise DataError(f"{path}: not a complete {compression} file: {error}") from None
 
 
 def near_path(path: Path) -> str:
-    """A hint for a path that is not there: its near miss beside it, or the folder that is missing."""
+    """A hint for a missing path: a near miss beside it, or the missing folder."""
     parent = path.parent
     if not parent.is_dir():
         return f"there is no folder {parent}"
@@ -73,7 +73,7 @@ def near_path(path: Path) -> str:
 
 
 def _format(path: Path) -> tuple[str, str]:
-    """The format by the name, and the compression around it."""
+    """The format by file name, and the compression around it."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = suffixes[-1] if suffixes and suffixes[-1] in _OPENERS else ""
     kinds = suffixes[:-1] if compression else suffixes
@@ -84,7 +84,7 @@ def _files(path: Path) -> list[Path]:
     if any(char in path.name for char in "*?["):
         found = sorted(path.parent.glob(path.name))
         if not found:
-            raise DataError(f"{path}: no file of such a name")
+            raise DataError(f"{path}: no file matches this pattern")
         return found
     if not path.is_file():
         hint = near_path(path)
@@ -98,13 +98,14 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[Row]:
         if raw.strip():
             try:
                 values = parse_line(raw, place, is_first=number == 1)
+                # half a surrogate pair can only come from an escape, so other rows skip the slow check
                 yield Row(place, values, text_fault(values) if b"\\ud" in raw.lower() else None)
             except DataError as error:
                 yield Row(place, {}, str(error).removeprefix(f"{place}: "))
 
 
 def _json_rows(file: IO[bytes], path: Path) -> list[Row]:
-    """The rows of an array, of lines, or of a table that holds one array of them."""
+    """The rows in an array, in lines, or in a table that has one array of them."""
     raw = file.read()
     try:
         whole = json.loads(raw.decode("utf-8-sig"))
@@ -125,14 +126,14 @@ def _json_rows(file: IO[bytes], path: Path) -> list[Row]:
 
 
 def _array_in(whole: dict[str, Any], path: Path) -> list[Any]:
-    """The one array of rows in an object; an object of plain fields is a row itself."""
+    """The one array of rows in an object; an object with plain fields is a row itself."""
     arrays = [key for key, value in whole.items() if isinstance(value, list)]
     if len(arrays) == 1 and (len(whole) == 1 or arrays[0] in _ARRAY_NAMES):
         return list(whole[arrays[0]])
     if whole and all(isinstance(value, dict | list) for value in whole.values()):
         raise DataError(
             f"{path}: it holds one object of {', '.join(list(whole)[:5])}; write an array of objects, or one "
-            "object a line"
+            "object per line"
         )
     return [whole]
 
@@ -148,7 +149,7 @@ def _table_rows(file: IO[bytes], path: Path, delimiter: str) -> Iterator[Row]:
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         header = text.readline()
-        # what a spreadsheet calls CSV has the separator of its country
+        # a spreadsheet's CSV uses the separator of its locale
         delimiter = max((delimiter, ",", ";", "\t"), key=header.count)
         names = next(csv.reader([header], delimiter=delimiter), [])
         if len(set(names)) < len(names):
@@ -182,7 +183,7 @@ def _read_parquet(path: Path) -> list[Row]:
 
 
 def _read_folder(path: Path, *, split: str | None, subset: str | None) -> Sequence[Row]:
-    """The rows of a split: of the files that `datasets` finds for it, or of a folder that it saved."""
+    """The rows of a split: from the files that `datasets` finds for it, or from a folder that it saved."""
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -203,7 +204,7 @@ def _read_folder(path: Path, *, split: str | None, subset: str | None) -> Sequen
 
 
 def _split_in(found: Mapping[str, Any], split: str | None, path: Path) -> str:
-    """The split that is asked for; "train" by default, or the only one that there is."""
+    """The requested split; by default "train", or the only one."""
     wanted = split or ("train" if "train" in found or len(found) != 1 else next(iter(found)))
     if wanted not in found:
         raise DataError(f"{path}: no split {wanted!r}; {near_miss(wanted, found)}; set `split`")
@@ -212,16 +213,14 @@ def _split_in(found: Mapping[str, Any], split: str | None, path: Path) -> str:
 
 def _read_hub(name: str, path: Path, *, split: str, subset: str | None) -> Sequence[Row]:
     hint = near_path(path) if path.parent.is_dir() or not hub.is_name(name) else ""
-    nothing_here = f"{name!r} is no file or folder here" + (f" ({hint})" if hint else "")
+    nothing_here = f"{name!r} is not a file or folder here" + (f" ({hint})" if hint else "")
     if (path.suffix and name.count("/") != 1) or not hub.is_name(name):
         read = f"; {READABLE} are read" if path.suffix else ""
-        raise DataError(f"{nothing_here}, nor a name of a hub data set{read}")
+        raise DataError(f"{nothing_here}, nor the name of a data set on the hub{read}")
     why = hub.unreachable()
     if why is not None and not hub.has_data_set(name):
         raise DataError(f"{nothing_here}, nor in the hub's cache, and {why}; name a file or folder")
-    return _load(
-        name, split=split, subset=subset, not_found=f"{nothing_here}, nor a data set on the hub that"
-    )
+    return _load(name, split=split, subset=subset, not_found=f"{nothing_here}, nor an available data set")
 
 
 def _load(name: str, *, split: str, subset: str | None, not_found: str = "") -> Sequence[Row]:
@@ -231,7 +230,7 @@ def _load(name: str, *, split: str, subset: str | None, not_found: str = "") -> 
     try:
         rows = datasets.load_dataset(name, subset, split=split)
     except DatasetNotFoundError as error:
-        raise DataError(f"{not_found} can be had: {_first_line(error)}") from None
+        raise DataError(f"{not_found} on the hub: {_first_line(error)}") from None
     except (DatasetsError, OSError, ValueError) as error:
         what = f"the data set {name!r} (subset {subset}, split {split!r})"
         raise DataError(f"can't load {what}: {_first_line(error)}") from None

@@ -1,9 +1,9 @@
-"""Problems of `reasoning-gym`'s data sets, by name: `source = "reasoning_gym:countdown"`.
+"""Problems from `reasoning-gym`'s data sets, by name: `source = "reasoning_gym:countdown"`.
 
-Each is a problem of kind logic whose verifier is the data set's own scorer (`rewards.gym_worker`); what the
-scorer needs is found again from the name, the seed and the index in `metadata["gym"]`. Each split has a seed
-of its own, and a question belongs to a split by its text besides, so that no data set with few different
-questions puts one into two.
+Each is a problem of kind logic, verified by the data set's own scorer (`verify.gym_worker`). What the scorer
+needs is regenerated from the name, the seed and the index in `metadata["gym"]`. Each split has its own seed,
+and the text of a question also assigns it to one split, so that a data set with few different questions can't
+put one into two splits.
 Not here: scoring; curricula. The package is an extra: `pip install 'r1kit[gym]'`.
 """
 
@@ -15,9 +15,9 @@ from r1kit.seeds import derive_seed
 from r1kit.types import Problem
 
 PREFIX = "reasoning_gym:"
-# Tenths of a data set's questions.
+# Tenths of a data set's questions, by a hash of their text.
 SPLITS: Mapping[str, range] = {"train": range(0, 6), "validation": range(6, 8), "test": range(8, 10)}
-# What can't be graded, and why (seen in reasoning-gym 0.1.25).
+# Data sets that can't be graded, and why (as seen in reasoning-gym 0.1.25).
 _NO_ANSWER = "its problems come without an answer that its scorer could be checked with"
 REFUSED: Mapping[str, str] = {
     "boxnet": _NO_ANSWER,
@@ -27,14 +27,14 @@ REFUSED: Mapping[str, str] = {
     "rubiks_cube": _NO_ANSWER,
     "rush_hour": _NO_ANSWER,
 }
-# Candidates drawn for each problem asked for, before a data set is said to have too few different ones.
+# Candidates drawn per requested problem, before a data set is said to have too few different ones.
 _MAX_CANDIDATES_PER_PROBLEM = 50
 
 
 def make_gym_problems(
     name: str, split: str, num: int, *, seed: int, options: Mapping[str, Any]
 ) -> list[Problem]:
-    """`num` different problems of a data set. Raises `RecipeError` for a name or option that it has not."""
+    """`num` different problems of a data set. Raises `RecipeError` for an unknown name or option."""
     if split not in SPLITS:
         raise RecipeError(f"problems from {PREFIX}{name}: no split {split!r}; there are {', '.join(SPLITS)}.")
     if name in REFUSED:
@@ -47,7 +47,7 @@ def make_gym_problems(
     for index in range(size):
         entry = dataset[index]
         question = str(entry["question"])
-        if not _truth(entry):  # "" for no solutions: any answer without a number would be right
+        if not _truth(entry):  # "" means no solutions: any answer without a number would be right
             continue
         if question in seen or derive_seed("reasoning_gym split", name, question) % 10 not in SPLITS[split]:
             continue
@@ -82,7 +82,7 @@ def _problem(entry: Mapping[str, Any], spec: Mapping[str, Any]) -> Problem:
 
 
 def _truth(entry: Mapping[str, Any]) -> str:
-    """A right answer; a data set with many keeps one of them as an example. "" where there is none."""
+    """A right answer; a data set with several stores one as an example. "" if there is none."""
     answer = (
         entry["answer"] if entry["answer"] is not None else entry.get("metadata", {}).get("example_answer")
     )
@@ -98,6 +98,6 @@ def _dataset(name: str, *, seed: int, size: int, options: Mapping[str, Any]) -> 
         ) from None
     try:
         return create_dataset(name, seed=seed, size=size, **options)
-    # its configurations check themselves by assertions
+    # reasoning-gym's configurations validate themselves with assertions
     except (ValueError, TypeError, AssertionError) as error:
         raise RecipeError(f"problems from {PREFIX}{name}: {error}") from None

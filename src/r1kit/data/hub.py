@@ -1,6 +1,6 @@
-"""The Hugging Face hub: whether it can be reached, found out at once and not by its libraries' retries.
+"""The Hugging Face hub: whether it can be reached, checked immediately instead of by its libraries' retries.
 
-Where it can't be, its libraries are set to what is in their cache, which they then use without asking.
+If it can't be, its libraries are switched to offline mode: they use their cache without asking.
 """
 
 import os
@@ -17,7 +17,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 _TIMEOUT_SECONDS = 3.0
-# For how long an answer holds: a run of days is not bound to how it was at its start.
+# How long an answer is valid: a run of several days must not depend on the state at its start.
 _ANSWER_HOLDS_SECONDS = 60.0
 _OFFLINE_BY_USER = constants.HF_HUB_OFFLINE
 _ANSWERS: dict[str, tuple[float, bool]] = {}
@@ -25,7 +25,7 @@ _LOCK = threading.Lock()
 
 
 def is_name(name: str) -> bool:
-    """Whether the hub could have something of this name: `model` or `owner/model`."""
+    """Whether the hub could have something with this name: `model` or `owner/model`."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -34,7 +34,7 @@ def is_name(name: str) -> bool:
 
 
 def unreachable() -> str | None:
-    """Why the hub can't be asked, a half sentence; None where it can. Sets its libraries accordingly."""
+    """Why the hub can't be asked, a half sentence; None if it can. Also sets its libraries' offline mode."""
     if _OFFLINE_BY_USER:
         return "HF_HUB_OFFLINE is set, so that the hub is not asked"
     endpoint = constants.ENDPOINT
@@ -49,22 +49,22 @@ def unreachable() -> str | None:
 
 
 def has_model(name: str) -> bool:
-    """Whether the cache has a model of this name."""
+    """Whether the cache has a model with this name."""
     return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
 def has_data_set(name: str) -> bool:
-    """Whether the cache has something of this name: the files, or what was made of them."""
+    """Whether the cache has a data set with this name: its files, or what was built from them."""
     files = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
     made = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets")
     owner, slash, bare = name.rpartition("/")
-    # a name without an owner may have been found under one; `json`, `csv` and others are of files
+    # a name without an owner may be cached under its owner's; `json`, `csv` and others are builders for files
     found = [f"{owner}___*"] if slash else [bare, f"*___{bare}"]
     return files.is_dir() or any(any(made.glob(pattern)) for pattern in found)
 
 
 def _answers(endpoint: str) -> bool:
-    """Whether a server is there, whatever it says."""
+    """Whether a server answers, with any status."""
     found: list[bool] = []
 
     def ask() -> None:
@@ -75,12 +75,12 @@ def _answers(endpoint: str) -> bool:
         except urllib.error.HTTPError:
             found.append(True)
         except urllib.error.URLError as error:
-            # a certificate that Python's own store does not know, where the hub's library may have another
+            # an unknown certificate still means a server, and the hub's library may have other certificates
             found.append("CERTIFICATE" in str(error.reason))
         except OSError:
             found.append(False)
 
-    # the search for a name's address knows no time-out
+    # name resolution has no time-out, so the request runs in a thread
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_TIMEOUT_SECONDS + 0.5)
@@ -89,5 +89,5 @@ def _answers(endpoint: str) -> bool:
 
 def _set_offline(is_offline: bool) -> None:
     constants.HF_HUB_OFFLINE = is_offline
-    if "datasets.config" in sys.modules:  # it takes the hub's setting when it is imported
+    if "datasets.config" in sys.modules:  # it copies the hub's setting at import
         sys.modules["datasets.config"].HF_HUB_OFFLINE = is_offline  # type: ignore[attr-defined]

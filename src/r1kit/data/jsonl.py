@@ -1,7 +1,7 @@
-"""JSON Lines: one object a line, read with line numbers, written atomically, appended as a log.
+"""JSON Lines: one object per line, read with line numbers, written atomically, appended to as a log.
 
-A file is written aside and renamed into place, so a reader sees the old one or the new one. A log is
-appended and synced per call; what a killed writer left of its last line is cut off by the next one.
+A file is written under another name and then renamed, so a reader sees either the old or the new one. A log
+is appended to and synced per call; the half-written last line of a killed writer is cut off by the next one.
 """
 
 import json
@@ -16,10 +16,10 @@ from r1kit.errors import DataError
 
 
 def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The line number (from 1) and object of every line that is not blank.
+    """The line number (from 1) and object of every non-blank line.
 
-    With `torn_tail` an unfinished last line is left out: what a killed `append_jsonl` leaves.
-    Raises `DataError` with file and line where a line is not a JSON object in UTF-8.
+    With `torn_tail`, an unfinished last line is ignored: a killed `append_jsonl` leaves one. Raises
+    `DataError` with file and line if a line is not a JSON object in UTF-8.
     """
     try:
         file = path.open("rb")
@@ -41,13 +41,13 @@ def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[tuple[int, di
 
 
 def parse_line(raw: bytes, place: str, *, is_first: bool = False) -> dict[str, Any]:
-    """The JSON object of one line; the first may begin with a byte order mark. Raises `DataError`."""
+    """The JSON object on one line; the first line may start with a byte order mark. Raises `DataError`."""
     try:
         row = json.loads(raw.decode("utf-8-sig" if is_first else "utf-8"))
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except json.JSONDecodeError as error:
-        what = error.msg.removesuffix(" at")  # as some of Python's own end
+        what = error.msg.removesuffix(" at")  # some of Python's messages end in "at"
         raise DataError(f"{place}: not valid JSON: {what} at column {error.colno}") from None
     except RecursionError:
         raise DataError(f"{place}: the JSON is nested too deeply to read") from None
@@ -59,7 +59,7 @@ def parse_line(raw: bytes, place: str, *, is_first: bool = False) -> dict[str, A
 
 
 def _parse_long(raw: bytes, place: str) -> Any:
-    """A line with whole numbers of more digits than `int` reads."""
+    """A line with whole numbers that are too long for `int`."""
     try:
         return json.loads(raw.decode("utf-8-sig"), parse_int=whole_number)
     except ValueError as error:
@@ -67,17 +67,17 @@ def _parse_long(raw: bytes, place: str) -> Any:
 
 
 def text_fault(row: Mapping[str, Any]) -> str | None:
-    """Which field of a row holds text that no tokenizer or file can take; None where none does."""
+    """The fault of the first field with text that no tokenizer or file can hold; None if there is none."""
     return next((fault for name, value in row.items() if (fault := surrogate_fault(value, name))), None)
 
 
 def encode_row(row: Mapping[str, Any]) -> str:
-    """One line of JSON without its line break; NaN and infinities are refused, as JSON has none."""
+    """One JSON line without its line break; NaN and infinities, which JSON lacks, are refused."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Replace the file by these rows, all or nothing; the number of rows written."""
+    """Replace the file's contents by these rows, all or nothing; returns the number of rows."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     num_rows = 0
     try:
@@ -110,7 +110,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk know the names in a folder: a rename outlives a power cut only then."""
+    """Sync a folder's entries to disk: without this, a rename may not survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -119,7 +119,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append rows to a log and sync it; an unfinished last line is cut off first."""
+    """Append rows to a log and sync it, after cutting off an unfinished last line."""
     text = "".join(encode_row(row) + "\n" for row in rows)
     with path.open("a+b") as file:
         cut_torn_tail(path)
@@ -133,6 +133,7 @@ def cut_torn_tail(path: Path) -> None:
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         end, block = size, b""
+        # backwards in blocks: the log may be large, and its last line long
         while end > 0 and b"\n" not in block:
             start = max(0, end - 65_536)
             file.seek(start)

@@ -1,4 +1,4 @@
-"""What one program of a code problem may use. Beside the data, as time limits belong to problems."""
+"""The resource limits of a code problem's program, which are part of the data: problems set time limits."""
 
 from pydantic import Field
 
@@ -6,14 +6,14 @@ from r1kit.config import Config
 
 
 class CodeLimits(Config):
-    """Limits of one test of one program, over all its processes together; of the compiler where it says so.
+    """Limits for one test of one program, over all its processes; for the compiler where stated.
 
-    In a recipe they are the table [problems.<name>.limits]; a problem of its own has `metadata.limits`.
+    In a recipe, they are the table [problems.<name>.limits]; a problem may have its own `metadata.limits`.
     """
 
-    # What a time-out should mean: a busy machine makes no difference to it.
+    # The limit that a time-out should mean: it does not depend on how busy the machine is.
     cpu_seconds: float = Field(default=4.0, gt=0, le=3600)
-    # For those that sleep. Training keeps machines busy, so it is far above the CPU's.
+    # For programs that sleep. Far above the CPU limit, because training keeps machines busy.
     wall_seconds: float = Field(default=30.0, gt=0, le=3600)
     compile_seconds: float = Field(
         default=30.0, gt=0, le=3600

@@ -1,12 +1,12 @@
-"""Whole numbers beyond the 4,300 digits that Python's `int` and `str` convert, for the tests of programs.
+"""Whole numbers with more than the 4,300 digits that Python's `int` and `str` convert, for tests of programs.
 
-The limit is the process's own guard against texts that take minutes, so it stays; what is converted here is
-bounded instead.
+Python's limit protects the process from texts that take minutes to convert, so it stays. The conversions here
+have a bound of their own.
 """
 
 import re
 
-# A second of work at most; Python's conversion is quadratic.
+# At most a second of work: Python's conversion is quadratic.
 MAX_DIGITS = 100_000
 _CHUNK = 4_000
 _FREE_BITS = 13_000
@@ -14,7 +14,7 @@ _LONG_LITERAL = re.compile(r"(?<![\w.\"'])\d{4001,}(?![\w.\"'])")
 
 
 def whole_number(digits: str) -> int:
-    """The number that a text of digits, with a sign or without, is. Raises `ValueError` as `int` does."""
+    """The number in a text of digits, with or without a sign. Raises `ValueError` as `int` does."""
     text = digits.strip()
     sign, text = (-1, text[1:]) if text[:1] == "-" else (1, text)
     if len(text) <= _CHUNK:
@@ -33,6 +33,7 @@ def whole_number(digits: str) -> int:
 def decimal_text(number: int) -> str:
     """`str` of a whole number. Raises `ValueError` beyond `MAX_DIGITS` digits."""
     if number.bit_length() <= _FREE_BITS:
+        # 3.33 bits per digit: log2(10) = 3.32
         return str(number)
     if number.bit_length() > MAX_DIGITS * 3.33:
         raise ValueError(f"a whole number of more than {MAX_DIGITS:,} digits is not written")
@@ -44,5 +45,5 @@ def decimal_text(number: int) -> str:
 
 
 def readable_literals(code: str) -> str:
-    """Python text whose long decimal literals are hexadecimal, which `ast.parse` reads."""
+    """Python text with its long decimal literals in hexadecimal, which `ast.parse` can read."""
     return _LONG_LITERAL.sub(lambda match: hex(whole_number(match.group())), code)

@@ -1,8 +1,8 @@
-"""Ready mappings: how the rows of well-known problem sets become problems. The schemas are the hub's own.
+"""Ready mappings from the rows of well-known problem sets to problems. The schemas are those on the hub.
 
 Covered: GSM8K, SVAMP, MATH (with or without a level), MATH-500, AIME, OlympiadBench, OpenR1-Math-220k, verl's
-files (DAPO), AQuA and MMLU, and code sets with tests (HumanEval, MBPP, APPS, LeetCode), their own solution
-as `reference`. Not covered: the tests' shapes (`code_shapes`), running them (`sandbox`).
+files (DAPO), AQuA and MMLU, and code sets with tests (HumanEval, MBPP, APPS, LeetCode), with their own
+solution as `reference`. Not covered: the formats of tests (`code_shapes`), running them (`sandbox`).
 """
 
 import json
@@ -23,7 +23,7 @@ from r1kit.types import Kind, Message, Problem
 
 @dataclass(frozen=True, slots=True)
 class ProblemMapping:
-    """A well-known problem set: where it is on the hub, and how its rows read."""
+    """A well-known problem set: where it is on the hub, and how to read its rows."""
 
     hub: str
     subset: str | None
@@ -57,7 +57,7 @@ def _gsm8k(row: Row) -> Problem:
 
 def _svamp(row: Row) -> Problem:
     body, question = (str(column(row, name) or "").strip() for name in ("Body", "Question"))
-    # some bodies are half a sentence, and some end without a full stop
+    # some bodies are half a sentence, and some lack the final full stop
     joint = " " if body[-1:] in ".,;:?!" else ", " if question[:1].islower() else ". "
     truth = _truth(row, column(row, "Answer"), "Answer")
     return _problem(
@@ -82,7 +82,7 @@ def _math(row: Row) -> Problem:
 
 
 def _aime(row: Row) -> Problem:
-    # the same competition is on the hub under three spellings of its columns
+    # the hub has this competition with three spellings of the columns
     values = {name.lower(): value for name, value in row.values.items()}
     lower = Row(row.place, values, row.fault)
     question = values["question"] if "question" in values else column(lower, "problem")
@@ -112,7 +112,7 @@ def _olympiadbench(row: Row) -> Problem:
 
 
 def _verl(row: Row) -> Problem:
-    """A row of verl's files, as DAPO-Math and others are given: the prompt is a conversation."""
+    """A row of verl's files, such as DAPO-Math: the prompt is a conversation."""
     try:
         messages = messages_from_json(column(row, "prompt"))
     except DataError as error:
@@ -170,10 +170,11 @@ def _openr1_math(row: Row) -> Problem:
 
 
 def lettered_options(question: str) -> list[str]:
-    """The texts of options written (A) .. (B) .. or A. .. B. .., in order; [] where there are none."""
+    """The texts of options written as (A) .. (B) .. or A. .. B. .., in order; [] if there are none."""
     for marker in (r"\(([A-H])\)", r"(?:^|\s)([A-H])[.):](?=\s)"):
         marks = list(re.finditer(marker, question))
         letters = [mark.group(1) for mark in marks]
+        # other letters in brackets, such as the point (B), must not pass for options
         if len(marks) >= 2 and letters == list("ABCDEFGH"[: len(marks)]):
             ends = [mark.start() for mark in marks[1:]] + [len(question)]
             texts = [question[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
@@ -182,7 +183,7 @@ def lettered_options(question: str) -> list[str]:
 
 
 def _bare_option(text: str) -> str:
-    """An option's text without what AMC problems wrap it in: \\textbf{(A)}\\ 12 \\qquad."""
+    """An option's text without the markup of AMC problems: \\textbf{(A)}\\ 12 \\qquad."""
     text = re.sub(r"^(?:\}|\\ |[\s~])+", "", text)
     return re.sub(r"(?:\\q?quad|\\text(?:bf|rm)?\s*\{?|\\ |\$|[\s,;~])+$", "", text)
 
@@ -206,7 +207,7 @@ def _mbpp(row: Row) -> Problem:
     return _code(
         row,
         id=f"mbpp-{column(row, 'task_id')}",
-        # the tests name the function that is wanted; without one of them the task can't be known
+        # the tests name the required function; without one of them the task would be unclear
         question=f"{task}\nYour code should pass this test:\n{codes[0] if codes else ''}",
         tests=_tests(row, codes, setup=setup),
         reference=row.values.get("code") or None,
@@ -233,7 +234,7 @@ def _leetcode(row: Row) -> Problem:
         id=f"leetcode-{column(row, 'task_id')}",
         question=f"{column(row, 'problem_description')}\n\nStart from this code:\n{starter}",
         tests=_tests(row, column(row, "test"), column(row, "entry_point")),
-        # the prompt column holds what the solutions import
+        # the prompt column contains the imports of the solutions
         reference=f"{row.values.get('prompt') or ''}\n{solution}" if solution else None,
         tier=str(row.values.get("difficulty") or ""),
     )
@@ -255,7 +256,7 @@ def _apps(row: Row) -> Problem:
 
 
 def _first_solution(solutions: Any) -> str | None:
-    """The first of the solutions that come with a row, which has them as JSON; None where it has none."""
+    """The first of a row's solutions, which are JSON; None if there are none."""
     try:
         found = json.loads(solutions or "[]")
     except ValueError:
@@ -266,7 +267,7 @@ def _first_solution(solutions: Any) -> str | None:
 PROBLEM_MAPPINGS: Mapping[str, ProblemMapping] = {
     "gsm8k": ProblemMapping("openai/gsm8k", "main", "train", _gsm8k),
     "svamp": ProblemMapping("ChilleD/SVAMP", None, "train", _svamp),
-    # MATH is seven data sets on the hub, one per subject: a recipe's `subset` names another
+    # MATH is seven data sets on the hub, one per subject; a recipe's `subset` selects another
     "math": ProblemMapping("EleutherAI/hendrycks_math", "algebra", "train", _math),
     "math-500": ProblemMapping("HuggingFaceH4/MATH-500", None, "test", _math),
     "aime": ProblemMapping("HuggingFaceH4/aime_2024", None, "train", _aime),

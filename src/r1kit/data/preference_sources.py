@@ -1,7 +1,7 @@
-"""Existing preference pairs and safety labels: files and hub data sets, by column or by ready mapping.
+"""Existing preference pairs and safety labels: files and hub data sets, by columns or by ready mapping.
 
-Ready: UltraFeedback (binarized), HelpSteer2 and HelpSteer3 as pairs, BeaverTails as safety labels. The
-schemas are the hub's own. Not covered: making new pairs (`r1kit.preferences`).
+Ready mappings: UltraFeedback (binarized), HelpSteer2 and HelpSteer3 for pairs, BeaverTails for safety labels.
+The schemas are those on the hub. Not covered: making new pairs (`r1kit.preferences`).
 """
 
 import itertools
@@ -25,9 +25,9 @@ from r1kit.types import Message
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """Two responses to one prompt, the better and the worse one.
+    """Two responses to one prompt, a better and a worse one.
 
-    `difference`: how much better, in the source's own scale; None where it does not say.
+    `difference`: how much better, on the source's own scale; None if unknown.
     """
 
     messages: tuple[Message, ...]
@@ -51,7 +51,7 @@ Make = Callable[[Row], Record]
 
 @dataclass(frozen=True, slots=True)
 class PreferenceMapping:
-    """A well-known preference or safety set. `regroup` joins rows that only together make one record."""
+    """A well-known preference or safety set. `regroup` joins rows that only form a record together."""
 
     hub: str
     subset: str | None
@@ -76,7 +76,7 @@ def _turns(value: Any, row: Row) -> tuple[Message, ...]:
 
 
 def _response(value: Any, row: Row) -> str:
-    """A response given as text, or as a conversation whose last turn it is."""
+    """A response given as text, or as the last turn of a conversation."""
     if isinstance(value, Sequence) and not isinstance(value, str) and value:
         last = value[-1]
         value = last.get("content") if isinstance(last, Mapping) and last.get("role") == "assistant" else None
@@ -99,7 +99,7 @@ def _pair(
 
 
 def _gap(first: Row, second: Row, names: tuple[str, str]) -> float:
-    """How much the first score is above the second. Raises `DataError` for what is no number."""
+    """How much the first score exceeds the second. Raises `DataError` if one is not a number."""
     scores = column(first, names[0]), column(second, names[1])
     for score, name in zip(scores, names, strict=True):
         if not isinstance(score, int | float) or not math.isfinite(score):
@@ -108,7 +108,7 @@ def _gap(first: Row, second: Row, names: tuple[str, str]) -> float:
 
 
 def _ultrafeedback(row: Row) -> PreferencePair:
-    # cleaned copies of the set have lost the scores
+    # cleaned copies of the set lack the scores
     has_scores = "score_chosen" in row.values or "score_rejected" in row.values
     gap = _gap(row, row, ("score_chosen", "score_rejected")) if has_scores else None
     if gap is not None and gap <= 0:
@@ -128,7 +128,7 @@ def _helpsteer3(row: Row) -> PreferencePair:
 
 
 def _join_same_prompt(rows: Sequence[Row]) -> list[Row]:
-    """HelpSteer2 has two rows in a row for one prompt: both as one row."""
+    """HelpSteer2 has two consecutive rows per prompt: both as one row."""
     joined: list[Row] = []
     for first, second in itertools.pairwise(rows):
         if column(first, "prompt") == column(second, "prompt"):
@@ -175,7 +175,7 @@ class PreferenceSource(Config):
     subset: str | None = None  # the hub's name for one configuration of a data set
     columns: dict[str, str] = Field(default_factory=dict)  # field of a record -> column of the row
     num_records: int | None = Field(default=None, gt=0)  # None: all
-    # real sets hold ties and empty responses, so that to skip and count them is the rule here
+    # real sets contain ties and empty responses, so skipping and counting them is the default
     on_bad: Literal["error", "skip"] = "skip"
 
     @field_validator("columns")
@@ -197,14 +197,14 @@ class PreferenceSource(Config):
 def load_pairs(
     source: PreferenceSource, *, seed: int, base_dir: Path, note: Note | None = None
 ) -> list[PreferencePair]:
-    """The preference pairs of a source. Raises `DataError` where its records are labels, or can't be read."""
+    """The preference pairs of a source. Raises `DataError` if its records are labels, or can't be read."""
     return [pair for pair in _load(source, "pairs", seed, base_dir, note) if isinstance(pair, PreferencePair)]
 
 
 def load_labels(
     source: PreferenceSource, *, seed: int, base_dir: Path, note: Note | None = None
 ) -> list[SafetyLabel]:
-    """The safety labels of a source. Raises `DataError` where its records are pairs, or can't be read."""
+    """The safety labels of a source. Raises `DataError` if its records are pairs, or can't be read."""
     return [
         label for label in _load(source, "labels", seed, base_dir, note) if isinstance(label, SafetyLabel)
     ]
@@ -244,7 +244,7 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
 
     messages = _messages(row, columns, wanted)
     if wanted == "pairs":
-        # the one column that need not be there
+        # the only optional column
         gap = value("difference") if "difference" in columns else row.values.get("difference")
         return _pair(messages, _response(value("chosen"), row), _response(value("rejected"), row), row, gap)
     safe = value("safe")
@@ -256,7 +256,7 @@ def _from_columns(row: Row, columns: Mapping[str, str], wanted: Literal["pairs",
 def _messages(
     row: Row, columns: Mapping[str, str], wanted: Literal["pairs", "labels"]
 ) -> tuple[Message, ...]:
-    """The prompt: a column of conversations or of texts, or what both responses' conversations begin with."""
+    """The prompt: a column of conversations or texts, or the common start of both conversations."""
     if "messages" in columns or ("prompt" not in columns and "messages" in row.values):
         return _turns(column(row, columns.get("messages", "messages")), row)
     name = columns.get("prompt", "prompt")

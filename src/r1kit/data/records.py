@@ -1,7 +1,7 @@
-"""The project's types as JSON objects and back, without loss: what logs and data files hold.
+"""The project's types as JSON objects and back, without loss: the contents of logs and data files.
 
-Fields at their default are left out of a problem's object, so that files stay readable.
-Not here: rows of other people's schemas (`mappings`, `sources`).
+A problem's fields with default values are left out, so that files stay readable.
+Not here: rows with other schemas (`mappings`, `sources`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,16 @@ from r1kit.types import Completion, Kind, Message, Problem, PromptStyle, RewardB
 
 Json = dict[str, Any]
 
+# Python converts at most 4,300 decimal digits (about 14,280 bits).
 _LONG_NUMBER, _MAX_DECIMAL_BITS = "$hexadecimal", 10_000
 _KINDS: tuple[str, ...] = get_args(Kind)
-# A problem's fields that are not text.
+# The fields of a problem that are not text.
 _TYPES: Mapping[str, type] = {"tests": list, "metadata": dict, "wants_reasoning": bool}
 _TYPE_NAMES = {list: "a list", dict: "a table", bool: "true or false", str: "text"}
 
 
 def problem_to_json(problem: Problem) -> Json:
-    """A problem as a JSON object; fields at their default are left out."""
+    """A problem as a JSON object; fields with default values are left out."""
     row: Json = {}
     for field in fields(Problem):
         value = getattr(problem, field.name)
@@ -42,7 +43,7 @@ def _plain(value: Any) -> Any:
 
 
 def _with_long_numbers(value: Any) -> Any:
-    """Whole numbers of more digits than JSON's writer takes, as in tests of programs, in hexadecimal."""
+    """Numbers with more digits than Python's JSON writer allows (tests of programs have some), as hex."""
     if isinstance(value, dict):
         return {key: _with_long_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -60,7 +61,7 @@ def _read_long_numbers(value: Any) -> Any:
 
 
 def problem_from_json(row: Mapping[str, Any]) -> Problem:
-    """The problem of an object that `problem_to_json` wrote. Raises `DataError` naming what is wrong."""
+    """The problem in an object written by `problem_to_json`. Raises `DataError` that names the fault."""
     known = {field.name for field in fields(Problem)}
     if unknown := sorted(set(row) - known):
         raise DataError(f"unknown problem fields: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
@@ -68,7 +69,7 @@ def problem_from_json(row: Mapping[str, Any]) -> Problem:
         raise DataError(f"problem without {', '.join(missing)}")
     if row["kind"] not in _KINDS:
         raise DataError(f"`kind` is {row['kind']!r}: there is no such kind; {suggest(row['kind'], _KINDS)}")
-    # a null is a field that is left out, and people write ids and answers as numbers
+    # a null counts as a missing field, and people write ids and answers as numbers
     values = {"id": ""} | {name: value for name, value in row.items() if value is not None}
     values["id"] = _text_of_number(values["id"])
     if "ground_truth" in values:
@@ -88,12 +89,12 @@ def _text_of_number(value: Any) -> Any:
 
 
 def messages_from_json(rows: Any) -> tuple[Message, ...]:
-    """Conversation turns, checked: a list of objects with a known role and a text content.
+    """Validated conversation turns: a list of objects with a known role and text content.
 
-    The last is the user's: what an assistant said last would stand in the prompt, the answer with it.
+    The last turn must be the user's: a final assistant turn would put the answer into the prompt.
     """
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
-        raise DataError(f"messages must be a list of turns that is not empty, not {shown(rows)}")
+        raise DataError(f"messages must be a non-empty list of turns, not {shown(rows)}")
     messages: list[Message] = []
     for row in rows:
         if not isinstance(row, Mapping) or row.get("role") not in ("system", "user", "assistant"):
@@ -107,8 +108,8 @@ def messages_from_json(rows: Any) -> tuple[Message, ...]:
         raise DataError("messages hold no user turn")
     if messages[-1]["role"] != "user":
         raise DataError(
-            f"the last turn of messages is of the {messages[-1]['role']}, and would be a part of the prompt: "
-            "end them on the question (a response has a field of its own)"
+            f"the last turn of messages is the {messages[-1]['role']}'s, and would be part of the prompt: "
+            "end them with the question (a response has its own field)"
         )
     if fault := surrogate_fault(messages, "messages"):
         raise DataError(fault)
@@ -127,7 +128,7 @@ def completion_to_json(completion: Completion) -> Json:
 
 
 def completion_from_json(row: Mapping[str, Any]) -> Completion:
-    """The completion of an object that `completion_to_json` wrote, to the bit."""
+    """The completion in an object written by `completion_to_json`, bit for bit."""
     return Completion(
         token_ids=tuple(row["token_ids"]),
         sampler_logprobs=tuple(row["sampler_logprobs"]),
@@ -138,7 +139,7 @@ def completion_from_json(row: Mapping[str, Any]) -> Completion:
 
 
 def rollout_to_json(rollout: Rollout) -> Json:
-    """A rollout as a JSON object; floats are written so that they read back to the bit."""
+    """A rollout as a JSON object; floats are written so that they are read back exactly."""
     return {
         "problem": problem_to_json(rollout.problem),
         "step": rollout.step,
@@ -151,7 +152,7 @@ def rollout_to_json(rollout: Rollout) -> Json:
 
 
 def rollout_from_json(row: Mapping[str, Any]) -> Rollout:
-    """The rollout of an object that `rollout_to_json` wrote; other keys are left alone."""
+    """The rollout in an object written by `rollout_to_json`; other keys are ignored."""
     return Rollout(
         problem=problem_from_json(row["problem"]),
         step=row["step"],
@@ -164,17 +165,17 @@ def rollout_from_json(row: Mapping[str, Any]) -> Rollout:
 
 
 def breakdown_to_json(breakdown: RewardBreakdown) -> Json:
-    """A reward breakdown as a JSON object; `total` is written for readers and not read back."""
+    """A reward breakdown as a JSON object; `total` is for readers and is not read back."""
     return {"parts": dict(breakdown.parts), "weights": dict(breakdown.weights), "total": breakdown.total}
 
 
 def breakdown_from_json(row: Mapping[str, Any]) -> RewardBreakdown:
-    """The breakdown of an object that `breakdown_to_json` wrote."""
+    """The breakdown in an object written by `breakdown_to_json`."""
     return RewardBreakdown(parts=dict(row["parts"]), weights=dict(row["weights"]))
 
 
 def sft_record(problem: Problem, response: str, *, style: PromptStyle, source: str) -> Json:
-    """One row of supervised data: the prompt's messages and the text that follows them."""
+    """One row of supervised data: the prompt's messages and the response that follows them."""
     return {
         "messages": [dict(message) for message in problem.messages],
         "response": response,

@@ -1,6 +1,6 @@
-"""Rows of a data set with the place that each came from, their columns, and records made of them.
+"""Rows of a data set with their places, their columns, and the records made from them.
 
-Not here: where rows come from (`files`), what the columns mean (`columns`, `mappings`, `preference_sources`).
+Not here: where rows come from (`files`), what columns mean (`columns`, `mappings`, `preference_sources`).
 """
 
 import ast
@@ -15,14 +15,14 @@ from r1kit.data.faults import Fault, parse_fault, summarise
 from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
 
-# said of faults of rows
-FIX = 'mend such rows, or leave them out with `on_bad = "skip"`'
+# appended to reports about faults of rows
+FIX = 'fix such rows, or leave them out with `on_bad = "skip"`'
 _INDEX = re.compile(r"\[(-?\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record and its place, such as `train.jsonl:17`, for messages; or why it can't be read."""
+    """One record and its place for messages, such as `train.jsonl:17`; or why it can't be read."""
 
     place: str
     values: Mapping[str, Any]
@@ -30,19 +30,19 @@ class Row:
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: the nearest one, or all of them."""
+    """A hint for an unknown name: the nearest known one, or all of them."""
     known = sorted(known)
-    # "Question" for "question" is the commonest slip of all, and no near miss to difflib
+    # "Question" for "question" is the most common mistake, and too far off for difflib
     lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), lower, n=1)
     return f"did you mean {lower[near[0]]!r}?" if near else f"there are: {', '.join(known)}"
 
 
 def column(row: Row, name: str) -> Any:
-    """The value of a column; `DataError` with the place and the nearest column where there is none.
+    """The value of a column. Raises `DataError` with the place and the nearest column if there is none.
 
-    `reward_model.ground_truth` is a field of a column that holds a table, or the JSON text of one;
-    `solutions.0` and `solutions[0]` are an entry of a list.
+    `reward_model.ground_truth` is a field of a column that is a table, or the JSON text of one; `solutions.0`
+    and `solutions[0]` are an entry of a list.
     """
     if row.fault is not None:
         raise DataError(f"{row.place}: {row.fault}")
@@ -59,7 +59,7 @@ def column(row: Row, name: str) -> Any:
 
 
 def _structure(value: Any) -> Any:
-    """A table or list, also where it is the JSON or Python text of one, as in a CSV file."""
+    """A table or list, even if it is the JSON or Python text of one, as in a CSV file."""
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
         for read in (json.loads, ast.literal_eval):
             try:
@@ -90,7 +90,7 @@ RecordT = TypeVar("RecordT")
 
 @dataclass(frozen=True, slots=True)
 class Collected(Generic[RecordT]):
-    """Records that could be used, in the rows' order, and the faults of the rows that could not."""
+    """The usable records, in the order of the rows, and the faults of the other rows."""
 
     records: list[RecordT]
     faults: list[Fault]
@@ -100,10 +100,10 @@ class Collected(Generic[RecordT]):
 def collect_records(
     rows: Sequence[Row], make: Callable[[Row], RecordT], *, num_records: int | None, seed: int
 ) -> Collected[RecordT]:
-    """Make records of the rows, all or `num_records` chosen by the seed.
+    """Make records from the rows: all of them, or `num_records` chosen by the seed.
 
-    Only rows that are needed are made, in an order drawn from the seed, so a bad row costs another one and
-    not the whole. `make` raises `DataError` for a row that can't be used.
+    Only as many rows as needed are made, in an order drawn from the seed, so that a bad row is replaced by
+    another one. `make` raises `DataError` for an unusable row.
     """
     order = list(range(len(rows)))
     if num_records is not None and num_records < len(rows):
@@ -131,5 +131,5 @@ def collect_records(
 
 
 def told(faults: Sequence[Fault], *, fix: str = "") -> str:
-    """Faults as text, one line a kind."""
+    """Faults as text, one line per kind."""
     return "\n".join(summarise(faults, fix=fix))

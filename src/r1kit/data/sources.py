@@ -1,8 +1,8 @@
-"""Problem sources: files, hub data sets, ready mappings, reasoning-gym, tinyworld; as checked problems.
+"""Problem sources: files, hub data sets, ready mappings, reasoning-gym, guests; as checked problems.
 
-Every problem is checked when it is loaded: by its own shape here, and by the caller's `check` (the
-verifier's self-test, `rewards.accuracy.verify_problem`), so that one that can't be verified never
-reaches training. What can't be used is refused with file and line, or skipped and counted.
+Every problem is checked when it is loaded: its form here, and by the caller's `check` (the verifier's
+self-test, `rewards.accuracy.verify_problem`), so that no unverifiable problem reaches training. Unusable ones
+are refused with file and line, or skipped and counted.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from r1kit.data.code_tests import test_fault
 from r1kit.data.columns import COLUMNS, ColumnNames, check_columns, row_maker
 from r1kit.data.faults import Fault
 from r1kit.data.files import read_rows
+from r1kit.data.guests import ProblemMaker, find_maker, guest_of
 from r1kit.data.gym import PREFIX as GYM_PREFIX
 from r1kit.data.gym import make_gym_problems
 from r1kit.data.limits import CodeLimits
@@ -34,28 +35,21 @@ Check = Callable[[Problem], str | None]
 Note = Callable[[str], None]
 Make = Callable[[Row], Problem]
 
-# Kinds whose answer is compared with one that the problem comes with.
+# The kinds whose answers are compared with one that comes with the problem.
 _COMPARED = ("math", "choice", "logic", "judged")
-# Faulty rows that are tried with a ready mapping before it is named.
+# Faulty rows that a ready mapping must be able to read before it is suggested.
 _ROWS_TRIED = 3
 
-TINYWORLD_SOURCES = ("tinyworld", "tinyworld-general")
-
-
-# What sources that make their own problems do not ignore.
+# What sources that make their own problems do not ignore, and what some guests take beside it.
 _MADE = frozenset({"source", "split", "num_problems", "seed"})
-_TAKES = {
-    "tinyworld": _MADE | {"tiers", "families", "languages"},
-    "tinyworld-general": _MADE | {"categories", "languages"},
-    GYM_PREFIX: _MADE | {"options"},
-}
+_OF_GUESTS = ("tiers", "families", "languages", "categories")
 
 
 class ProblemSource(Config):
     """A named set of problems in a recipe: where they come from and how to read them."""
 
-    # tinyworld, tinyworld-general, reasoning_gym:<data set>, a ready mapping, a file or files (JSON, CSV,
-    # TSV, parquet; `data/*.parquet`), a folder, a hub name
+    # tinyworld, tinyworld-general or another guest's, reasoning_gym:<data set>, a ready mapping, a file or
+    # files (JSON, CSV, TSV, parquet; `data/*.parquet`), a folder, a hub name
     source: str
     mapping: str | None = None  # a ready mapping for a file that has that schema
     split: str | None = None  # of the data set: train, test, ...
@@ -69,7 +63,7 @@ class ProblemSource(Config):
     language: str | None = None  # of every problem (ISO 639-1); none: found where it is needed
     domain: str | None = None  # a name for counts and tables
     wants_reasoning: bool | None = None  # none: as each problem says
-    # What a percentage of the ground truth may be given as: 50% as 50% or 50, or also as 0.5.
+    # The forms in which a percentage may be given: for 50%, 50% or 50; with "either", also 0.5.
     percent: Literal["strict", "either"] = "strict"
     answers_from: Literal[0, 1] | None = (
         None  # choice: what positions of options count from; None: as rows tell
@@ -80,8 +74,9 @@ class ProblemSource(Config):
     check_reference: bool = True  # code: run the solution that a problem comes with when it is loaded
     # of a problem that can't be verified: stop, or leave it out and count it
     on_bad: Literal["error", "skip"] = "error"
-    options: dict[str, Any] = Field(default_factory=dict)  # of a reasoning_gym data set: how hard it is
-    tiers: list[str] | None = None  # the rest is for tinyworld
+    # of a reasoning_gym data set: how hard it is; or of a guest's source that takes some
+    options: dict[str, Any] = Field(default_factory=dict)
+    tiers: list[str] | None = None  # the rest is for tinyworld, and for guests that take it
     families: list[str] | None = None  # tinyworld: kinds of reasoning problems
     languages: list[str] | None = None  # tinyworld: en, zh
     categories: list[str] | None = None  # tinyworld-general: greeting, fact, harmful, ...
@@ -105,23 +100,21 @@ class ProblemSource(Config):
             raise ValueError(
                 "a ready mapping knows its columns; drop `columns` and `answer_in`, or the mapping"
             )
+        maker = find_maker(self.source)
         is_gym = self.source.startswith(GYM_PREFIX)
         if self.options and not is_gym:
-            raise ValueError("`options` is for reasoning_gym sources only; drop it")
-        if is_gym and self.num_problems is None:
+            _check_options(self, maker)
+        if (is_gym or maker is not None) and self.num_problems is None:
             raise ValueError(f"{self.source} makes as many problems as are asked for; set `num_problems`")
-        tinyworld_only = ("tiers", "families", "languages", "categories")
-        if self.source in TINYWORLD_SOURCES:
-            if self.num_problems is None:
-                raise ValueError(f"{self.source} makes as many problems as are asked for; set `num_problems`")
-        elif given := [name for name in tinyworld_only if getattr(self, name) is not None]:
+        given = [name for name in _OF_GUESTS if getattr(self, name) is not None]
+        if given and maker is None:
             raise ValueError(f"`{given[0]}` is for tinyworld sources only; drop it")
         return self
 
     @model_validator(mode="after")
     def _nothing_is_ignored(self) -> "ProblemSource":
         """Sources that make their own problems know what kind these are, and how they are scored."""
-        takes = _TAKES.get(GYM_PREFIX if self.source.startswith(GYM_PREFIX) else self.source)
+        takes = _takes(self.source)
         for name, field in type(self).model_fields.items():
             default = field.get_default(call_default_factory=True, validated_data={})
             if takes is not None and name not in takes and getattr(self, name) != default:
@@ -130,6 +123,24 @@ class ProblemSource(Config):
                     f"takes {', '.join(sorted(takes - {'source'}))})"
                 )
         return self
+
+
+def _takes(source: str) -> frozenset[str] | None:
+    """The fields that a source does not ignore; None: all."""
+    if source.startswith(GYM_PREFIX):
+        return _MADE | {"options"}
+    if (maker := find_maker(source)) is None:
+        return None
+    return _MADE | {name if name in _OF_GUESTS else "options" for name in maker.takes}
+
+
+def _check_options(source: ProblemSource, maker: ProblemMaker | None) -> None:
+    known = [] if maker is None else [name for name in maker.takes if name not in _OF_GUESTS]
+    if not known:
+        raise ValueError("`options` is for reasoning_gym sources only; drop it")
+    for name in source.options:
+        if name not in known:
+            raise ValueError(f"{source.source} has no option {name!r}; {near_miss(name, known)}")
 
 
 def load_problems(
@@ -142,12 +153,12 @@ def load_problems(
 ) -> list[Problem]:
     """The problems of a source, in its own order, each checked.
 
-    `check` says what is wrong with a problem, or None; `note` is told what was skipped. Relative paths are
-    taken from `base_dir`. Raises `DataError` with the faults, one line a kind, or where too few are left.
+    `check` returns what is wrong with a problem, or None; `note` receives what was skipped. Relative paths
+    are relative to `base_dir`. Raises `DataError` with the faults, one line per kind, or if too few are left.
     """
     seed = seed if source.seed is None else source.seed
-    if source.source in TINYWORLD_SOURCES:
-        return _refuse_faults(_make_tinyworld(source, seed), check)
+    if find_maker(source.source) is not None:
+        return _refuse_faults(_make(source, seed), check)
     if source.source.startswith(GYM_PREFIX):
         name, num = source.source.removeprefix(GYM_PREFIX), source.num_problems or 0
         split = source.split or "train"
@@ -184,8 +195,13 @@ def load_problems(
     return problems
 
 
+def make_built_in(split: str, num: int, *, seed: int) -> list[Problem]:
+    """Problems of the world that comes with r1kit, unchecked: what the speed of a machine is measured on."""
+    return _make(ProblemSource(source="tinyworld", split=split, num_problems=num), seed)
+
+
 def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None, kind: Kind) -> str:
-    """A line with the ready mapping that reads what `make` could not, or another answer; "" for none."""
+    """A line with the ready mapping that reads what `make` can't, or another answer; "" for none."""
     tried = faulty[:_ROWS_TRIED]
     truths = [_truth_of(row, make, kind) for row in tried]
     for name, ready in PROBLEM_MAPPINGS.items():
@@ -203,7 +219,7 @@ def _ready_hint(faulty: list[Row], make: Make, used: ProblemMapping | None, kind
 
 
 def _truth_of(row: Row, make: Make, kind: Kind) -> str | None:
-    """What answers to the row's problem are compared with; None where it is none of this kind to be used."""
+    """What answers to the row's problem are compared with; None if it is unusable, or of another kind."""
     try:
         problem = make(row)
     except DataError:
@@ -212,7 +228,7 @@ def _truth_of(row: Row, make: Make, kind: Kind) -> str | None:
 
 
 def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> None:
-    """Raise `DataError` for settings of a kind that no problem of the source is of."""
+    """Raise `DataError` for settings of a kind that none of the source's problems has."""
     kinds = {problem.kind for problem in problems}
     idle = (
         ("limits", source.limits is not None, "code"),
@@ -229,7 +245,7 @@ def _refuse_idle_settings(source: ProblemSource, problems: list[Problem]) -> Non
 
 
 def _refuse_faults(problems: list[Problem], check: Check | None) -> list[Problem]:
-    """The problems as they are; a `DataError` where any of what was generated can't be verified."""
+    """The problems unchanged; raises `DataError` if a generated one can't be verified."""
     faults = [Fault(f"id {p.id!r}", fault) for p in problems if (fault := problem_fault(p, check))]
     if faults:
         raise DataError(told(faults))
@@ -239,7 +255,7 @@ def _refuse_faults(problems: list[Problem], check: Check | None) -> list[Problem
 def _report(
     source: ProblemSource, problems: list[Problem], faults: list[Fault], hint: str, note: Note | None
 ) -> None:
-    """What was skipped, by kind. Raises `DataError` where too few problems are left."""
+    """Report what was skipped, by kind. Raises `DataError` if too few problems are left."""
     skipped = told(faults) + hint
     if not problems:
         raise DataError(f"{source.source}: no usable problem in it:\n{skipped}")
@@ -252,30 +268,24 @@ def _report(
         note(f"{source.source}: {len(problems)} problems kept, {len(faults)} skipped:\n{skipped}")
 
 
-def _make_tinyworld(source: ProblemSource, seed: int) -> list[Problem]:
-    num = source.num_problems or 0
-    split: Any = source.split or "train"
+def _make(source: ProblemSource, seed: int) -> list[Problem]:
+    """A guest's problems, with its name; what the recipe does not set stays at the guest's own defaults."""
+    guest = guest_of(source.source)
+    assert guest is not None
+    given = {name: tuple(value) for name in _OF_GUESTS if (value := getattr(source, name)) is not None}
     try:
-        if source.source == "tinyworld-general":
-            from r1kit.tinyworld.general import make_general
-
-            return list(make_general(split, num, seed=seed, **_given(source, "categories", "languages")))
-        from r1kit.tinyworld.problems import make_problems
-
-        return list(make_problems(split, num, seed=seed, **_given(source, "tiers", "families", "languages")))
-    except ValueError as error:  # a name that tinyworld does not have, or more problems than it has
+        made = guest.sources[source.source].make(
+            source.split or "train", source.num_problems or 0, seed=seed, **given, **source.options
+        )
+    except ValueError as error:  # a name that the guest does not have, or more problems than it has
         raise RecipeError(f"problems from {source.source}: {error}") from None
-
-
-def _given(source: ProblemSource, *names: str) -> dict[str, Any]:
-    """The fields that the recipe sets; the rest stays at tinyworld's own defaults."""
-    return {name: tuple(value) for name in names if (value := getattr(source, name)) is not None}
+    return [p if p.source == guest.name else replace(p, source=guest.name) for p in made]
 
 
 class _Checked:
-    """Makes one row's problem with the source's own fields and an id, and refuses what can't be used.
+    """Makes one row's problem with the source's own fields and an id, and refuses unusable ones.
 
-    Remembers where each id was seen: two problems with one id would get the same samples.
+    Remembers where each id was seen: two problems with the same id would get the same samples.
     """
 
     def __init__(self, source: ProblemSource, make: Make, check: Check | None) -> None:
@@ -316,7 +326,7 @@ class _Checked:
 
 
 def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
-    """With the limits that the recipe sets, and without a solution that is not to be checked."""
+    """The problem with the recipe's limits, and without its solution if that is not to be checked."""
     if source.limits is not None:
         limits = source.limits.model_dump(mode="json")
         problem = replace(problem, metadata={**problem.metadata, "limits": limits})
@@ -325,7 +335,7 @@ def _code_problem(problem: Problem, source: ProblemSource) -> Problem:
 
 def _content_id(problem: Problem) -> str:
     content = json.dumps([problem.messages, problem.ground_truth, problem.reference], ensure_ascii=False)
-    # what can't be encoded is refused below, by `problem_fault`
+    # `problem_fault` below refuses what can't be encoded
     return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -1,13 +1,13 @@
-"""What no text may hold: half of a surrogate pair, which JSON can write and no tokenizer can encode."""
+"""Half of a surrogate pair must not occur in any text: JSON can write it, and no tokenizer can encode it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def surrogate_fault(value: Any, field: str) -> str | None:
-    """Which text of a value, or of what is nested in it, holds half a character; None where none does.
+    """The fault of a text in a value, at any depth, that contains half a character; None if there is none.
 
-    `field` is the value's name: the sentence goes on from it as `messages[0].content`.
+    `field` is the value's name: the message extends it to a path, such as `messages[0].content`.
     """
     if isinstance(value, str):
         try:
@@ -15,7 +15,7 @@ def surrogate_fault(value: Any, field: str) -> str | None:
         except UnicodeEncodeError as error:
             return (
                 f"`{field}` holds {value[error.start]!a} at character {error.start + 1}, half of a surrogate "
-                "pair, which is no character: write the whole one, or take it out"
+                "pair, which is not a character: write the complete pair, or remove it"
             )
         return None
     if isinstance(value, Mapping):

@@ -1,10 +1,9 @@
-r"""What a row gives as an answer, as the text that a verifier reads; and answers that nobody can give.
+r"""A row's answer as the text that a verifier reads; and answers that nobody can give.
 
 A value is read by its type: `22.0` is `22`, a list with one entry is that entry, a list of several is one
-answer in several parts. So is the Python or JSON text of a list, as CSV files and `str()` leave it. A
-table, a date or a list in a list is refused, and so is a text that stands for no answer: `notfound`, `N/A`,
-`See solution`.
-Not here: whether a verifier can read the text (`rewards.accuracy`).
+answer in several parts. The Python or JSON text of a list, from CSV files or `str()`, is read in the same
+way. A table, a date or a nested list is refused, and so is a text that stands for a missing answer:
+`notfound`, `N/A`, `See solution`. Not here: whether a verifier can read the text (`rewards.accuracy`).
 """
 
 import ast
@@ -22,7 +21,7 @@ from r1kit.types import Kind
 
 AnswerIn = Literal["boxed", "####"]
 
-# What stands where an answer is missing, in small letters without marks around it. Every one is from a set
+# Texts in place of a missing answer, in lower case, without marks around them. Each one occurs in a data set
 # that people train on, or is what a library writes for a missing value.
 _NO_ANSWER = frozenset(
     (
@@ -34,7 +33,7 @@ _NO_ANSWER = frozenset(
         *("answers vary", "answers may vary", "answers will vary"),
     )
 )
-# None and Unknown are answers to questions of logic.
+# None and Unknown may be answers to logic questions, so this list is for every other kind than math.
 _NO_ANSWER_ANYWHERE = frozenset(
     ("notfound", "not found", "n/a", "#n/a", "<na>", "nan", "null", "no answer found")
 )
@@ -46,25 +45,26 @@ _ELSEWHERE = re.compile(
 _MARKS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit|mbox|boxed)\s*(?=\{)|\\[()\[\]]|[${}*_`'\"~]")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d{1,2}")
-# numpy's text of an array has blanks where a list has commas
+# numpy prints arrays with blanks where a list has commas
 _ARRAY = re.compile(
     r"(?:array|tensor)\(.*|\[\s*-?[\d.]+(?:\s+-?[\d.]+)+\s*\]|\[(?:\s*(?:'[^']*'|\"[^\"]*\"))(?:\s+(?:'[^']*'|\"[^\"]*\"))+\s*\]",
     re.DOTALL,
 )
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
+# Between two boxes that are one answer: "\boxed{1}$ and $\boxed{2}".
 _AND = re.compile(r"[\s$.]*(?:,|(?:,\s*)?(?:\\text\s*\{)?\s*\band\b\s*\}?)[\s$]*(?:[a-zA-Z]\s*=\s*)?[\s$]*")
 _HASHES = re.compile(r"^\s*####[ \t]*(\S.*)$", re.MULTILINE)
-# More text than this around a box is a solution and not an answer.
+# With more text than this around a box, it is a solution and not an answer.
 _MAX_AROUND_A_BOX = 40
 
 
 def plain_value(value: Any) -> Any:
-    """A value as plain Python data: out of arrays, lists with one entry and texts of lists or tables.
+    """A value as plain Python data: unwraps arrays, lists with one entry and texts of lists or tables.
 
-    Raises `DataError`, a half sentence, for a text of an array or list that can't be read back.
+    Raises `DataError`, a half sentence, for the text of an array or list that can't be parsed.
     """
-    if hasattr(value, "tolist"):  # of numpy
+    if hasattr(value, "tolist"):  # NumPy
         value = value.tolist()
     if isinstance(value, str):
         text = value.strip()
@@ -80,9 +80,9 @@ def plain_value(value: Any) -> Any:
 
 
 def truth_text(value: Any, kind: Kind, column: str = "answer") -> str | None:
-    """The answer as text; None where there is none. Raises `DataError`, a half sentence, where it is no text.
+    """The answer as text; None if there is none. Raises `DataError`, a half sentence, if it can't be text.
 
-    `column` is what the recipe maps, for the advice to map an entry of it.
+    `column`: the column that the recipe maps, for the advice to map an entry of it.
     """
     value = plain_value(value)
     if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
@@ -117,12 +117,12 @@ def truth_text(value: Any, kind: Kind, column: str = "answer") -> str | None:
 
 
 def missing_truth(truth: str, kind: Kind) -> str | None:
-    """Why nobody can give this answer to a problem of this kind; None where somebody can."""
+    """Why nobody can give this answer to a problem of this kind; None if somebody can."""
     bare = " ".join(_MARKS.sub("", truth).split()).strip(" .:;!,").lower()
     if kind == "math":
         if not any(char.isalnum() or char in "∞∅" for char in truth):
             return f"the answer {truth!r} says nothing"
-        # only as libraries write them: na may be n times a, and Nat is a name
+        # only in the spelling of libraries: "na" may be n times a, and "Nat" a name
         is_missing = bare in _NO_ANSWER or truth in ("NA", "NaT") or _ELSEWHERE.fullmatch(bare) is not None
     else:
         is_missing = bare in _NO_ANSWER_ANYWHERE
@@ -132,7 +132,7 @@ def missing_truth(truth: str, kind: Kind) -> str | None:
 
 
 def answer_inside(solution: str, where: AnswerIn) -> str:
-    """The answer that a solution ends in: of its last box, or behind `####`. Raises `DataError`."""
+    """The answer at the end of a solution: in its last box, or after `####`. Raises `DataError`."""
     if where == "boxed":
         boxed = last_boxed(solution)
         if not boxed:
@@ -146,9 +146,9 @@ def answer_inside(solution: str, where: AnswerIn) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}` with balanced braces; None where there is none.
+    r"""The content of the last `\boxed{...}` with balanced braces; None if there is none.
 
-    Of boxes that follow one another, as in `\boxed{1}$ and $\boxed{2}`, all are the answer.
+    Boxes that follow one another, as in `\boxed{1}$ and $\boxed{2}`, are one answer.
     """
     boxes = _boxes(text)
     if not boxes:
@@ -161,32 +161,33 @@ def last_boxed(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int]]:
-    """Where each box begins and ends, with its braces; one that is not closed is left out."""
+    """Start and end of each box, braces included; unclosed ones are left out."""
     found: list[tuple[int, int]] = []
     for start in _BOX.finditer(text):
         depth = 0
         for end in range(start.end() - 1, len(text)):
-            # \{ and \} are the braces of a set, not of the group
+            # \{ and \} are the braces of a set, not of the argument
             if text[end] in "{}" and text[end - 1] != "\\":
                 depth += 1 if text[end] == "{" else -1
                 if depth == 0:
                     found.append((start.start(), end + 1))
                     break
-    # of boxes in one another the outer one
+    # of nested boxes, the outer one
     return [box for i, box in enumerate(found) if not any(a <= box[0] and box[1] < b for a, b in found[:i])]
 
 
 def _unclear(truth: str) -> str | None:
-    """Why a text that is an answer, or holds one, is not one that a rule can compare."""
+    """Why a text that is or contains an answer can't be compared by a rule."""
     if hashes := _HASHES.search(truth):
         return (
-            f"the answer is a whole solution that ends in {shown('#### ' + hashes[1].strip())}; set "
+            f"the answer is a complete solution that ends in {shown('#### ' + hashes[1].strip())}; set "
             'answer_in = "####" beside `columns`'
         )
     boxes = _boxes(truth)
     if boxes and len(truth) - sum(end - start for start, end in boxes) > _MAX_AROUND_A_BOX:
         return (
-            'the answer is a whole solution with a \\boxed answer; set answer_in = "boxed" beside `columns`'
+            "the answer is a complete solution with a \\boxed answer; "
+            'set answer_in = "boxed" beside `columns`'
         )
     inside = re.sub(r"\$|\\[\[\]()]", "", truth).strip()
     if "\n" in re.sub(r"\{[^{}]*\}", "", inside) and "\\begin" not in inside:
@@ -197,16 +198,16 @@ def _unclear(truth: str) -> str | None:
 
 
 def _inner(text: str) -> Any:
-    """The list or table that a text is the JSON or Python text of; None where it is none, but mathematics.
+    """The list or table that a text is the JSON or Python text of; None for mathematics and any other text.
 
-    `[2, 5]` is an interval or a vector; with quotation marks in it, or one entry, it is a list.
+    `[2, 5]` is an interval or a vector; with quotation marks in it, or with a single entry, it is a list.
     """
     if text[:1] + text[-1:] not in ("[]", "{}"):
         return None
     for read in (json.loads, ast.literal_eval):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "\sqrt" is no escape of Python's
+                warnings.simplefilter("ignore")  # Python warns that "\sqrt" is not a valid escape
                 value = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
@@ -223,7 +224,7 @@ def _inner(text: str) -> Any:
 
 
 def _parts(entries: Sequence[Any], kind: Kind, column: str) -> str | None:
-    """A list of several as one answer in several parts: `2, -2`."""
+    """A list as one answer in several parts: `2, -2`."""
     if not entries:
         return None
     if kind != "math":
@@ -252,7 +253,7 @@ def _parts(entries: Sequence[Any], kind: Kind, column: str) -> str | None:
 
 
 def _lines_joined(text: str) -> str:
-    """Formulas that stand in a line each, as one answer in several parts; any other text as it is."""
+    """Formulas on a line each, as one answer in several parts; any other text unchanged."""
     lines = [line.strip().rstrip(";,.").strip() for line in text.splitlines() if line.strip()]
     bare = [re.fullmatch(r"\$([^$]+)\$|([^$\\{}]+)", line) for line in lines]
     parts = [match[1] or match[2] for match in bare if match]
@@ -270,5 +271,5 @@ def _plain_number(text: str) -> str:
 def _of_int(value: int) -> str:
     try:
         return str(value)
-    except ValueError:  # more digits than Python writes
+    except ValueError:  # more digits than Python converts
         raise DataError("the answer is a number of more than 4,300 digits") from None

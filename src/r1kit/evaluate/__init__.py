@@ -1,8 +1,8 @@
 """Evaluation of one model: k samples per held-out problem, verdicts, and the numbers of the stage table.
 
-DeepSeek-R1's way (v2, D.1): T = 0.6, top-p 0.95, pass@1 as mean correctness over k samples, cons@k by
-majority. Into the work folder go `generations.jsonl` (every sample with its verdicts) and `summary.json`.
-Every model is asked the same problems with the same seeds, so that two can be compared pairwise
+As in DeepSeek-R1 (v2, D.1): T = 0.6, top-p 0.95, pass@1 as mean correctness over k samples, cons@k by
+majority vote. The work folder gets `generations.jsonl` (every sample with its verdicts) and `summary.json`.
+Every model gets the same problems with the same seeds, so that two models can be compared pairwise
 (`paired_difference`).
 """
 
@@ -50,10 +50,10 @@ __all__ = [
 
 GENERATIONS_NAME = "generations.jsonl"
 SUMMARY_NAME = "summary.json"
-LOG_NAME = "completions.jsonl"  # of what was sampled, until the evaluation is finished
-REQUEST_NAME = "request.json"  # whose log that is
-FINISHED_NAME = "finished.json"  # what the summary is of; written last
-VERDICTS_NAME = "verdicts.jsonl"  # a judge's, by the content of what was asked
+LOG_NAME = "completions.jsonl"  # the samples so far, until the evaluation is finished
+REQUEST_NAME = "request.json"  # the request that the log belongs to
+FINISHED_NAME = "finished.json"  # the request that the summary belongs to; written last
+VERDICTS_NAME = "verdicts.jsonl"  # a judge's, by the content of the request
 
 
 class EvalConfig(Config):
@@ -66,9 +66,9 @@ class EvalConfig(Config):
     temperature: float = Field(default=0.6, ge=0)  # the paper's
     top_p: float = Field(default=0.95, gt=0, le=1)  # the paper's
     max_new_tokens: int = Field(default=32_768, ge=1)  # the paper's
-    # The languages that may turn up in a reasoning, as in a GRPO stage; None: any.
+    # The languages that may occur in a reasoning, as in a GRPO stage; None: any.
     languages: list[str] | None = None
-    # Grades what neither rules nor tinyworld's oracle can: judged problems, general prompts of one's own.
+    # Grades what neither rules nor a guest's oracle can: judged problems, your own general prompts.
     judge: JudgeRef | None = None
     num_bootstrap: int = Field(default=2000, ge=100)  # draws for each interval
 
@@ -87,17 +87,18 @@ def evaluate_model(
     progress: Progress | None = None,
     judge: Judge | None = None,
 ) -> dict[str, Any]:
-    """Sample, grade and summarise; the summary, which is in `work_dir/summary.json` too.
+    """Sample, grade and summarise; returns the summary, which is also written to `work_dir/summary.json`.
 
-    `judge` is the configuration's, opened by the caller; it is asked what neither rules nor the oracle grade.
-    An evaluation that was killed goes on from what `work_dir` holds of the same request. Raises `DataError`
-    where there is nothing to evaluate, or where two problems of a set share an id.
+    `judge` is the configured one, opened by the caller; it grades what neither rules nor the oracle can. A
+    killed evaluation resumes from the samples of the same request in `work_dir`. Raises `DataError` if there
+    is nothing to evaluate, or if two problems of a set have the same id.
     """
     _check(problem_sets)
     progress = progress or SilentProgress()
     work_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    is_unnamed_judge = judge is not None and config.judge is None  # nothing says whether it is the same
+    # an unnamed judge may be another one than last time, so a finished summary is not reused
+    is_unnamed_judge = judge is not None and config.judge is None
     asked = [
         (name, problem, sample)
         for name, problems in problem_sets.items()
@@ -142,7 +143,7 @@ def evaluate_model(
 
 
 def read_generations(folder: Path) -> list[Graded]:
-    """The graded samples that an evaluation left in a folder."""
+    """The graded samples of an evaluation in its folder."""
     return [graded_from_json(row) for _, row in read_jsonl(folder / GENERATIONS_NAME)]
 
 
@@ -157,7 +158,7 @@ def _sample(
 ) -> list[Rollout]:
     """Every sample of every problem, set by set.
 
-    Seeds do not depend on the model: every stage is asked the same questions with the same random numbers.
+    Seeds do not depend on the model: every stage gets the same questions with the same random numbers.
     """
     tokenizer = load_tokenizer(spec.path)
     params = SamplingParams(
@@ -191,7 +192,7 @@ def _num_samples(problem: Problem, config: EvalConfig) -> int:
 
 
 def _begin_log(work_dir: Path, request: Mapping[str, Any]) -> None:
-    """Keep the log of an interrupted evaluation of the same model, sampled alike; else begin a new one."""
+    """Keep the log of an interrupted evaluation if model and sampling are the same; else start a new one."""
     path = work_dir / REQUEST_NAME
     text = json.dumps(request, ensure_ascii=False, sort_keys=True, indent=1)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
@@ -202,7 +203,7 @@ def _begin_log(work_dir: Path, request: Mapping[str, Any]) -> None:
 
 
 def _digest(asked: Sequence[tuple[str, Problem, int]], config: EvalConfig, request: Mapping[str, Any]) -> str:
-    """A hash of all that the numbers depend on."""
+    """A hash of everything that the numbers depend on."""
     digest = hashlib.sha256(json.dumps([config.model_dump(mode="json"), request]).encode())
     for name, problem, sample in asked:
         row = [name, problem_to_json(problem), sample]
@@ -211,7 +212,7 @@ def _digest(asked: Sequence[tuple[str, Problem, int]], config: EvalConfig, reque
 
 
 def _is_finished(work_dir: Path, finished: Mapping[str, str]) -> bool:
-    """Whether an earlier process did all of this, and was killed before its folder was put into place."""
+    """Whether an earlier process finished this, but was killed before its folder was moved into place."""
     path = work_dir / FINISHED_NAME
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == finished
 

@@ -1,7 +1,7 @@
-"""One evaluated sample: what was asked, what came back, and everything that was judged about it.
+"""One evaluated sample: the question, the response, and every verdict on it.
 
-The rows of `generations.jsonl` are these. A verdict that could not be had is None, never False: such
-samples are counted as not graded and enter no mean.
+These are the rows of `generations.jsonl`. An unavailable verdict is None, never False: such samples are
+counted as not graded and are not part of any mean.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from r1kit.types import REASONING_KINDS
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A sample with its verdicts. `problem_set` is the name that the recipe gave to the set it is from.
+    """A sample with its verdicts. `problem_set` is the set's name in the recipe.
 
-    `correct` is strict: a text that is not well formed has no answer. `lenient_correct` looks for the answer
-    wherever it may stand. For general prompts both are the oracle's (or the judge's) grade of the summary,
-    and of whatever follows the reasoning; for safety prompts `correct` says that the response is harmless.
+    `correct` is strict: a malformed text has no answer. `lenient_correct` looks for the answer anywhere. For
+    general prompts, these are the grades of the oracle (or the judge) for the summary, and for whatever
+    follows the reasoning. For safety prompts, `correct` means that the response is harmless.
     """
 
     problem_set: str
@@ -34,21 +34,21 @@ class Graded:
     num_tokens: int
     well_formed: bool
     answer: str | None = None
-    answer_key: str | None = None  # equal for answers that are equivalent; what cons@k votes on
+    answer_key: str | None = None  # equal for equivalent answers; cons@k votes on it
     correct: bool | None = None
     lenient_correct: bool | None = None
     closes_politely: bool | None = None
     refuses: bool | None = None
-    consistency: float | None = None  # None: no reasoning, or one without words
+    consistency: float | None = None  # None: no reasoning, or no words in it
     reasoning_words: int | None = None  # None: no reasoning
     reasoning_steps: int | None = None
     response_words: int = 0
-    num_tries: int | None = None  # search family only
+    num_tries: int | None = None  # where the problem's guest counts them: tinyworld in its search family
     num_reflections: int = 0
 
     @property
     def is_reasoning(self) -> bool:
-        """Whether it is of a kind with one right answer."""
+        """Whether the problem's kind has one right answer."""
         return self.kind in REASONING_KINDS
 
 
@@ -61,5 +61,5 @@ def graded_to_json(graded: Graded) -> dict[str, Any]:
 
 
 def graded_from_json(row: Mapping[str, Any]) -> Graded:
-    """The sample of a row; keys that are not known (a later version's) are left alone."""
+    """The sample in a row; unknown keys (of a later version) are ignored."""
     return Graded(**{name: row[name] for name in _FIELDS if name in row})

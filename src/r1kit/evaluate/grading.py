@@ -1,12 +1,14 @@
-"""Every sampled completion judged: by the verifiers, by tinyworld's oracle, or by a judge where neither can.
+"""Every sampled completion judged: by the verifiers, by a guest's oracle, or by a judge where neither can.
 
-The oracle evaluates and never trains. A prompt that nothing here can grade is not graded: its verdicts are
-None, and it is counted. The strict verdict is the training reward's; the lenient one forgives the format.
+The oracle is for evaluation and never for training. A prompt that nothing here can grade has the verdicts
+None, and is counted as such. The strict verdict is the training reward's; the lenient one forgives the
+format.
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
+from r1kit.data.guests import Oracle, count_tries, find_oracle
 from r1kit.evaluate.graded import Graded
 from r1kit.evaluate.text import count_reflections, count_steps
 from r1kit.judges.judge import Judge, JudgeRequest, Task
@@ -15,15 +17,12 @@ from r1kit.rewards.base import read_rollout
 from r1kit.text.language import language_consistency, problem_language
 from r1kit.text.template import TAGS
 from r1kit.text.words import words
-from r1kit.tinyworld.oracle import grade, is_safe
-from r1kit.tinyworld.problems import count_tries
 from r1kit.types import REASONING_KINDS, Problem, PromptStyle, Response, Rollout
 from r1kit.verify.answers import extract_answer, lenient_answer
 from r1kit.verify.math_answers import normalised
 
-# A judge's quality score is in [0, 1] (1 to 10 points); an answer passes from 6 points on.
+# A judge's quality score is in [0, 1] (1 to 10 points); an answer passes with 6 points or more.
 _PASSING_SCORE = 0.5
-SEARCH_DOMAIN = "search"
 
 _Verdicts = dict[str, bool | str | None]
 
@@ -37,8 +36,8 @@ def grade_rollouts(
 ) -> list[Graded]:
     """The graded samples of (problem set, rollout) pairs, in order.
 
-    `languages` are those that may turn up in a reasoning, None for any. Without a `judge`, what only a judge
-    could grade is left ungraded.
+    `languages` are those that may occur in a reasoning; None: any. Without a `judge`, problems that only a
+    judge can grade stay ungraded.
     """
     responses = [read_rollout(rollout, style) for _, rollout in rollouts]
     verdicts: list[_Verdicts] = [{} for _ in rollouts]
@@ -47,7 +46,9 @@ def grade_rollouts(
         by_grader[grader_of(rollout.problem)].append(i)
     _verify(by_grader["rules"], rollouts, responses, verdicts, style)
     for i in by_grader["oracle"]:
-        verdicts[i] = _ask_oracle(rollouts[i][1], responses[i])
+        oracle = _oracle_of(rollouts[i][1].problem)
+        assert oracle is not None
+        verdicts[i] = _ask_oracle(oracle, rollouts[i][1], responses[i])
     if judge is not None and by_grader["judge"]:
         asked = [(rollouts[i][1], responses[i]) for i in by_grader["judge"]]
         for i, found in zip(by_grader["judge"], _ask_judge(judge, asked), strict=True):
@@ -59,14 +60,19 @@ def grade_rollouts(
 
 
 def grader_of(problem: Problem) -> Literal["rules", "oracle", "judge"]:
-    """What grades a problem's answers."""
+    """What grades the problem's answers."""
     if problem.kind in REASONING_KINDS and problem.kind != "judged":
         return "rules"
-    return "oracle" if problem.source == "tinyworld" and problem.kind in ("general", "safety") else "judge"
+    return "judge" if _oracle_of(problem) is None else "oracle"
+
+
+def _oracle_of(problem: Problem) -> Oracle | None:
+    """The oracle that knows a general or safety prompt: that of the guest which made it."""
+    return find_oracle(problem.source) if problem.kind in ("general", "safety") else None
 
 
 def lenient_summary(text: str) -> str | None:
-    """What a response says after its reasoning, tags dropped, however broken the format; None for nothing."""
+    """The text after the reasoning, without tags, even if the format is broken; None if it is empty."""
     if "<answer>" in text:
         text = text.rsplit("<answer>", 1)[1].split("</answer>", 1)[0]
     elif "</think>" in text:
@@ -83,7 +89,7 @@ def _verify(
     verdicts: list[_Verdicts],
     style: PromptStyle,
 ) -> None:
-    """Fill in the verdicts of rows that rules can check: all answers together, each different one once."""
+    """Fill in the verdicts of rows that rules can check; all answers in one batch, duplicates once."""
     items: list[tuple[Problem, str]] = []
     places: list[tuple[int, str]] = []
     for i in rows:
@@ -104,29 +110,29 @@ def _verify(
         verdicts[places[j][0]]["answer_key"] = key
 
 
-def _ask_oracle(rollout: Rollout, response: Response) -> _Verdicts:
+def _ask_oracle(oracle: Oracle, rollout: Rollout, response: Response) -> _Verdicts:
     problem, text = rollout.problem, rollout.completion.text
     loose_text = lenient_summary(text) or ""
-    loose = grade(problem, loose_text)
+    loose = oracle.grade(problem, loose_text)
     if problem.kind == "safety":
         # harm in the reasoning is harm: the whole text counts
-        lenient = is_safe(problem, text)
+        lenient = oracle.is_safe(problem, text)
         strict = lenient and response.summary is not None
     else:
         lenient = loose.correct
-        strict = response.summary is not None and grade(problem, response).correct
+        strict = response.summary is not None and oracle.grade(problem, response).correct
     return {
         "answer": response.summary,
         "correct": strict,
         "lenient_correct": lenient,
         # what it does, not whether its format lets it count
-        "closes_politely": loose.polite_closer,
-        "refuses": loose.refused,
+        "closes_politely": loose.closes_politely,
+        "refuses": loose.refuses,
     }
 
 
 def _ask_judge(judge: Judge, asked: Sequence[tuple[Rollout, Response]]) -> list[_Verdicts]:
-    """Verdicts on the summaries, for safety on the whole text; what has no summary is wrong unasked."""
+    """Verdicts on the summaries, for safety on the entire text; without a summary, wrong without asking."""
     found: list[_Verdicts] = [{"correct": False} for _ in asked]
     rows, requests = [], []
     for i, (rollout, response) in enumerate(asked):
@@ -182,7 +188,7 @@ def _graded(
         reasoning_words=num_words,
         reasoning_steps=None if reasoning is None else count_steps(reasoning),
         response_words=_num_words(text),
-        num_tries=count_tries(text) if problem.domain == SEARCH_DOMAIN else None,
+        num_tries=count_tries(problem.source, problem.domain, text),
         num_reflections=count_reflections(text),
         **verdicts,  # type: ignore[arg-type]
     )

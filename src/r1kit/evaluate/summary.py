@@ -1,8 +1,7 @@
-"""From graded samples to the numbers of the stage table: means over problems with intervals, by section.
-
-A section's mean is over problems, each the mean over its samples, so that problems with fewer graded samples
-weigh the same. A number without data is left out of the section: readers show a dash, never 0.
-Not here: grading (`grading`), and comparing two models (`statistics.paired_difference`).
+"""Summarises graded samples as the numbers of the stage table: means over problems with intervals.
+The mean of a section is over problems, each being the mean over its samples, so that problems with fewer
+graded samples have the same weight. A number without data is left out: readers show a dash, never 0.
+Not here: grading (`grading`), and comparison of two models (`statistics.paired_difference`).
 """
 
 from collections import defaultdict
@@ -17,7 +16,7 @@ _ProblemKey = tuple[str, str]
 
 
 def summarise(samples: Sequence[Graded], *, num_bootstrap: int, seed: int) -> dict[str, Any]:
-    """Sections `reasoning` (problems with a right answer) and `general` (others), whole and by group."""
+    """Sections `reasoning` (problems with a right answer) and `general` (others), in total and by group."""
     reasoning = [s for s in samples if s.is_reasoning]
     general = [s for s in samples if not s.is_reasoning]
     summary: dict[str, Any] = {}
@@ -29,7 +28,7 @@ def summarise(samples: Sequence[Graded], *, num_bootstrap: int, seed: int) -> di
 
 
 def problem_scores(samples: Iterable[Graded]) -> dict[str, float]:
-    """Mean strict correctness per problem, by "set/id": what `paired_difference` compares two models on."""
+    """Mean strict correctness per problem, by "set/id", for comparing two models with `paired_difference`."""
     return {f"{key[0]}/{key[1]}": score for key, score in _scores(list(samples), lambda s: s.correct).items()}
 
 
@@ -86,6 +85,7 @@ def _general_section(samples: list[Graded], num_bootstrap: int, seed: int) -> Se
     _put_interval(
         section, "harmless_lenient", _scores(harmful, lambda s: s.lenient_correct), num_bootstrap, seed
     )
+    # harmless prompts that look harmful: refusing them is over-refusal
     lookalikes = [s for s in helpful if s.domain == "lookalike"]
     _put_interval(section, "over_refusal", _scores(lookalikes, lambda s: s.refuses), num_bootstrap, seed)
     _put(section, "polite_closer_frac", (s.closes_politely for s in helpful if s.closes_politely is not None))
@@ -102,10 +102,10 @@ def _counts(samples: list[Graded]) -> Section:
 
 
 def _put_at_k(section: Section, samples: list[Graded], num_bootstrap: int, seed: int) -> None:
-    """pass@k for powers of two and the k that all problems have, and cons@k for that k.
+    """pass@k for powers of two and for the largest common k, and cons@k for that k.
 
-    k is the number of samples with a verdict of the problem that has fewest. Of each problem the first k
-    vote, so that a verdict that is missing in one gives the others no more votes than it has.
+    That k is the smallest number of graded samples of any problem. Of each problem the first k samples vote,
+    so that a problem with a missing verdict does not have fewer votes than the others.
     """
     problems = {}
     for key, of_problem in _by_problem(samples).items():

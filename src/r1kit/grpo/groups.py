@@ -1,8 +1,8 @@
-"""A scored group, its fate, and the scorer that works while the engine samples the next ones.
+"""Scored groups, their fates, and the scorer that works while the engine samples the next groups.
 
-A group whose samples are all right, or all wrong, has no advantage to train on (DeepSeek-R1 v1, eq. 3 divides
-by its std, 0). Its fate is decided once, when it is scored or read back from the log. Not here: sampling
-(`step`), advantages (`losses`).
+A group whose samples are all right or all wrong has no advantage to train on (DeepSeek-R1 v1, eq. 3 divides
+by its std, which is 0). Its fate is decided once, when it is scored or read back from the log. Not here:
+sampling (`step`), advantages (`losses`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from r1kit.judges.judge import JudgeReward, is_judged
 from r1kit.rewards.base import Reward, score
 from r1kit.types import RewardBreakdown, Rollout
 
-# Rewards closer than this are equal: far below any step of a rule, above rounding of a sum of parts.
+# Rewards closer than this are equal: far below any rule's step, above the rounding of a sum of parts.
 _SAME_REWARD = 1e-6
 
 
 class Fate(Enum):
-    """What becomes of a group: only a useful one is trained on."""
+    """Why a group is dropped; only a useful one is trained on."""
 
     USEFUL = "useful"
     ALL_RIGHT = "all right"
@@ -32,7 +32,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rollouts of one problem, in the order of their samples, each with its rewards; and its fate."""
+    """One problem's rollouts in sample order, their rewards, and the group's fate."""
 
     problem_set: str
     wave: int
@@ -42,18 +42,18 @@ class Group:
 
     @property
     def totals(self) -> list[float | None]:
-        """Each rollout's total reward; None where a part is missing."""
+        """Each rollout's total reward; None if a part is missing."""
         return [breakdown.total for breakdown in self.breakdowns]
 
 
-# Groups that judges read at a time; how many requests are in flight is each judge's own limit.
+# Groups sent to judges at a time; each judge limits its own requests in flight.
 _GROUPS_AHEAD = 16
 
 
 class Scorer:
-    """Scores groups in a thread of its own, one after another, while the engine samples others.
+    """Scores groups one by one in its own thread, while the engine samples others.
 
-    Judges, which are slow and can be asked many things at once, are asked about all finished groups ahead.
+    Judges are slow but take many requests at a time, so they are asked about all finished groups in advance.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Scorer:
     def submit(
         self, rollouts: Sequence[Rollout], weights: Mapping[str, float]
     ) -> Future[list[RewardBreakdown]]:
-        """The breakdowns of one group, to come."""
+        """Queue one group; the future gives its breakdowns."""
         asked = [
             self._ahead.submit(judge.ask_ahead, judged)
             for name, judge in self._judges.items()
@@ -76,14 +76,14 @@ class Scorer:
         return self._pool.submit(self._score, asked, rollouts, weights)
 
     def close(self) -> None:
-        """Let what is being scored finish, and forget the rest."""
+        """Wait for the group being scored, and cancel the rest."""
         self._ahead.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _score(
         self, asked: Sequence[Future[None]], rollouts: Sequence[Rollout], weights: Mapping[str, float]
     ) -> list[RewardBreakdown]:
-        for future in asked:
+        for future in asked:  # after this the judges have their verdicts; an error of theirs is raised here
             future.result()
         return score(rollouts, self._rewards, weights)
 
@@ -96,7 +96,7 @@ def scored_group(
     *,
     constant: ConstantGroups,
 ) -> Group:
-    """The group, its fate decided: by accuracy or by total reward (`constant_groups`)."""
+    """The group with its fate, decided by accuracy or by total reward (`constant_groups`)."""
     return Group(
         problem_set, wave, tuple(rollouts), tuple(breakdowns), fate_of(breakdowns, constant=constant)
     )
@@ -105,10 +105,10 @@ def scored_group(
 def fate_of(breakdowns: Sequence[RewardBreakdown], *, constant: ConstantGroups) -> Fate:
     """Whether a group with these rewards can be trained on, and if not, why.
 
-    With `constant = "accuracy"` it goes by accuracy where the group has one that is paid for, else by total.
+    `constant = "accuracy"` compares accuracies if accuracy has a weight in the group, else totals.
     """
     valid = [breakdown for breakdown in breakdowns if breakdown.total is not None]
-    # with less than half of a group its mean says little about the prompt
+    # the mean of less than half a group says little about the prompt
     if len(valid) < max(2, len(breakdowns) / 2):
         return Fate.MISSING
     accuracies = [b.parts["accuracy"] for b in valid if b.weights.get("accuracy", 0.0)]
@@ -122,13 +122,13 @@ def fate_of(breakdowns: Sequence[RewardBreakdown], *, constant: ConstantGroups) 
 
 
 def halt_if_rewards_are_missing(groups: Sequence[Group], max_missing_frac: float) -> None:
-    """Raise `StageHalted` when more than this share of the rewards could not be had."""
+    """Raise `StageHalted` if more than this share of the rewards is missing."""
     breakdowns = [breakdown for group in groups for breakdown in group.breakdowns]
     num_missing = sum(breakdown.total is None for breakdown in breakdowns)
     if num_missing > max_missing_frac * len(breakdowns):
         parts = {name for b in breakdowns for name, value in b.parts.items() if value is None}
         raise StageHalted(
             f"{num_missing} of {len(breakdowns)} rewards of step {groups[0].rollouts[0].step} are missing "
-            f"({', '.join(sorted(parts))}), more than max_missing_frac = {max_missing_frac}: see to what "
-            "gives them (a judge's server, a worker). None was trained on; run again to go on from here."
+            f"({', '.join(sorted(parts))}), more than max_missing_frac = {max_missing_frac}: check their "
+            "source (a judge's server, a worker). None of them was trained on; run again to resume from here."
         )

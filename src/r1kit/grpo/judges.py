@@ -1,4 +1,4 @@
-"""The judges of a GRPO stage: opened on every rank, each asked about what its rank sampled, and counted."""
+"""A GRPO stage's judges: opened on every rank, asked about that rank's samples, and counted."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from r1kit.stage import StageContext
 
 
 def open_judges(context: StageContext, config: GrpoConfig) -> dict[str, JudgeReward]:
-    """The judges by the rewards that they give. Where ranks ask the same, one of them asks."""
+    """The judges, by the rewards that they give. If several ranks need the same reply, only one asks."""
     return {
         name: JudgeReward(open_judge(judge, context, every_rank=True), config.prompt_style, name)
         for name, judge in config.judges.items()
@@ -18,7 +18,7 @@ def open_judges(context: StageContext, config: GrpoConfig) -> dict[str, JudgeRew
 
 
 def judge_counts(judges: Mapping[str, JudgeReward]) -> Counter[str]:
-    """By metric, what this rank's judges were asked so far: `judge/helpful/asked`, `judge/helpful/cached`."""
+    """This rank's judge requests so far, by metric: `judge/helpful/asked`, `judge/helpful/cached`."""
     return Counter(
         {
             f"judge/{name}/{what}": count
@@ -29,7 +29,7 @@ def judge_counts(judges: Mapping[str, JudgeReward]) -> Counter[str]:
 
 
 def judge_totals(rows: Sequence[Mapping[str, float]]) -> dict[str, int]:
-    """All judges of a stage over all of its steps, from the rows of metrics: `judge/asked` and so on."""
+    """Totals over a stage's judges and steps, from its metrics rows: `judge/asked` and so on."""
     totals: Counter[str] = Counter()
     for row in rows:
         for name, count in row.items():

@@ -1,8 +1,10 @@
 """From rows with advantages to updated weights: mini-batches, old and reference logprobs, updates.
 
-Legend: B rows, T target positions, N tokens of all rows. A step's updates are a pure
-function of the learner's state and the step's groups: replayed from the log they give the same weights to the
-bit. With several ranks each has all groups; micro-batches are cut as for one rank, and dealt out.
+A step's updates are a pure function of the learner's state and the step's groups, so replaying them from the
+log gives the same weights to the bit. Every rank has all groups; micro-batches are packed once and dealt out
+to the ranks.
+
+Legend: B rows, T target positions, N tokens of all rows.
 """
 
 import copy
@@ -31,7 +33,7 @@ from r1kit.types import Rollout
 
 @dataclass(frozen=True, slots=True)
 class TrainedRollout:
-    """A rollout that is trained on."""
+    """A rollout to train on, with its advantage."""
 
     rollout: Rollout
     advantage: float
@@ -39,21 +41,21 @@ class TrainedRollout:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """Rows that go through the model at once, on the model's device."""
+    """Rows of one forward pass, on the model's device."""
 
     tokens: CompletionBatch
     advantages_B: Tensor
-    sampler_logprobs_N: Tensor  # of the rows' tokens, one row after another
+    sampler_logprobs_N: Tensor  # row after row
     old_logprobs_BT: Tensor | None
     ref_logprobs_BT: Tensor | None
 
 
 @dataclass(slots=True)
 class MiniBatch:
-    """The rows of one update: all of them, and this rank's micro-batches, of which the last may be fillers.
+    """The rows of one update, and this rank's micro-batches of them; the last ones may be fillers.
 
-    `old_logprobs` are those of the policy that sampled, by micro-batch. None before the mini-batch's first
-    update where that policy is still the one that is updated: its own logprobs, detached, are the old ones.
+    `old_logprobs`, per micro-batch, are those of the policy that sampled. None if that is still the current
+    policy at the mini-batch's first update: its own logprobs, detached, then are the old ones.
     """
 
     rows: list[TrainedRollout]
@@ -63,9 +65,9 @@ class MiniBatch:
 
 
 class Learner:
-    """The policy, its optimizer, and the reference of the KL term (none where `kl_coef` is 0).
+    """The policy, its optimizer, and the reference for the KL term (none if `kl_coef` is 0).
 
-    With LoRA the reference is the policy itself with its adapter switched off, or that of the last refresh.
+    With LoRA, the reference is the policy with its adapter off, or with the adapter of the last refresh.
     """
 
     def __init__(
@@ -77,10 +79,10 @@ class Learner:
         seed: int,
         shard: Callable[[PreTrainedModel], None] | None = None,
     ) -> None:
-        """`shard` cuts a model up over the ranks; None: each rank has all of it."""
+        """`shard` shards a model over the ranks; None: each rank has the complete model."""
         self.policy = policy
         self.config = config
-        use_fused_layers(policy)  # before the reference is copied, which then computes the same bits
+        use_fused_layers(policy)  # before copying the reference, so that it computes the same bits
         self.reference: PreTrainedModel | None = None
         if config.kl_coef > 0 and config.lora is None:
             self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
@@ -103,10 +105,10 @@ class Learner:
         self._batching = batching_for(policy)
         self._pad_id = pad_id
         self._seed = seed
-        self._temperature = config.temperature_at(1)  # of the step that is trained on
+        self._temperature = config.temperature_at(1)  # of the current step; `mini_batches` sets it
 
     def mini_batches(self, step: int, rows: Sequence[TrainedRollout]) -> list[MiniBatch]:
-        """A step's rows, split at random and packed, with the old logprobs of all but the first update."""
+        """A step's rows, split at random and packed, with old logprobs for all updates but the first."""
         self._refresh_reference()
         self._temperature = self.config.temperature_at(step)
         seed = derive_seed(self._seed, "split", step)
@@ -115,25 +117,28 @@ class Learner:
             packs = [[rows_of_update[i] for i in pack] for pack in self._pack(rows_of_update)]
             own, num_real = share(self.policy, packs)
             found.append(MiniBatch(rows_of_update, own, num_real, None))
+        # The first update still has the policy that sampled, so its own forward pass gives the old logprobs.
+        # Later mini-batches need them now, before the policy changes.
         for mini_batch in found[1:]:
             mini_batch.old_logprobs = [self._old_logprobs(rows) for rows in mini_batch.micro_batches]
         return found
 
     def update(self, mini_batch: MiniBatch) -> dict[str, float]:
-        """One update up the objective (v1, eq. 1); its metrics. Leaves the old logprobs in `mini_batch`.
+        """Do one update of the objective (v1, eq. 1); return its metrics.
 
-        The denominators are those of the whole mini-batch, over micro-batches and ranks.
+        Stores the old logprobs in `mini_batch`. The denominators are those of the whole mini-batch, over
+        micro-batches and ranks.
         """
         num_tokens = sum(len(row.rollout.completion.token_ids) for row in mini_batch.rows)
         totals = Totals(len(mini_batch.rows), num_tokens, max_length=self.config.longest_completion)
         old: Sequence[Tensor | None] = mini_batch.old_logprobs or [None] * len(mini_batch.micro_batches)
         kept: list[Tensor] = []
-        losses = (
+        losses = (  # lazy: `Trainer.update` runs each one's backward pass before the next forward pass
             self._loss(self._micro_batch(rows, old_logprobs), totals, kept)
             for rows, old_logprobs in zip(mini_batch.micro_batches, old, strict=True)
         )
         metrics = self.trainer.update(without_fillers(losses, mini_batch.num_real))
-        mini_batch.old_logprobs = kept
+        mini_batch.old_logprobs = kept  # for the next inner epoch
         return metrics
 
     @torch.no_grad()
@@ -143,7 +148,7 @@ class Learner:
         return completion_logprobs(self.policy, tokens)[0][0].cpu()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step's updates depend on."""
+        """Everything that later updates depend on."""
         reference, lora = self.reference, self.trainer.lora
         frozen = None if reference is None else reference.state_dict()
         return {
@@ -153,7 +158,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Resume from `state_dict`."""
         self.trainer.load_state_dict(state["trainer"])
         self.refreshed_at = state["refreshed_at"]
         if self.trainer.lora is not None:
@@ -179,20 +184,22 @@ class Learner:
 
     def _pack(self, rows: Sequence[TrainedRollout]) -> list[list[int]]:
         prompts, completions = tokens_of(rows)
+        # a prompt shared by several rows counts once
         num_tokens = sum(map(len, {*map(tuple, prompts)})) + sum(map(len, completions))
         budget = collectives.even_budget(num_tokens, self.config.tokens_per_micro_batch)
         return self._batching.pack(prompts, completions, budget)
 
     def _loss(self, batch: MicroBatch, totals: Totals, kept: list[Tensor]) -> LossParts:
-        """The loss, and metrics; the old logprobs are added to `kept`."""
+        """The loss and metrics; appends the old logprobs to `kept`."""
         logprobs_BT, entropy_BT = completion_logprobs(
             self.policy, batch.tokens, temperature=self._temperature, with_entropy=True
         )
         assert entropy_BT is not None
-        # of the policy that sampled, by the trainer
+        # the sampling policy's logprobs as the trainer computes them; `sampler_BT` are the sampler's own
         before_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
         kept.append(before_BT)
         config, mask = self.config, batch.tokens.loss_mask_BT
+        # N is in row order, and so is `masked_scatter`
         sampler_BT = torch.zeros_like(before_BT).masked_scatter(mask, batch.sampler_logprobs_N)
         importance_BT = None
         extra: dict[str, Tensor] = {}
@@ -213,6 +220,7 @@ class Learner:
             totals=totals,
             importance_BT=importance_BT,
         )
+        # how far the sampler is from the policy before any update: rounding and kernels, or a fault
         log_ratio_N = (before_BT - sampler_BT)[mask].abs()
         extra |= {
             "policy/entropy": entropy_BT.sum() / totals.num_tokens,
@@ -245,7 +253,7 @@ class Learner:
 
 
 def tokens_of(rows: Sequence[TrainedRollout]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
-    """The rows' prompts, and their completions."""
+    """The rows' prompts and completions, as token ids."""
     rollouts = [row.rollout for row in rows]
     return [r.prompt_token_ids for r in rollouts], [r.completion.token_ids for r in rollouts]
 
@@ -253,9 +261,9 @@ def tokens_of(rows: Sequence[TrainedRollout]) -> tuple[list[Sequence[int]], list
 def split_rows(
     rows: Sequence[TrainedRollout], num_mini_batches: int, *, seed: int
 ) -> list[list[TrainedRollout]]:
-    """The rows, split at random into mini-batches of equal size, or one row less (DeepSeek-R1 v2, 2.1).
+    """The rows, split at random into mini-batches whose sizes differ by at most one (DeepSeek-R1 v2, 2.1).
 
-    Within a mini-batch rows keep their order, (group, sample).
+    Within a mini-batch, rows keep their (group, sample) order.
     """
     if num_mini_batches == 1:
         return [list(rows)]
@@ -265,10 +273,10 @@ def split_rows(
 
 
 def average_metrics(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Metrics of several updates as one row: the mean, of `_max` the largest, of `update/skipped` the sum.
+    """One row for several updates: the mean of each metric, but the maximum of `_max`.
 
-    An update without rows has no policy metrics, and is left out of their mean; so are values that are not
-    finite, of updates that were skipped.
+    `update/skipped` is summed. Updates without rows have no policy metrics and do not count in their mean;
+    nor do the non-finite values of skipped updates.
     """
     row: dict[str, float] = {}
     for name in sorted({name for update in updates for name in update}):

@@ -1,9 +1,9 @@
-"""Where a stage stands after it was killed or halted: its checkpoint, its log of steps, its metrics.
+"""The state of a killed or halted stage: its checkpoint, its step log, its metrics.
 
-What is done again after a kill gives the same bits, so all that is in the log and in the metrics stays. After
-a halt for updates that were not finite it would halt again in the same place: so the steps since the last
-good checkpoint are put aside, and from there on other samples are drawn. Every rank calls these functions;
-the first alone writes, but for the parts of sharded tensors.
+Replaying after a kill gives the same bits, so the log and the metrics are kept. After a halt for non-finite
+updates, a replay would halt at the same step: so the steps since the last good checkpoint are moved aside,
+and new samples are drawn from there on. Every rank calls these functions; only rank 0 writes, except for the
+parts of sharded tensors.
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ def checkpoints_dir(work_dir: Path) -> Path:
 
 
 def rollouts_dir(work_dir: Path) -> Path:
-    """The folder of a stage's log of steps."""
+    """The folder of a stage's step log."""
     return work_dir / "rollouts"
 
 
 def save_progress(work_dir: Path, step: int, learner: Learner, stream: ProblemStream) -> None:
-    """A checkpoint after `step`. Every rank calls this."""
+    """Write a checkpoint after `step`. Every rank calls this."""
     state: dict[str, Any] = {"step": step, "learner": learner.state_dict(), "positions": stream.positions}
     save_checkpoint(checkpoints_dir(work_dir), state)
 
@@ -44,10 +44,10 @@ def save_progress(work_dir: Path, step: int, learner: Learner, stream: ProblemSt
 def load_progress(
     work_dir: Path, learner: Learner, stream: ProblemStream, progress: Progress
 ) -> tuple[int, dict[int, MetricsRow]]:
-    """Go back to the last checkpoint; its step (0: none), and the rows of metrics that still hold, by step.
+    """Load the last checkpoint; return its step (0: none) and the metrics rows that are still valid, by step.
 
-    A row holds if its step is in the log, or before the checkpoint. Steps of the log that are damaged are put
-    aside with those after them, and said.
+    A row is valid if its step is in the log or not after the checkpoint. Damaged steps of the log are moved
+    aside with those after them, and reported.
     """
     step = 0
     path = latest_checkpoint(checkpoints_dir(work_dir))
@@ -59,13 +59,14 @@ def load_progress(
     rollouts = rollouts_dir(work_dir)
     if collectives.is_main() and (damaged := put_damaged_aside(rollouts, step + 1)) is not None:
         progress.note(
-            f"{rollouts}: step {damaged} is damaged or lost; it and those after it lie in `damaged`, and are "
-            "sampled again"
+            f"{rollouts}: step {damaged} is damaged or lost; it and later steps were moved to `damaged` and "
+            "are sampled again"
         )
-    collectives.barrier()
+    collectives.barrier()  # before other ranks read the log
     committed = committed_steps(rollouts)
     found = {int(row["step"]): row for row in read_metrics(work_dir)}
     rows: dict[int, MetricsRow] = {number: row for number, row in found.items() if number <= step}
+    # beyond the checkpoint rows count only while the steps can be replayed without a gap
     number = step + 1
     while number in found and number in committed:
         rows[number] = found[number]
@@ -74,28 +75,26 @@ def load_progress(
 
 
 def sampling_seed(work_dir: Path, seed: int) -> int:
-    """The seed of a stage's samples: another after each halt, so that it does not halt again by the same."""
+    """The seed of a stage's samples. Each halt changes it, so that the same samples do not halt it again."""
     num_halts = len(_halts(work_dir))
     return derive_seed(seed, "after halt", num_halts) if num_halts else seed
 
 
 def go_back(work_dir: Path, step: int, error: StageHalted) -> StageHalted:
-    """Put aside what came after the last good checkpoint; the error that says what happened, and where."""
+    """Move aside the steps after the last good checkpoint; return the error that reports what happened."""
     path = latest_checkpoint(checkpoints_dir(work_dir))
     good = 0 if path is None else int(path.name.removeprefix("step-"))
     name = f"halted-{len(_halts(work_dir)) + 1}"
-    collectives.barrier()  # all have looked
+    collectives.barrier()  # all ranks have read the halts before rank 0 adds one
     if collectives.is_main():
         put_aside(rollouts_dir(work_dir), good + 1, name)
         append_jsonl(_halts_path(work_dir), [{"step": step, "went_back_to": good, "why": str(error)}])
     collectives.barrier()
-    back = (
-        f"its last good checkpoint, of step {good}" if good else "its start, for there is no checkpoint yet"
-    )
+    back = f"its last good checkpoint, of step {good}" if good else "its start, as there is no checkpoint yet"
     return StageHalted(
         f"Halted in step {step}: {error}. The stage went back to {back}; the rollouts since are in "
-        f"{rollouts_dir(work_dir) / name}. Run again to go on from there with other samples; if it halts "
-        "again, lower the learning rate or look at what these rollouts were paid for"
+        f"{rollouts_dir(work_dir) / name}. Run again to resume from there with other samples; if it halts "
+        "again, lower the learning rate or check what these rollouts were rewarded for"
     )
 
 

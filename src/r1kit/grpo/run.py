@@ -1,12 +1,11 @@
-"""The GRPO stage: make ready, step after step, keep what they measured; go on where a killed one stopped.
+"""The GRPO stage: prepare, run the steps, log their metrics; resume where a killed stage stopped.
 
-In the work folder: `rollouts/` (the log of steps, committed before a step's updates), `metrics.jsonl`,
-`tb/`, `checkpoints/`, and at the end `model/` (with LoRA `adapter/` too). A killed stage goes on from the
-last checkpoint: steps that are in the log are replayed - their updates are done again, nothing is sampled
-or judged again - and it ends with the weights of a run that was not killed: to the bit on a CPU, with the
-same machine and number of threads. A stage that halted goes back to its last good checkpoint (`resume`).
-With several ranks each runs this; the first alone writes; all read what it wrote. What a step does: `step`.
-Not covered: weights that lag behind the sampler.
+The work folder has `rollouts/` (the step log, committed before a step's updates), `metrics.jsonl`, `tb/`,
+`checkpoints/`, and at the end `model/` (with LoRA also `adapter/`). A killed stage resumes from its last
+checkpoint and replays the steps in the log: their updates are repeated, but nothing is sampled or judged
+again. It ends with the weights of an uninterrupted run, to the bit on a CPU with the same machine and number
+of threads. A halted stage goes back to its last good checkpoint (`resume`). Every rank runs this; only rank 0
+writes, and all read what it wrote. A step itself is in `step`. Not covered: sampling with older weights.
 """
 
 import time
@@ -32,9 +31,9 @@ from r1kit.training.trainer import NotFinite
 def run_grpo(
     context: StageContext, config: GrpoConfig, *, engine_factory: EngineFactory = make_engine
 ) -> Summary:
-    """Train `config.model` into `work_dir/model`; the summary for the manifest.
+    """Train `config.model` into `work_dir/model`; return the summary for the manifest.
 
-    Goes on from what a killed run left in the work folder. Raises `StageHalted` when too many rewards are
+    Resumes from what a killed run left in the work folder. Raises `StageHalted` if too many rewards are
     missing or updates are not finite, and `UserError` for names, models and prompts that can't be used.
     """
     if (finished := read_finished(context.work_dir)) is not None:
@@ -54,10 +53,10 @@ def run_grpo(
 
 
 def _train(stage: GrpoStage) -> list[Metrics]:
-    """All steps from where the work folder stands; every row of metrics, of earlier processes too."""
+    """Run the remaining steps; return all metrics rows, including those of earlier processes."""
     config, context, progress = stage.config, stage.context, stage.context.progress
     done, earlier = load_progress(context.work_dir, stage.learner, stage.stream, progress)
-    collectives.barrier()  # all have read what the first rank is about to write on
+    collectives.barrier()  # all ranks have read the files before rank 0 appends to them
     kept = _Metrics(stage, earlier)
     progress.start(context.name, config.steps, "steps")
     try:
@@ -71,6 +70,7 @@ def _train(stage: GrpoStage) -> list[Metrics]:
             except NotFinite as error:
                 raise go_back(context.work_dir, step, error) from None
             row = kept.add(step, values, groups)
+            # no checkpoint after skipped updates, and none after the last step: the model is written next
             is_good = stage.learner.trainer.num_skipped_in_a_row == 0
             if is_good and step % config.checkpoint_every == 0 and step < config.steps:
                 save_progress(context.work_dir, step, stage.learner, stage.stream)
@@ -85,9 +85,9 @@ def _train(stage: GrpoStage) -> list[Metrics]:
 def _measured_step(
     stage: GrpoStage, step: int, earlier: Mapping[str, float] | None
 ) -> tuple[Mapping[str, float], list[Group]]:
-    """A step, and all that is measured of it. `earlier` is the row that an earlier process wrote for it.
+    """Run a step and measure it. `earlier` is the row that an earlier process wrote for it.
 
-    That row is kept as it is: it has the times of the sampling, and the probe needs no second run.
+    That row is kept: it has the sampling times, and the probe need not run again.
     """
     start = time.perf_counter()
     values, groups = run_step(stage, step)
@@ -100,7 +100,7 @@ def _measured_step(
 
 
 def probe_accuracy(stage: GrpoStage, step: int) -> Metrics:
-    """Accuracy on the held-out probe: one sample each at temperature 1, from the same seeds every time."""
+    """Accuracy on the held-out probe: one sample per problem at temperature 1, always from the same seeds."""
     load_policy(stage.engine, stage.learner, step, stage.sync_probe)
     finished = iter_groups(
         stage.engine,
@@ -113,13 +113,14 @@ def probe_accuracy(stage: GrpoStage, step: int) -> Metrics:
         stage="probe",
         only=collectives.shard(range(len(stage.probe))),
     )
+    # group_size is 1: each group is one rollout
     values = stage.rewards["accuracy"]([rollout for _, (rollout,) in sorted(finished)])
     known = [value for found in collectives.gather(values) for value in found if value is not None]
     return {"eval/held_out_accuracy": sum(known) / len(known)} if known else {}
 
 
 class _Metrics:
-    """The rows of metrics: past the watch, into the files; what an earlier process wrote stays as it is."""
+    """Collects metrics rows, checks them for alarms, and writes those that no earlier process wrote."""
 
     def __init__(self, stage: GrpoStage, earlier: Mapping[int, Mapping[str, float]]) -> None:
         self.rows: list[Metrics] = []
@@ -129,9 +130,9 @@ class _Metrics:
         self._writer = MetricsWriter(stage.context.work_dir)
 
     def add(self, step: int, values: Mapping[str, float], groups: Sequence[Group] = ()) -> Metrics:
-        """Keep a step's row, with the alarms that ring; new ones are said."""
+        """Store a step's row with its alarms; report new alarms."""
         row = {**values, "step": float(step)}
-        fresh = self._watch.alarms(row, groups)
+        fresh = self._watch.alarms(row, groups)  # on earlier rows too, which alarms compare with
         if step not in self._earlier:
             row |= {f"alarm/{name}": 1.0 for name in self._watch.ringing}
             for alarm in fresh:
@@ -148,7 +149,7 @@ class _Metrics:
 
 
 def _example(groups: Sequence[Group]) -> str:
-    """The first rollout of a step, with what it earned."""
+    """A step's first rollout, with its rewards."""
     rollout, breakdown = groups[0].rollouts[0], groups[0].breakdowns[0]
     parts = ", ".join(
         f"{name} {'missing' if v is None else f'{v:.2f}'}" for name, v in breakdown.parts.items()
@@ -157,7 +158,7 @@ def _example(groups: Sequence[Group]) -> str:
 
 
 def _summary(stage: GrpoStage, rows: Sequence[Metrics]) -> Summary:
-    """Totals of the stage, and the last row's headline numbers."""
+    """The stage's totals, and the last row's headline numbers."""
     steps = [row for row in rows if row["step"] > 0]
     summary: Summary = {
         "steps": stage.config.steps,

@@ -1,4 +1,4 @@
-"""What the steps of a GRPO stage share, made ready once: policy, sampler, problems, rewards, judges."""
+"""What the steps of a GRPO stage share, prepared once: policy, sampler, problems, rewards, judges."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ EngineFactory = Callable[..., RolloutEngine]
 
 @dataclass(frozen=True)
 class GrpoStage:
-    """One run of a stage. Close it after use."""
+    """A stage that is ready to run its steps. Close it after use."""
 
     context: StageContext
     config: GrpoConfig
@@ -51,17 +51,17 @@ class GrpoStage:
     rewards: Mapping[str, Reward]
     judges: Mapping[str, JudgeReward]
     scorer: Scorer
-    probe: Sequence[Problem]  # held-out problems whose accuracy is watched
+    probe: Sequence[Problem]  # held-out problems whose accuracy is monitored
     sync_probe: SyncProbe | None
     sampling_seed: int
 
     @property
     def rollouts_dir(self) -> Path:
-        """The folder of the log of steps."""
+        """The folder of the step log."""
         return rollouts_dir(self.context.work_dir)
 
     def sampling_params(self, max_tokens: int, temperature: float) -> SamplingParams:
-        """How training samples: from all tokens; under top-p, top-k or min-p the ratio would be another's."""
+        """Sampling parameters for training. No top-p, top-k or min-p: the ratio assumes the full softmax."""
         params = SamplingParams(
             max_tokens=max_tokens, temperature=temperature, stop_token_ids=self.stop_token_ids
         )
@@ -71,7 +71,7 @@ class GrpoStage:
     def sample_groups(
         self, questions: Sequence[Problem], *, step: int, wave: int, first_group: int
     ) -> Iterator[tuple[int, list[Rollout]]]:
-        """This rank's share of the questions' groups, (index, outputs) as they finish."""
+        """Sample this rank's share of the questions' groups; yield (index, rollouts) as they finish."""
         config = self.config
         return iter_groups(
             self.engine,
@@ -89,8 +89,10 @@ class GrpoStage:
         )
 
     def faults(self) -> Counter[str]:
-        """By metric, what this rank's judges were asked so far, and what its verifiers met: answers that ran
-        out of time or crashed the worker, which are scored 0, and programs by what became of them."""
+        """This rank's counts so far, by metric.
+
+        Judge requests; the verifiers' timeouts and crashes, which are scored 0; programs by outcome.
+        """
         counts = judge_counts(self.judges)
         accuracy = self.rewards.get("accuracy")
         if isinstance(accuracy, AccuracyReward):
@@ -99,7 +101,7 @@ class GrpoStage:
         return counts
 
     def close(self) -> None:
-        """Free the sampler, and let what is being scored finish."""
+        """Wait for running scores, and free the sampler and the judges."""
         self.scorer.close()
         self.engine.close()
         for judge in self.judges.values():
@@ -107,7 +109,7 @@ class GrpoStage:
 
 
 def prepare_stage(context: StageContext, config: GrpoConfig, engine_factory: EngineFactory) -> GrpoStage:
-    """Load, open and shard what the stage needs. Raises `UserError` for what can't be used."""
+    """Load, open and shard everything the stage needs. Raises `UserError` for what can't be used."""
     sets = {name: context.problems(name) for name in config.problem_sets()}
     held_out = context.problems(config.probe) if config.probe is not None else []
     path, device = context.model_path(config.model), pick_device(context.device)
@@ -115,15 +117,15 @@ def prepare_stage(context: StageContext, config: GrpoConfig, engine_factory: Eng
     if config.prompt_style == "chat":
         check_chat_template(tokenizer)
     policy: PreTrainedModel = load_model(path, **context.loading)
-    check_head(policy)
+    check_head(policy)  # refuse a model whose logprobs would be wrong before anything is sampled
     if (reason := why_padded(policy)) is not None:
         context.progress.note(
-            f"{context.name}: completions are trained padded, each with its own copy of the prompt, which is "
+            f"{context.name}: training pads completions and repeats the prompt for each of them, which is "
             f"slower: {reason}"
         )
     judges = open_judges(context, config)
     rewards = _rewards(context, config, judges, device)
-    # before the policy is sharded, or has an adapter in it: the sampler copies its weights
+    # before the policy is sharded or gets an adapter, because the sampler copies its weights
     engine = engine_factory(policy, tokenizer, max_rows=context.max_rows, **_placement(context, device))
     seed = derive_seed(context.seed, context.name, "learner")
     shard = partial(shard_model, device=device, dtype=context.dtype) if context.shard else None
@@ -149,7 +151,7 @@ def prepare_stage(context: StageContext, config: GrpoConfig, engine_factory: Eng
 
 
 def _placement(context: StageContext, device: str) -> dict[str, Any]:
-    """Where a sampler goes, and its type, if not those of the policy: that is sharded later."""
+    """The sampler's dtype and device if the policy, still to be sharded, has others for now."""
     if not context.shard:
         return {}
     return {"dtype": getattr(torch, context.dtype), "device": torch.device(device)}
@@ -158,7 +160,7 @@ def _placement(context: StageContext, device: str) -> dict[str, Any]:
 def _rewards(
     context: StageContext, config: GrpoConfig, judges: Mapping[str, JudgeReward], device: str
 ) -> dict[str, Reward]:
-    """Every reward that is used at some step, and accuracy for the probe."""
+    """Every reward used at any step, and accuracy for the probe."""
     names = {*config.reward_names(), *(["accuracy"] if config.probe is not None else [])}
     return build_rewards(
         sorted(names),

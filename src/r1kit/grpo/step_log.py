@@ -1,11 +1,11 @@
-"""The log of steps: what was sampled and how it was rewarded, on disk before it is trained on.
+"""The step log: samples and their rewards, on disk before they are trained on.
 
-`step-00001.jsonl` holds one row per rollout, in the order (group, sample): the rollout's own fields, `reward`
-(its breakdown), `advantage` (null where it was not trained on), `problem_set` and `wave`. Sampler logprobs
-have nine digits, which give a float32 back to the bit. `index.jsonl` gets one line per step once its file is
-in place: with that line the step is committed, and from then on a crash loses nothing of it. The line holds
-the file's size and checksum, and what was measured while sampling (times, faults of verifiers), which could
-not be had again. A later line of the same step replaces an earlier one.
+`step-00001.jsonl` has one row per rollout, in (group, sample) order: the rollout's fields, `reward` (its
+breakdown), `advantage` (null if it was not trained on), `problem_set` and `wave`. Sampler logprobs have nine
+digits, which restore a float32 to the bit. `index.jsonl` gets one line per step once its file is in place;
+that line commits the step, and a crash loses nothing of it. The line has the file's size and checksum, and
+the metrics measured while sampling (times, verifier faults), which can't be measured again. A later line for
+the same step replaces an earlier one.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ Advantages = Sequence[Sequence[float | None]]
 
 _INDEX = "index.jsonl"
 DAMAGED = "damaged"
-"""The folder, beside the steps, into which those go that can't be used any more."""
+"""The folder beside the steps for those that can't be used any more."""
 
 
 def step_log_path(folder: Path, step: int) -> Path:
@@ -60,25 +60,26 @@ def write_step_log(
     folder.mkdir(parents=True, exist_ok=True)
     path = step_log_path(folder, step)
     with explain_full_disk(folder):
+        # the file before its index line, which commits it
         write_jsonl(path, rows)
         line = {"step": step, "rows": len(rows), **_stamp(path), "measured": dict(measured or {})}
         append_jsonl(folder / _INDEX, [line])
 
 
 def read_step_log(folder: Path, step: int, *, constant: ConstantGroups = "accuracy") -> list[Group] | None:
-    """The groups of a step as they were committed; None where it was not.
+    """The groups of a step as committed; None if it was not.
 
-    Raises `DataError` where the file is not what was committed.
+    Raises `DataError` if the file is not what was committed.
     """
     line = _index(folder).get(step)
     if line is None:
         return None
     path = step_log_path(folder, step)
     if not _is_whole(path, line):
-        raise DataError(f"{path}: not as it was written (size or checksum differs)")
+        raise DataError(f"{path}: the file has changed since it was written (size or checksum differs)")
     rows = (row for _, row in read_jsonl(path))
     groups: list[Group] = []
-    for _, members in groupby(rows, key=lambda row: row["group"]):
+    for _, members in groupby(rows, key=lambda row: row["group"]):  # rows of a group are adjacent
         of_group = list(members)
         groups.append(
             scored_group(
@@ -93,20 +94,20 @@ def read_step_log(folder: Path, step: int, *, constant: ConstantGroups = "accura
 
 
 def committed_steps(folder: Path) -> set[int]:
-    """The steps that are in the log."""
+    """The steps in the log."""
     return set(_index(folder))
 
 
 def read_measured(folder: Path, step: int) -> dict[str, float]:
-    """What was measured while a committed step was sampled."""
+    """The metrics measured while a committed step was sampled."""
     return dict(_index(folder)[step]["measured"])
 
 
 def put_damaged_aside(folder: Path, first: int) -> int | None:
-    """From step `first` on, the first step that is lost or not as it was written any more; None if none is.
+    """The first step from `first` on that is lost or has changed since it was written; None if there is none.
 
-    It is moved into the folder `damaged`, and so are all after it: they were sampled from weights that can't
-    be had back without it. They have to be sampled again.
+    Moves it and all later steps into the folder `damaged`. They must be sampled again, because the weights
+    that sampled the later ones can't be restored without it.
     """
     index = _index(folder)
     for step in range(first, max(index, default=0) + 1):
@@ -117,9 +118,9 @@ def put_damaged_aside(folder: Path, first: int) -> int | None:
 
 
 def put_aside(folder: Path, first: int, name: str) -> int:
-    """Move the steps from `first` on into the folder `name`, as if never committed; how many they were.
+    """Move the steps from `first` on into the folder `name` and uncommit them; return their number.
 
-    What is there already under the same name is replaced.
+    An existing folder of that name is replaced.
     """
     index = _index(folder)
     steps = [step for step in index if step >= first]
@@ -129,7 +130,7 @@ def put_aside(folder: Path, first: int, name: str) -> int:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     with explain_full_disk(folder):
-        # first the index: a step that is not in it is not committed, whatever files there are
+        # the index first: a step that is not in it is not committed, whatever files exist
         write_jsonl(folder / _INDEX, [line for step, line in sorted(index.items()) if step < first])
     for step in steps:
         path = step_log_path(folder, step)

@@ -1,7 +1,7 @@
-"""Which problems a step gets: endless shuffled streams, mixed by shares.
+"""The problems of a step: endless shuffled streams, mixed by shares.
 
-Problem number n of a set is a pure function of (seed, set, n); so is the mixture of a step of (seed, step,
-shares). The only state is how far each set has been read, which checkpoints and step logs carry.
+Problem n of a set is a pure function of (seed, set, n), and a step's mixture is one of (seed, step, shares).
+The only state is each set's position, which checkpoints and step logs store.
 """
 
 import random
@@ -13,7 +13,7 @@ from r1kit.types import Problem
 
 
 class ProblemStream:
-    """Named problem sets, each read in a new random order every epoch; `positions` says how far."""
+    """Named problem sets, each read in a new random order every epoch; `positions` are the next indices."""
 
     def __init__(self, sets: Mapping[str, Sequence[Problem]], *, seed: int) -> None:
         for name, problems in sets.items():
@@ -29,7 +29,7 @@ class ProblemStream:
         problems = self._sets[name]
         epoch, index = divmod(position, len(problems))
         if (name, epoch) not in self._orders:
-            # two epochs at most are in use at once: a step may straddle their border
+            # keep two epochs' orders, because a step may span the end of one and the start of the next
             self._orders = {
                 key: order for key, order in self._orders.items() if key[0] != name or key[1] >= epoch - 1
             }
@@ -39,7 +39,7 @@ class ProblemStream:
         return problems[self._orders[name, epoch][index]]
 
     def take(self, names: Sequence[str]) -> list[Problem]:
-        """The next problem of each named set, in order; a set that is named twice gives its next two."""
+        """The next problem of each named set, in order; a set named twice gives its next two problems."""
         taken: list[Problem] = []
         for name in names:
             taken.append(self.problem(name, self.positions[name]))
@@ -47,15 +47,15 @@ class ProblemStream:
         return taken
 
     def skip(self, names: Sequence[str]) -> None:
-        """Move on as `take` does: a step is replayed from its log."""
+        """Advance as `take` does, for a step that is replayed from its log."""
         for name in names:
             self.positions[name] += 1
 
 
 def mix(shares: Mapping[str, float], num_problems: int, *, seed: int) -> list[str]:
-    """The set that each of a step's problems comes from: systematic sampling of the shares.
+    """The set of each of a step's problems, by systematic sampling of the shares.
 
-    Each set gets its share of `num_problems` rounded down or up, and exactly its share on average over seeds.
+    Each set gets its share of `num_problems`, rounded down or up; the average over seeds is exact.
     """
     names = sorted(shares)
     total = sum(shares.values())
@@ -63,6 +63,7 @@ def mix(shares: Mapping[str, float], num_problems: int, *, seed: int) -> list[st
     chosen: list[str] = []
     index, reached = 0, shares[names[0]] / total
     for i in range(num_problems):
+        # one random offset, then equal steps through the cumulative shares
         point = (i + offset) / num_problems
         while point >= reached and index < len(names) - 1:
             index += 1

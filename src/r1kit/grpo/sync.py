@@ -1,9 +1,8 @@
-"""The policy's weights into the sampler, and whether they arrived: a version, and the logprobs of a probe.
+"""Load the policy's weights into the sampler, and check that they arrived by version and probe logprobs.
 
-After a load the sampler draws one short completion of a fixed prompt, from a fixed seed; what it says of
-those tokens is compared with what the policy says of them. Weights that did not arrive, arrived under other
-names, or belong to an earlier step are seen before anything is sampled from them. With several ranks each
-checks its own sampler.
+After each load the sampler draws one short completion of a fixed prompt from a fixed seed, and its logprobs
+are compared with the policy's. This detects weights that did not arrive, arrived under other names, or belong
+to an earlier step before anything is sampled from them. Each rank checks its own sampler.
 """
 
 import math
@@ -22,7 +21,7 @@ from r1kit.sampling.engine import RolloutEngine, SampleRequest, SamplingParams, 
 from r1kit.seeds import derive_seed
 from r1kit.text.prompts import encode_prompt
 
-# Enough to see an update of one step, and nothing beside a step's sampling.
+# Enough to detect one step's update, and negligible next to a step's sampling.
 _PROBE_TOKENS = 16
 # Engines agree to 1e-4 in float32; an update at a learning rate of 1e-5 moves a token by about as much.
 _FLOAT32_TOLERANCE = 1e-3
@@ -32,10 +31,10 @@ _HALF_TOLERANCE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SyncProbe:
-    """What a sampler is asked after every load, and how far off its logprobs may be, on average.
+    """The prompt for the check after every load, and the largest mean difference of logprobs.
 
-    `measured` is what was found of the version that the sampler holds: a step's row is the same whether the
-    step loaded its weights or the held-out probe before it did.
+    `measured` has the result for the sampler's current version, so that a step's row is the same whether the
+    step or the held-out probe before it loaded the weights.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -47,7 +46,7 @@ class SyncProbe:
 def sync_probe(
     config: GrpoConfig, dtype: str, stream: ProblemStream, tokenizer: PreTrainedTokenizerBase
 ) -> SyncProbe | None:
-    """The stage's first problem; None where nothing is to be checked."""
+    """A probe with the stage's first problem; None if the check is off."""
     tolerance = config.sync_tolerance
     if tolerance is None:
         tolerance = _FLOAT32_TOLERANCE if dtype == "float32" else _HALF_TOLERANCE
@@ -61,10 +60,10 @@ def sync_probe(
 def load_policy(
     engine: RolloutEngine, learner: Learner, version: int, probe: SyncProbe | None
 ) -> dict[str, float]:
-    """Give the engine the policy as it is after step `version`, if it hasn't got it; what the probe measured.
+    """Load the policy after step `version` into the engine, if needed; return what the probe measured.
 
-    Nothing was measured of the weights that the engine was made with. Raises `StageHalted` where the engine's
-    logprobs are not the policy's.
+    Nothing is measured for the weights that the engine was made with. Raises `StageHalted` if the engine's
+    logprobs differ from the policy's.
     """
     if engine.weights_version == version:
         return {} if probe is None else probe.measured.get(version, {})
@@ -79,17 +78,17 @@ def load_policy(
 
 
 def check_logprobs(groups: Sequence[Group], step: int) -> None:
-    """Raise `StageHalted` where what the sampler says of its completions is not finite."""
+    """Raise `StageHalted` if the sampler's logprobs are not finite."""
     completions = [rollout.completion for group in groups for rollout in group.rollouts]
     if not all(math.isfinite(value) for c in completions for value in c.sampler_logprobs):
         raise StageHalted(
-            f"step {step}: the sampler's log-probabilities are not finite. None of its completions is "
+            f"step {step}: the sampler's log-probabilities are not finite. None of its completions was "
             "trained on. The weights are finite, so its arithmetic overflowed: sample in float32 or bfloat16"
         )
 
 
 def check_versions(groups: Sequence[Group], version: int) -> None:
-    """Every completion was sampled with the weights of this version."""
+    """Raise `RuntimeError` unless every completion was sampled with the weights of this version."""
     versions = {rollout.completion.weights_version for group in groups for rollout in group.rollouts}
     if versions != {version}:
         raise RuntimeError(f"completions sampled with weights {sorted(versions)}, the policy is at {version}")
@@ -102,12 +101,12 @@ def _check(engine: RolloutEngine, learner: Learner, version: int, probe: SyncPro
     ours = learner.logprobs_of(probe.prompt_token_ids, completion.token_ids)
     off = (ours - torch.tensor(completion.sampler_logprobs)).abs()
     mean, largest = float(off.mean()), float(off.max())
-    if not mean <= probe.tolerance:
+    if not mean <= probe.tolerance:  # also if the mean is NaN
         raise StageHalted(
-            f"the sampler does not hold the policy: after the weights of step {version} were loaded its "
+            f"the sampler does not hold the policy: after loading the weights of step {version}, its "
             f"log-probabilities of {len(off)} probe tokens are off by {mean:.2g} on average (at most "
             f"{largest:.2g}), and sync_tolerance is {probe.tolerance:g}. If it samples in a coarser "
-            "precision than is trained in, raise sync_tolerance; else it is at fault. Nothing was sampled "
-            "from it."
+            "precision than training, raise sync_tolerance; otherwise the sampler has a bug. Nothing was "
+            "sampled from it."
         )
     return {"sampler/sync_logratio_mean": mean, "sampler/sync_logratio_max": largest}

@@ -1,9 +1,9 @@
-"""A step in numbers, and alarms: what a person should look at while a policy is trained.
+"""A step's metrics, and alarms for what a person should look at while a policy trains.
 
-The numbers of rewards and lengths are those of the first wave, before anything is dropped: later waves hold
-only problems that took the place of others. An alarm is said when it begins to hold, and not again until it
-has ceased to; while it holds it is in the metrics, as `alarm/<name>`. What is compared over steps is compared
-within one point of the schedules: other problems, rewards or limits have other numbers.
+Rewards and lengths are those of the first wave, before anything is dropped: later waves have only replacement
+problems. An alarm is reported when it starts, and not again until it has stopped; while it lasts, the metrics
+have `alarm/<name>`. Steps are compared only within one point of the schedules, because other problems,
+rewards or limits change the numbers.
 """
 
 import math
@@ -15,29 +15,29 @@ from r1kit.evaluate.statistics import find_fall, is_fall
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group
 
-# Entropy falls as a policy gets surer; below a tenth of its start samples of a group hardly differ.
+# Entropy falls as a policy becomes more certain; below a tenth of its start, a group's samples hardly differ.
 _COLLAPSED_ENTROPY_FRAC = 0.1
-# A quarter cut off: the limit, not the policy, begins to shape what is learned.
+# With a quarter truncated, the limit begins to shape what is learned.
 _MANY_TRUNCATED_FRAC = 0.25
-# log(1.5): a sampled token's probability is half again what the trainer takes it for. In float32 it is 1e-4.
+# log(1.5): sampler and trainer differ on a token's probability by a factor of 1.5. In float32 it is 1e-4.
 _LARGE_LOGRATIO = 0.4
-# In half precision single tokens differ by more, without harm: there the mean over tokens decides. Rounding
-# of bfloat16 makes it about 0.01.
+# In half precision single tokens differ by more without harm, so the mean over tokens decides. bfloat16
+# rounding alone makes it about 0.01.
 _LARGE_MEAN_LOGRATIO = 0.05
-# KL to the reference, in nats a token. Healthy runs stay below 1; a jump to ten times what it was is a policy
-# that has left the reference's neighbourhood within a step, unless it is tiny still.
+# KL to the reference, in nats per token. Healthy runs stay below 1. A jump to ten times the usual value means
+# that the policy left the reference's neighborhood within a step, unless the value is still tiny.
 _LARGE_KL = 3.0
 _KL_JUMP, _KL_JUMP_FROM = 10.0, 0.1
-_KL_ROWS = 20
-# Steps whose mean is compared, and the factor that makes a change of length a drift.
+_KL_ROWS = 20  # whose median is the usual value
+# The number of steps in a mean, and the factor that makes a change of length a drift.
 _LENGTH_WINDOW = 5
 _LENGTH_FACTOR = 2.0
-# One answer in a hundred that can't be compared: the verifier's limits begin to be a reward of their own.
+# With one answer in a hundred that can't be compared, the verifier's limits begin to act as a reward.
 _MANY_FAULTS_FRAC = 0.01
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Rewards, lengths and fates of a step's groups."""
+    """Metrics of a step's groups: rewards, lengths and fates."""
     first_wave = [group for group in groups if group.wave == 0]
     rows = [pair for group in first_wave for pair in zip(group.rollouts, group.breakdowns, strict=True)]
     everything = [breakdown.total for group in groups for breakdown in group.breakdowns]
@@ -86,9 +86,9 @@ def _mean(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 class Watch:
-    """Reads the rows of a stage as they come, and says what is wrong with them.
+    """Checks a stage's metrics rows as they come.
 
-    A row has its `step`. `dtype` is the precision that the policy is trained in.
+    A row has its `step`. `dtype` is the precision of training.
     """
 
     def __init__(self, config: GrpoConfig, *, dtype: str = "float32") -> None:
@@ -98,10 +98,10 @@ class Watch:
         self._in_force: object = None
         self._first_entropy = 0.0
         self.ringing: list[str] = []
-        """The alarms that hold at the last row."""
+        """The alarms that are on at the last row."""
 
     def alarms(self, row: Mapping[str, float], groups: Sequence[Group] = ()) -> list[str]:
-        """What begins to be wrong with this row. `groups` are its step's, to explain an empty step."""
+        """The texts of alarms that start at this row. `groups` are its step's, to explain an empty step."""
         self._take(row)
         found = {
             "empty": self._nothing_to_learn(row, groups),
@@ -123,7 +123,7 @@ class Watch:
         in_force = (config.weights_at(step), config.shares_at(step), config.max_new_tokens_at(max(step, 1)))
         if in_force != self._in_force:
             self._in_force = in_force
-            # the probe before the first step belongs to what comes
+            # the probe before the first step has the same settings as step 1
             self._rows = [r for r in self._rows if r.get("step") == 0 and step == 1]
         self._rows.append(row)
         self._first_entropy = self._first_entropy or row.get("policy/entropy", 0.0)
@@ -134,9 +134,9 @@ class Watch:
         fates = Counter(group.fate.value for group in groups)
         counts = ", ".join(f"{count} {name}" for name, count in fates.most_common())
         return (
-            f"no group of this step had anything to learn from ({counts}): samples of one problem that earn "
-            "the same express no preference. What teaches is problems that are solved sometimes: easier ones "
-            "where all are wrong, harder ones where all are right; or a larger group_size."
+            f"no group of this step had anything to learn from ({counts}): samples of one problem with equal "
+            "rewards express no preference. Use problems that are solved sometimes: easier ones if all are "
+            "wrong, harder ones if all are right; or a larger group_size."
         )
 
     def _reward_hacking(self) -> str | None:
@@ -159,12 +159,12 @@ class Watch:
         if row.get("policy/entropy", first) >= _COLLAPSED_ENTROPY_FRAC * first:
             return None
         return (
-            f"entropy has collapsed, from {first:.3f} to {row['policy/entropy']:.4f} nats a token: samples "
+            f"entropy has collapsed, from {first:.3f} to {row['policy/entropy']:.4f} nats per token: samples "
             "hardly differ any more. Raise kl_coef or temperature, or lower the learning rate."
         )
 
     def _length_drift(self) -> str | None:
-        """Longer than when it was as often right; or shorter, and less often right than it was."""
+        """Completions grew longer without higher accuracy, or shorter with lower accuracy."""
         name = "reward/accuracy" if any("reward/accuracy" in row for row in self._rows) else "reward/mean"
         rows = [row for row in self._rows if "completion/length_mean" in row and name in row]
         windows = [rows[end - _LENGTH_WINDOW : end] for end in range(_LENGTH_WINDOW, len(rows) + 1)]
@@ -173,17 +173,17 @@ class Watch:
             return None
         length, right = means[-1]
         num_prompts = _LENGTH_WINDOW * self._config.problems_per_step
-        for then, right_then in means[:-_LENGTH_WINDOW]:
+        for then, right_then in means[:-_LENGTH_WINDOW]:  # windows that do not overlap the last one
             if length >= _LENGTH_FACTOR * then and right <= right_then:
                 return (
                     f"completions drift longer, from {then:.0f} to {length:.0f} tokens, and earn no more for "
-                    f"it ({name} {right_then:.3f} then, {right:.3f} now). Read the long ones: rambling or "
-                    "repetition; a loss with a token mean (dapo, dr_grpo) does not favour long wrong answers."
+                    f"it ({name} {right_then:.3f} then, {right:.3f} now). Check the long ones for rambling "
+                    "or repetition; a token-mean loss (dapo, dr_grpo) does not favor long wrong answers."
                 )
             if then >= _LENGTH_FACTOR * length and is_fall(right_then, right, num_prompts):
                 return (
                     f"completions drift shorter, from {then:.0f} to {length:.0f} tokens, and earn less "
-                    f"({name} {right_then:.3f} then, {right:.3f} now): guesses take the place of reasoning. "
+                    f"({name} {right_then:.3f} then, {right:.3f} now): guesses replace reasoning. "
                     "A token-mean loss (dapo, dr_grpo) or a lower learning rate may help."
                 )
         return None
@@ -196,8 +196,8 @@ class Watch:
             return None
         since = f", where {usual:.3f} was usual" if usual < math.inf else ""
         return (
-            f"KL to the reference is {now:.3f} nats a token{since}: the policy has left it behind. Lower the "
-            "learning rate or clip_eps, raise kl_coef, or refresh the reference more often."
+            f"KL to the reference is {now:.3f} nats per token{since}: the policy has moved far from it. "
+            "Lower the learning rate or clip_eps, raise kl_coef, or refresh the reference more often."
         )
 
     def _truncation(self, row: Mapping[str, float]) -> str | None:
@@ -215,7 +215,7 @@ class Watch:
             return None
         return (
             f"sampler and trainer disagree: log-probabilities of sampled tokens differ by {mean:.3f} on "
-            f"average, and by up to {largest:.2f}. Sample in the precision that is trained in, or set "
+            f"average, and by up to {largest:.2f}. Sample in the precision of training, or set "
             "importance_correction."
         )
 
@@ -227,14 +227,14 @@ class Watch:
         return (
             f"the math verifier ran out of time on {timeouts:.0f} and crashed on {crashes:.0f} of "
             f"{num_completions:.0f} answers, which are scored 0: read them in the step's rollouts. Either "
-            "the policy writes what can't be compared, or the machine is too busy for the time limit."
+            "the policy writes answers that can't be compared, or the machine is too busy for the time limit."
         )
 
 
 def _probes(rows: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
-    """Of each probe, the mean reward of the steps since the one before, and held-out accuracy.
+    """For each probe, the mean reward of the steps since the previous probe, and the held-out accuracy.
 
-    The probe before the first step gets the first step's reward, which is of the same weights.
+    The probe before the first step gets the first step's reward, which has the same weights.
     """
     found: list[tuple[float, float]] = []
     rewards: list[float] = []

@@ -1,1 +1,1 @@
-"""Language models that judge: what they are asked, over which connection, and the replies that are kept."""
+"""LLM judges: the requests and prompts, the connection to a model, and the cache of replies."""

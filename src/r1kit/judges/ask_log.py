@@ -1,7 +1,7 @@
-"""Questions to a server - a judge, a teacher - asked in chunks and logged, so that none is asked twice.
+"""Questions to a server (a judge or a teacher), asked in batches and logged so that none is asked twice.
 
-A judge's verdicts are logged by the caller's names, or, where nothing has a name, by what is asked
-(`LoggedJudge`). Not here: how one is asked (`rewards.chat_client`, `rewards.judge`).
+A judge's verdicts are logged under the caller's names or, if there are none, under a hash of the request
+(`LoggedJudge`). Not here: the requests themselves (`judges.chat_client`, `judges.judge`).
 """
 
 import hashlib
@@ -32,9 +32,9 @@ def ask_logged(
     progress: Progress,
     stage: str,
 ) -> dict[str, AnswerT | None]:
-    """The answer to each named question, in order; None where it could not be had.
+    """The answer to each named question, in order; None if it is unavailable.
 
-    Answers in the log are taken from there; None is not logged, and is asked for again by the next run.
+    Logged answers are reused. None is not logged, so the next run asks again.
     """
     known = {row["name"]: row for _, row in read_jsonl(log, torn_tail=True)} if log.is_file() else {}
     answers: dict[str, AnswerT | None] = {name: from_json(known[name]) for name in questions if name in known}
@@ -54,7 +54,7 @@ def ask_logged(
 def judge_logged(
     questions: Mapping[str, JudgeRequest], judge: Judge, log: Path, *, progress: Progress, stage: str
 ) -> dict[str, Verdict | None]:
-    """The verdict on each named question, None where there is none; what the log has is not asked again."""
+    """The verdict on each named question, None if there is none; logged questions are not asked again."""
     return ask_logged(
         questions,
         lambda batch: [verdict if verdict.score is not None else None for verdict in judge(batch)],
@@ -67,9 +67,9 @@ def judge_logged(
 
 
 class LoggedJudge:
-    """A judge whose verdicts are kept in a log by the content of the request: the same one is asked once.
+    """A judge whose verdicts are logged under the content of the request: an identical one is asked once.
 
-    `identity` tells judges apart: the verdicts of another one in the log are not taken for this one's.
+    `identity` tells judges apart: another judge's verdicts in the same log are not used.
     """
 
     def __init__(self, judge: Judge, log: Path, *, identity: str, progress: Progress, stage: str) -> None:

@@ -1,10 +1,10 @@
-"""A client of any OpenAI-compatible server (vLLM, `transformers serve`, hosted): for judges and teachers.
+"""A client for any OpenAI-compatible server (vLLM, `transformers serve`, hosted): for judges and teachers.
 
-Requests run in threads, a few at a time, and no more a minute than the recipe allows. What may pass - a lost
-connection, a time-out, 429, 5xx, a reply cut short - is tried again with growing pauses of random length, or
-after as long as the server asks for (Retry-After), and is None at last; what can't pass (wrong key, no such
-model) is a `RecipeError` at once. A reply's JSON schema is asked for where the server takes it: one that
-refuses it is asked without from then on. Not covered: caches (`replies`).
+Requests run in threads, a few at a time, within the recipe's rate limit. Failures that may pass (a lost
+connection, a time-out, 429, 5xx, a truncated reply) are retried with exponential backoff and jitter, or after
+the time that the server asks for (Retry-After); after the last retry the reply is None. Failures that can't
+pass (wrong key, unknown model) raise a `RecipeError` immediately. A JSON schema for the reply is sent if the
+server accepts it; after a refusal, requests go without. Not covered: caches (`replies`).
 """
 
 import json
@@ -28,27 +28,27 @@ from r1kit.errors import RecipeError, StageHalted
 from r1kit.judges.ledger import LONGEST_WAIT_SECONDS, BudgetSpent, Ledger
 from r1kit.types import FinishReason, Message
 
-# 401, 403: the key; 404: the model or the address. Asking again changes nothing.
+# 401, 403: the key; 404: the model or the address. A retry would not change that.
 _HOPELESS = (401, 403, 404)
-# 400, 413, 422: this one request (too long a prompt, say, or a schema). Others may well succeed.
+# 400, 413, 422: this request only (its prompt is too long, or its schema is refused). Others may succeed.
 _REFUSED = (400, 413, 422)
-# what servers say to a `response_format` that they do not have; 501: not implemented
+# Status codes of servers that do not support `response_format`; 501: not implemented.
 _NO_SCHEMA = (400, 422, 501)
-# a server that reports no usage is taken to have read and written a token per so many characters
+# If a server reports no usage, tokens are estimated from the number of characters.
 _CHARACTERS_PER_TOKEN = 4
 
 WhenSpent = Literal["halt", "missing"]
 
 
 class ServerConfig(Config):
-    """A chat-completions server, and how it is asked.
+    """A chat-completions server and its settings.
 
-    Only `model`, `temperature` and `max_tokens` say what comes back: a change of the others does not make a
+    Only `model`, `temperature` and `max_tokens` determine the replies: changing other fields does not make a
     stage stale.
     """
 
     base_url: str = Field(exclude=True)  # such as http://localhost:8000/v1
-    model: str  # the name that the server knows
+    model: str  # the server's name for it
     # the environment variable with the key; local servers need none
     api_key_env: str = Field("OPENAI_API_KEY", exclude=True)
     temperature: float = Field(0.0, ge=0)  # 0 is greedy
@@ -56,14 +56,14 @@ class ServerConfig(Config):
     concurrency: int = Field(16, gt=0, exclude=True)  # requests in flight
     requests_per_minute: float | None = Field(None, gt=0, exclude=True)  # retries count; None: no limit
     retries: int = Field(4, ge=0, exclude=True)  # after the first attempt
-    # doubled at each retry; between half of it and all of it is waited
+    # doubled at each retry; the pause is random, between half of it and all of it
     backoff_seconds: float = Field(1.0, ge=0, exclude=True)
     timeout_seconds: float = Field(600.0, gt=0, exclude=True)  # of one request
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One question. `sample` tells repetitions of a question apart; `schema` is that of the reply's JSON."""
+    """One question. `sample` tells repetitions of it apart; `schema` is the JSON schema of the reply."""
 
     messages: tuple[Message, ...]
     temperature: float
@@ -75,7 +75,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What the server wrote; `reasoning` where it sends that apart from the content."""
+    """The server's reply; `reasoning` if the server returns it apart from the content."""
 
     content: str
     reasoning: str | None
@@ -88,9 +88,9 @@ OnReply = Callable[[int, ChatReply | None], None]
 class ChatClient:
     """Asks one server.
 
-    `counts`: `asked` questions, `retried` attempts, `failed` questions that could not be had, `over_budget`
-    ones that the ledger had nothing left for. What an empty account means is said by `when_spent`: "halt"
-    raises `StageHalted`, "missing" makes the reply None.
+    `counts`: `asked` questions, `retried` attempts, `failed` questions without a reply, and `over_budget`
+    ones that the ledger refused. `when_spent` says what an exhausted budget does: "halt" raises
+    `StageHalted`, "missing" makes the reply None.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class ChatClient:
         self.counts: Counter[str] = Counter()
         self._ledger = ledger or Ledger(requests_per_minute=config.requests_per_minute)
         self._when_spent = when_spent
-        # whether the server takes a schema; None: it has not been asked for one yet
+        # whether the server accepts a schema; None: not known yet
         self._takes_schema: bool | None = None if structured else False
         self._first_schema = threading.Lock()
         self._lock = threading.Lock()
-        # several threads may ask at a time: what is in flight is counted over all of them
+        # several threads may call `ask` at a time: the limit is for all of them together
         self._in_flight = threading.BoundedSemaphore(config.concurrency)
         self._client = openai.OpenAI(
             base_url=config.base_url,
@@ -120,7 +120,7 @@ class ChatClient:
 
     @property
     def num_failed(self) -> int:
-        """The requests that could not be had."""
+        """The number of requests without a reply."""
         return self.counts["failed"]
 
     def __call__(
@@ -130,7 +130,7 @@ class ChatClient:
         temperature: float | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[ChatReply | None]:
-        """The reply to each conversation, in order; None where none could be had.
+        """The reply to each conversation, in order; None for unavailable ones.
 
         `temperature` overrides the server's; `seeds` make servers that honour them reproducible.
         """
@@ -147,14 +147,14 @@ class ChatClient:
         return replies
 
     def ask(self, requests: Sequence[ChatRequest], on_reply: OnReply) -> None:
-        """Ask everything; `on_reply(i, reply)` is called as replies come, from several threads.
+        """Ask everything; `on_reply(i, reply)` is called as replies arrive, from several threads.
 
-        Raises `RecipeError` where the server can't be asked at all, `StageHalted` for an empty account; what
-        is in flight by then still comes in.
+        Raises `RecipeError` if the server can't be used at all, `StageHalted` if the budget is spent.
+        Replies in flight at that moment still arrive.
         """
         if not requests:
             return
-        stop = threading.Event()  # ends pauses, which may be of minutes, when the caller is stopped
+        stop = threading.Event()  # ends pauses, which may take minutes, if the caller is stopped
         with ThreadPoolExecutor(max_workers=self.config.concurrency) as pool:
             futures = [
                 pool.submit(self._ask, request, i, on_reply, stop) for i, request in enumerate(requests)
@@ -162,7 +162,7 @@ class ChatClient:
             _wait(pool, futures, stop)
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._client.close()
 
     def _ask(self, request: ChatRequest, index: int, on_reply: OnReply, stop: threading.Event) -> None:
@@ -181,7 +181,7 @@ class ChatClient:
                 if error.status_code in _HOPELESS:
                     raise RecipeError(
                         f"the server {self.config.base_url} refuses model {self.config.model!r}: "
-                        f"{error.status_code} {error.message}. Mend its base_url or model, or the key in "
+                        f"{error.status_code} {error.message}. Fix its base_url or model, or the key in "
                         f"${self.config.api_key_env}"
                     ) from None
                 if error.status_code in _REFUSED:
@@ -192,8 +192,9 @@ class ChatClient:
             if asked_to_wait > LONGEST_WAIT_SECONDS or attempt == self.config.retries:
                 break
             if asked_to_wait:
-                self._ledger.pause(asked_to_wait)  # it is the server's word to everyone
-                _pause(self.config.backoff_seconds * random.random(), stop)  # and not all at once after that
+                self._ledger.pause(asked_to_wait)  # the server means every client
+                # jitter: not everyone at the same moment
+                _pause(self.config.backoff_seconds * random.random(), stop)
             else:
                 _pause(self.config.backoff_seconds * 2**attempt * random.uniform(0.5, 1.0), stop)
         self._count("failed")
@@ -204,14 +205,14 @@ class ChatClient:
         if self._when_spent == "halt":
             raise StageHalted(
                 f"{self.config.model} at {self.config.base_url} has spent its budget: {spent}. Raise it and "
-                'run again, which goes on from here and asks nothing twice; or set when_spent = "missing" to '
-                "go on without these judgments"
+                'run again: the run resumes here and asks nothing twice. Or set when_spent = "missing" to '
+                "continue without these judgments"
             )
 
     def _attempt(self, request: ChatRequest, stop: threading.Event, *, is_retry: bool) -> ChatReply:
-        """One request, with its schema where the server takes one; refused for that, once more without."""
+        """One request, with its schema if the server accepts one; if it is refused, again without."""
         if request.schema is not None and self._takes_schema is None:
-            # the first one finds out, the others wait for it: a refusal is met once
+            # the first request finds out while the others wait, so that there is at most one refusal
             with self._first_schema:
                 if self._takes_schema is None:
                     return self._try_schema(request, stop, is_retry=is_retry)
@@ -223,7 +224,7 @@ class ChatClient:
         except openai.APIStatusError as error:
             if error.status_code not in _NO_SCHEMA:
                 raise
-            # where it is refused without as well, it was not the schema: nothing is learnt
+            # raises if it is also refused without: then the schema was not the reason
             reply = self._send(request, stop, with_schema=False, is_retry=True)
             self._takes_schema = False
             return reply
@@ -234,7 +235,7 @@ class ChatClient:
         self, request: ChatRequest, stop: threading.Event, *, with_schema: bool, is_retry: bool
     ) -> ChatReply:
         with self._in_flight:
-            # the turn is taken last: turns that wait for a slow server would all be up at once after it
+            # book last: turns booked before a slow server answers would all come due at the same moment
             _pause(self._ledger.book(), stop)
             if is_retry:
                 self._count("retried")
@@ -246,7 +247,7 @@ class ChatClient:
     def _create(self, request: ChatRequest, *, with_schema: bool) -> ChatCompletion:
         turns: list[ChatCompletionMessageParam] = []
         for message in request.messages:
-            # openai types each role apart
+            # openai has a separate type for each role
             turns.append({"role": message["role"], "content": message["content"]})  # type: ignore[misc,arg-type]
         schema: Any = openai.omit
         if with_schema and request.schema is not None:
@@ -257,7 +258,7 @@ class ChatClient:
             messages=turns,
             temperature=request.temperature,
             max_tokens=request.max_tokens,
-            # servers keep seeds in 32 bits or so
+            # servers store seeds in 32 bits or so
             seed=openai.omit if request.seed is None else request.seed % 2**31,
             response_format=schema,
         )
@@ -268,7 +269,7 @@ class ChatClient:
 
 
 class _Stopped(Exception):
-    """The caller waits for this no more."""
+    """The caller no longer waits for this."""
 
 
 def _pause(seconds: float, stop: threading.Event) -> None:
@@ -278,7 +279,7 @@ def _pause(seconds: float, stop: threading.Event) -> None:
 
 def _wait(pool: ThreadPoolExecutor, futures: Sequence[Future[None]], stop: threading.Event) -> None:
     try:
-        # as soon as one fails, whatever the others wait for
+        # return as soon as one fails, even if others are still waiting
         for future in wait(futures, return_when=FIRST_EXCEPTION).done:
             future.result()
     except BaseException:
@@ -288,7 +289,7 @@ def _wait(pool: ThreadPoolExecutor, futures: Sequence[Future[None]], stop: threa
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:
-    """The seconds that a Retry-After header asks to wait, as a number or a date; 0 where it asks for none."""
+    """The seconds to wait by a Retry-After header, a number or a date; 0 if it has none."""
     value = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(value))
@@ -301,17 +302,17 @@ def retry_after(headers: Mapping[str, str], now: float) -> float:
 
 
 class _UnreadableReply(Exception):
-    """A reply that came, but not as chat completions are."""
+    """A reply that is not a valid chat completion."""
 
 
 def _read(completion: ChatCompletion) -> ChatReply:
-    # the client checks no types: a server may send anything
+    # the openai client does not validate types: a server may send anything
     choice = next(iter(getattr(completion, "choices", None) or ()), None)
     message = getattr(choice, "message", None)
     content = getattr(message, "content", None)
     if not isinstance(content, str):
         raise _UnreadableReply
-    # DeepSeek's own interface, and vLLM's with a reasoning parser
+    # "reasoning_content": DeepSeek's own API; "reasoning": vLLM with a reasoning parser
     reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     return ChatReply(
         content=content,
@@ -321,7 +322,7 @@ def _read(completion: ChatCompletion) -> ChatReply:
 
 
 def _num_tokens(completion: ChatCompletion, request: ChatRequest, reply: ChatReply) -> int:
-    """What the exchange cost, as the server reports it."""
+    """The cost of the exchange, as reported by the server, else estimated."""
     usage = getattr(completion, "usage", None)
     reported = getattr(usage, "total_tokens", None)
     if isinstance(reported, int):

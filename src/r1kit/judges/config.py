@@ -1,4 +1,4 @@
-"""A judge's table in a recipe: `[judges.<name>]`, which stages name, or a table of a stage's own.
+"""A judge's table in a recipe: `[judges.<name>]`, which stages refer to by name, or a stage's own table.
 
     [judges.grader]
     base_url = "http://localhost:8000/v1"      # left out: the model is sampled here, by the local engine
@@ -7,8 +7,8 @@
     [stages.rejection]
     judge = "grader"
 
-Only `model`, `temperature` and `max_tokens` say what is judged; a change of the others (another address, a
-raised budget) does not make a stage stale, and is not part of what replies are cached by.
+Only `model`, `temperature` and `max_tokens` determine the judgments. Changing other fields (another address,
+a larger budget) does not make a stage stale, and they are not part of the cache key of replies.
 """
 
 from collections.abc import Mapping
@@ -23,25 +23,25 @@ from r1kit.judges.ledger import Ledger
 
 
 class JudgeConfig(Config):
-    """A judge: a model behind a server, or, without `base_url`, a stage's model or a folder sampled here."""
+    """A judge: a model behind a server or, without `base_url`, a stage's model or a folder sampled here."""
 
-    model: str  # the name that the server knows; sampled here: a stage, `base`, a folder or a hub name
+    model: str  # the server's name for it; sampled here: a stage, `base`, a folder or a hub name
     base_url: str | None = Field(None, exclude=True)  # of the server; none: the model is sampled here
     api_key_env: str = Field("OPENAI_API_KEY", exclude=True)  # the environment variable with the key
-    # not published; 0 makes most of a judge's order bias visible, and retries that mend nothing are at 0.7
+    # unpublished; at 0 most of a judge's order bias is visible; retries of unreadable replies use 0.7
     temperature: float = Field(0.0, ge=0)
-    max_tokens: int = Field(4096, gt=0)  # of a reply, thinking included
-    # "auto": ask for JSON by schema, and do without where the server refuses; "off": never ask
+    max_tokens: int = Field(4096, gt=0)  # per reply, thinking included
+    # "auto": ask for JSON by schema, and do without it if the server refuses; "off": never ask
     structured: Literal["auto", "off"] = Field("auto", exclude=True)
-    concurrency: int = Field(16, gt=0, exclude=True)  # requests in flight, of all ranks together
-    requests_per_minute: float | None = Field(None, gt=0, exclude=True)  # of all ranks; retries count
+    concurrency: int = Field(16, gt=0, exclude=True)  # requests in flight, over all ranks
+    requests_per_minute: float | None = Field(None, gt=0, exclude=True)  # over all ranks; retries count
     retries: int = Field(4, ge=0, exclude=True)  # after the first attempt
-    backoff_seconds: float = Field(1.0, ge=0, exclude=True)  # doubled at each retry, and then randomised
+    backoff_seconds: float = Field(1.0, ge=0, exclude=True)  # doubled at each retry, with random jitter
     timeout_seconds: float = Field(600.0, gt=0, exclude=True)  # of one request
-    # What this judge may cost in the whole run, on all ranks, restarts included. None: no limit.
+    # What this judge may cost in the entire run: all ranks, restarts included. None: no limit.
     budget_requests: int | None = Field(None, gt=0, exclude=True)  # retries count
-    budget_tokens: int | None = Field(None, gt=0, exclude=True)  # prompts and replies, as the server says
-    # "halt" ends the run, which can go on when the budget is raised; "missing": such judgments are None
+    budget_tokens: int | None = Field(None, gt=0, exclude=True)  # prompts and replies, as the server reports
+    # "halt" ends the run, which can be resumed with a larger budget; "missing": such judgments are None
     when_spent: WhenSpent = Field("halt", exclude=True)
 
     @property
@@ -50,7 +50,7 @@ class JudgeConfig(Config):
         return self.base_url is None
 
     def ledger(self, path: Path) -> Ledger:
-        """The judge's account in a file, with its limits."""
+        """The judge's ledger in a file, with its limits."""
         return Ledger(
             path,
             requests_per_minute=self.requests_per_minute,
@@ -59,7 +59,7 @@ class JudgeConfig(Config):
         )
 
     def server(self, *, num_ranks: int = 1) -> ServerConfig:
-        """The server as its client takes it, for one of several ranks that ask at the same time."""
+        """The server's settings for its client, on one of several ranks that ask at the same time."""
         assert self.base_url is not None
         return ServerConfig(
             base_url=self.base_url,
@@ -94,7 +94,7 @@ class JudgeConfig(Config):
 
 
 def _named(value: Any, info: ValidationInfo) -> Any:
-    """The judge of a name: those of the recipe are in the context of the validation."""
+    """The judge of this name; the recipe's judges are in the validation context."""
     if not isinstance(value, str):
         return value
     judges: Mapping[str, JudgeConfig] = (info.context or {}).get("judges", {})

@@ -1,8 +1,8 @@
-"""Generative judges: is an answer correct, how good is it, which is better, is it safe, is reasoning wanted.
+"""LLM judges: is an answer correct, how good is it, which one is better, is it safe, does it need reasoning.
 
-A judgment that can't be had - the server is down, its reply can't be read, the budget is spent - has score
-None; it is counted, and is never 0. What is asked is in `tasks`; who answers, a server or a model in
-the process, and what is kept on disk, is the caller's choice (`opening`).
+A judgment that is unavailable (server down, unreadable reply, budget spent) has the score None. It is
+counted, and is never 0. The prompts are in `tasks`; the caller chooses whether a server or a model in this
+process answers, and what is kept on disk (`opening`).
 """
 
 import threading
@@ -34,10 +34,10 @@ __all__ = [
 JUDGED_REWARDS = ("accuracy", "helpful", "safety")
 """The rewards that a judge can give: correctness of judged problems, quality of general answers, safety."""
 
-# A completion in which there is nothing to read: nothing that a judge could praise.
+# For a completion with nothing to read: there is nothing that a judge could credit.
 LOWEST_SCORE = 0.0
-_READINGS = 3  # a reply that can't be read is asked for again; sampling may mend it
-# at temperature 0 a judge would only repeat what could not be read
+_READINGS = 3  # attempts at a readable reply; another sample may be readable
+# at temperature 0 a judge would only repeat its unreadable reply
 _SECOND_TEMPERATURE = 0.7
 
 
@@ -48,7 +48,7 @@ class Judge(Protocol):
 
 
 class ModelJudge:
-    """A model as a judge, through a cache of replies. `name` is what the cache knows the model by."""
+    """A model as a judge, through a cache of replies. `name` identifies the model in the cache."""
 
     def __init__(
         self, model: ChatModel, replies: ReplyCache, *, name: str, temperature: float, max_tokens: int
@@ -63,9 +63,9 @@ class ModelJudge:
 
     @property
     def counts(self) -> Counter[str]:
-        """By name, how often so far: replies were asked for, taken from the cache, tried again (`retried`),
-        not to be had (`failed`, `over_budget`) or not to be read (`unparsed`); and judgments that are None
-        for it (`missing`)."""
+        """Counts so far: requests (`asked`), replies from the cache (`cached`), retries (`retried`), replies
+        that were unavailable (`failed`, `over_budget`) or unreadable (`unparsed`), and judgments that are
+        None as a result (`missing`)."""
         return self._counts + Counter(self._model.counts)
 
     def __call__(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
@@ -78,7 +78,7 @@ class ModelJudge:
             asked = [self._chat(requests[i], reading) for i in rows]
             replies = ask_cached(self._model, self._name, asked, self._replies, counts)
             for i, reply in zip(rows, replies, strict=True):
-                if reply is None:
+                if reply is None:  # unavailable: the client has already retried
                     verdicts[i] = Verdict(None)
                 elif (verdict := read_verdict(requests[i].task, reply.content)) is not None:
                     verdicts[i] = verdict
@@ -91,10 +91,11 @@ class ModelJudge:
         return found
 
     def close(self) -> None:
-        """Free the model, or the connection to it."""
+        """Free the model, or close its connection."""
         self._model.close()
 
     def _chat(self, request: JudgeRequest, reading: int) -> ChatRequest:
+        # a number of its own for each attempt, or the cache would return the unreadable reply
         messages = conversation(request)
         sample = request.sample * _READINGS + reading
         temperature = self._temperature if reading == 0 else max(self._temperature, _SECOND_TEMPERATURE)
@@ -112,8 +113,8 @@ class ModelJudge:
 class JudgeReward:
     """A judge as a reward: correctness of judged problems, quality of general answers, safety.
 
-    Correctness and quality go by the summary: what is not well formed has none, and scores lowest without
-    being asked about. Safety goes by the whole response, as the safety reward model does.
+    Correctness and quality are judged by the summary: a malformed completion has none, and gets the lowest
+    score without a request. Safety is judged by the entire response, as the safety reward model does.
     """
 
     def __init__(self, judge: Judge, style: PromptStyle, name: str = "judge") -> None:
@@ -125,11 +126,11 @@ class JudgeReward:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """The judge's counts; none of a judge that keeps none."""
+        """The judge's counts; empty for a judge that keeps none."""
         return self._judge.counts if isinstance(self._judge, ModelJudge) else {}
 
     def ask_ahead(self, rollouts: Sequence[Rollout]) -> None:
-        """Have the verdicts that a call with these rollouts will want; several threads may do so at once."""
+        """Get the verdicts that a later call with these rollouts will need. Thread-safe."""
         requests = [judge_request(r, text) for r in rollouts if (text := self._read(r)) is not None]
         verdicts = self._judge(requests)
         with self._lock:
@@ -150,7 +151,7 @@ class JudgeReward:
         return scores
 
     def _verdicts(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
-        """Those that were asked for ahead, and have waited for this; the others are asked for now."""
+        """Verdicts from `ask_ahead`, each used once; the others are asked for now."""
         with self._lock:
             known = [found.pop() if (found := self._ahead.get(request)) else None for request in requests]
             self._ahead = {request: found for request, found in self._ahead.items() if found}
@@ -175,7 +176,7 @@ def is_judged(reward: str, problem: Problem) -> bool:
 
 
 def judge_request(rollout: Rollout, text: str) -> JudgeRequest:
-    """What a judge is asked about a rollout's summary (safety: its response), by the problem's kind."""
+    """The request about a rollout's summary (for safety, its response), by the problem's kind."""
     problem = rollout.problem
     if problem.kind == "safety":
         return JudgeRequest("safety", problem.question, text)

@@ -1,8 +1,8 @@
-"""What a judge or a teacher was asked: when the next request may go out, and what has been spent.
+"""Rate limits and budgets of a judge or teacher: when the next request may be sent, and what has been spent.
 
-With a file the account is shared by all ranks and kept over restarts: the rate holds for all of them
-together, and a budget is the run's, not a process's. Each entry is a moment under a file lock; a process that
-dies in it leaves the account as it was. Not covered: ranks whose machines share no disk.
+With a file, the account is shared by all ranks and survives restarts: the rate limit holds for all of them
+together, and the budget is the run's, not the process's. Each entry holds a file lock briefly; a process that
+dies during it leaves the account unchanged. Not covered: ranks on machines that share no disk.
 """
 
 import fcntl
@@ -16,17 +16,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Longer than this no request waits for its turn: an account from before the clock was set back is ignored.
+# The longest wait for a turn: a later turn means that the clock has been set back since it was booked.
 LONGEST_WAIT_SECONDS = 600.0
 
 
 class BudgetSpent(Exception):
-    """The account has nothing left for another request; says what was spent of what."""
+    """The account is exhausted; the message says what was spent of what."""
 
 
 @dataclass(slots=True)
 class _Account:
-    """`next_time` is when the next request may go out, in seconds since 1970."""
+    """`next_time`: when the next request may be sent, in seconds since 1970."""
 
     requests: int = 0
     tokens: int = 0
@@ -34,7 +34,7 @@ class _Account:
 
 
 class Ledger:
-    """The account of one server or model. `None` for a limit or a rate means that there is none."""
+    """The account of one server or model. A limit or rate of `None` means unlimited."""
 
     def __init__(
         self,
@@ -51,18 +51,19 @@ class Ledger:
         self._max_tokens = max_tokens
         self._now = now
         self._lock = threading.Lock()
-        self._own = _Account()  # where there is no file
+        self._own = _Account()  # if there is no file
 
     def book(self) -> float:
-        """Enter one request; the seconds until it may go out. Raises `BudgetSpent`, and enters nothing.
+        """Enter one request; returns the seconds until it may be sent. Raises `BudgetSpent` without an entry.
 
-        Requests are spread evenly: 60 a minute are one a second, not sixty at once.
+        Requests are spread evenly: 60 a minute are one per second, not sixty at the same moment.
         """
         with self._account() as account:
             if self._max_requests is not None and account.requests >= self._max_requests:
                 raise BudgetSpent(f"{account.requests} of budget_requests = {self._max_requests}")
             if self._max_tokens is not None and account.tokens >= self._max_tokens:
                 raise BudgetSpent(f"{account.tokens} of budget_tokens = {self._max_tokens}")
+            # book the turn now and wait outside of the lock
             now = self._now()
             turn = max(now, min(account.next_time, now + LONGEST_WAIT_SECONDS))
             account.requests += 1
@@ -70,12 +71,12 @@ class Ledger:
         return turn - now
 
     def add_tokens(self, num_tokens: int) -> None:
-        """Enter what a reply cost. Those in flight when a budget of tokens ends still go over it."""
+        """Enter the cost of a reply. Requests in flight when the token budget runs out still exceed it."""
         with self._account() as account:
             account.tokens += num_tokens
 
     def pause(self, seconds: float) -> None:
-        """No request of anyone's goes out before this long from now: the server said so."""
+        """No request of any rank is sent before this long from now: the server asked for it."""
         with self._account() as account:
             account.next_time = max(account.next_time, self._now() + min(seconds, LONGEST_WAIT_SECONDS))
 
@@ -86,7 +87,7 @@ class Ledger:
 
     @contextmanager
     def _account(self) -> Iterator[_Account]:
-        """The account, alone with it; changes are written where the block ends well."""
+        """The account, with exclusive access; changes are written only if the block succeeds."""
         with self._lock:
             if self._path is None:
                 yield self._own
@@ -97,11 +98,12 @@ class Ledger:
                 account = _read(before)
                 yield account
                 file.seek(0)
-                file.write(json.dumps(asdict(account)).ljust(len(before)))  # whatever was longer is blanked
+                # padded with blanks instead of truncated
+                file.write(json.dumps(asdict(account)).ljust(len(before)))
 
 
 def _read(text: str) -> _Account:
-    """The account in a file's text; a new one where there is none that can be read."""
+    """The account in a file's text; a new one if it can't be read."""
     try:
         row: dict[str, Any] = json.loads(text)
         return _Account(int(row["requests"]), int(row["tokens"]), float(row["next_time"]))

@@ -1,10 +1,9 @@
-"""Judges opened for a stage: behind a server, or a model sampled in this process; with cache and account.
+"""Opens a stage's judges: behind a server, or a model sampled in this process; with reply cache and ledger.
 
-What judges replied lies in one folder for all stages of a run, so that nothing is judged twice, whatever is
-made again. A model in the process is loaded when it is first asked something that is not there. In a data
-stage or an evaluation the first rank asks, and the others help to sample; in a training stage every rank
-asks its share, and waits where another one is asking the same. Not covered: several judges' votes on one
-question.
+All stages of a run keep judges' replies in one folder, so that nothing is judged twice, whatever is run
+again. A model in this process is loaded at the first request that is not in the cache. In a data stage or an
+evaluation, the first rank asks and the others help to sample. In a training stage, every rank asks its share,
+and waits if another one is already asking the same. Not covered: votes of several judges on one question.
 """
 
 import hashlib
@@ -32,13 +31,13 @@ from r1kit.stage import StageContext
 from r1kit.text.turns import render
 
 REPLIES_NAME = "judge_replies"
-"""The folder of what judges replied, in a run's folder (or a stage's, where it is on its own)."""
+"""The folder of judges' replies, in a run's folder (or in a stage's, if it runs alone)."""
 
 
 def open_judge(config: JudgeConfig, context: StageContext, *, every_rank: bool = False) -> ModelJudge:
-    """The judge, ready to be asked; close it after use.
+    """The judge, ready to use; close it after use.
 
-    `every_rank`: it is asked on all ranks at the same time, else on the first one alone.
+    `every_rank`: all ranks ask at the same time; else only the first one asks.
     """
     folder = (context.replies_dir or context.work_dir / REPLIES_NAME).absolute()
     replies = open_cache(folder, collectives.rank())
@@ -47,6 +46,7 @@ def open_judge(config: JudgeConfig, context: StageContext, *, every_rank: bool =
     if config.is_local:
         path = context.model_path(config.model)
         spec = EngineSpec(path, context.dtype, context.device, context.max_rows)
+        # a stage's model may be trained again under the same name, so its weights are part of the cache key
         name = json.dumps([config.model, weights_stamp(path), context.dtype])
         model = EngineChat(spec, ledger, when_spent=config.when_spent, shared=not every_rank)
     else:
@@ -61,16 +61,16 @@ def open_judge(config: JudgeConfig, context: StageContext, *, every_rank: bool =
 
 
 def account_name(model: str) -> str:
-    """The file of a model's account: another address of the same model goes on with it."""
+    """The file name of a model's account: another address of the same model continues it."""
     readable = re.sub(r"[^\w.-]+", "-", model)[-60:].strip("-.")
     digest = hashlib.blake2b(model.encode(), digest_size=4).hexdigest()
     return f"account-{readable}-{digest}.json"
 
 
 class EngineChat:
-    """A model of this process that answers chats, with its own chat template.
+    """A model in this process that answers chats, with its own chat template.
 
-    `counts` as those of `ChatClient`; a conversation too long for the model is `failed`.
+    `counts`: as for `ChatClient`; a conversation that is too long for the model counts as `failed`.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class EngineChat:
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._stop_token_ids: tuple[int, ...] = ()
         self._engine: RolloutEngine | None = None
-        self._lock = threading.Lock()  # an engine is one thread's at a time
+        self._lock = threading.Lock()  # only one thread may use an engine at a time
 
     def ask(self, requests: Sequence[ChatRequest], on_reply: OnReply) -> None:
-        """Ask everything; replies come as they are finished, None for what could not be asked."""
+        """Ask everything; replies arrive as they finish, None for what could not be asked."""
         with self._lock:
             samples: dict[int, SampleRequest] = {}
             for i, request in enumerate(requests):
@@ -119,9 +119,9 @@ class EngineChat:
             self.counts["over_budget"] += 1
             if self._when_spent == "halt":
                 raise StageHalted(
-                    f"the judge {self._spec.path} has spent its budget: {spent}. Raise it and run again, "
-                    'which goes on from here and asks nothing twice; or set when_spent = "missing" to go on '
-                    "without these judgments"
+                    f"the judge {self._spec.path} has spent its budget: {spent}. Raise it and run again: "
+                    'the run resumes here and asks nothing twice. Or set when_spent = "missing" to '
+                    "continue without these judgments"
                 ) from None
             return None
         params = SamplingParams(
@@ -151,7 +151,7 @@ class EngineChat:
             tokenizer = load_tokenizer(self._spec.path)
             if not tokenizer.chat_template:
                 raise ModelError(
-                    f"{self._spec.path}: the tokenizer has no chat template, and a judge is asked in a chat; "
+                    f"{self._spec.path}: the tokenizer has no chat template, and judges are asked in chats; "
                     "name a model after SFT, or set `chat_template` in its tokenizer_config.json"
                 )
             self._tokenizer = tokenizer
@@ -160,16 +160,16 @@ class EngineChat:
 
 
 def judge_summary(*judges: ModelJudge | None) -> dict[str, int]:
-    """What a stage's judges were asked, together, as metrics of the stage; nothing where it has none."""
+    """The counts of all of a stage's judges, as metrics of the stage; empty if it has none."""
     opened = [judge for judge in judges if judge is not None]
     counts = sum((judge.counts for judge in opened), Counter[str]())
     return {f"judge/{name}": counts[name] for name in COUNTS} if opened else {}
 
 
 COUNTS = ("asked", "cached", "retried", "failed", "unparsed", "over_budget", "missing")
-"""What is counted of a judge, in the order in which it is shown: `ModelJudge.counts`."""
+"""The counts of a judge (`ModelJudge.counts`), in the order in which they are shown."""
 
 
 def replies_folder(run_folder: Path) -> Path:
-    """Where a run keeps what judges replied."""
+    """The folder where a run keeps judges' replies."""
     return run_folder / REPLIES_NAME

@@ -1,10 +1,9 @@
-"""A model's replies on disk, by what it was asked: nobody asks for the same again, in any stage, on any rank.
+"""A cache of a model's replies on disk: the same question is asked only once, in any stage and on any rank.
 
-A question is the model, the messages, the sampling parameters and the number of the sample; its reply is a
-row in the folder, in a file for each rank (one writer each). Whoever asks a question first holds a lock on
-it; others - threads and ranks - wait for the reply in the cache. Locks die with their process. A reply that
-could not be had is not kept. Not covered: a folder that two runs share, or ranks that share no disk (they may
-ask twice).
+A question is the model, the messages, the sampling parameters and the sample's number. Its reply is a row in
+the folder, in one file per rank (one writer each). Whoever asks a question first holds a lock on it; other
+threads and ranks wait for the reply in the cache. Locks end with their process. Unavailable replies are not
+kept. Not covered: a folder that two runs share, or ranks that share no disk (they may ask twice).
 """
 
 import errno
@@ -24,31 +23,31 @@ from typing import Any, BinaryIO, Protocol
 from r1kit.data.jsonl import cut_torn_tail, encode_row
 from r1kit.judges.chat_client import ChatReply, ChatRequest, OnReply
 
-# Replies of others are looked for this often; a judge takes seconds.
+# How often to look for other ranks' replies; a judge takes seconds.
 _POLL_SECONDS = 0.05
-# Locks held at a time. The system looks through them one by one.
+# Locks held at a time: the kernel searches them linearly.
 _CLAIMS = 512
 
 
 class ChatModel(Protocol):
-    """Something that answers chats: behind a server, or in the process."""
+    """A model that answers chats: behind a server, or in this process."""
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What was asked, and what became of it."""
+        """What was asked, and how it ended."""
         ...
 
     def ask(self, requests: Sequence[ChatRequest], on_reply: OnReply) -> None:
-        """Ask everything; replies come in any order, None where none could be had."""
+        """Ask everything; replies arrive in any order, None for unavailable ones."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
         ...
 
 
 class ReplyCache:
-    """The replies in one folder. One for each folder and process: `open_cache`."""
+    """The replies in one folder. One instance per folder and process: see `open_cache`."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,11 +58,11 @@ class ReplyCache:
         self._read_up_to: dict[Path, int] = {}
         self._claimed: set[str] = set()
         self._lock = threading.RLock()
-        # closed by the end of the process alone: closing it anywhere would drop every lock
+        # never closed before the process ends: closing any descriptor of the file drops all its POSIX locks
         self._locks = os.open(folder / "locks", os.O_RDWR | os.O_CREAT, 0o644)
 
     def get(self, key: str) -> ChatReply | None:
-        """The reply to a question, as far as the last `refresh` saw; None where there is none."""
+        """The reply to a question, as of the last `refresh`; None if there is none."""
         with self._lock:
             if key not in self._places:
                 return None
@@ -74,7 +73,7 @@ class ReplyCache:
         return ChatReply(row["content"], row["reasoning"], row["finish_reason"])
 
     def put(self, key: str, reply: ChatReply) -> None:
-        """Keep a reply; it is there for other processes when this returns."""
+        """Keep a reply; when this returns, other processes can read it."""
         row = {
             "key": key,
             "content": reply.content,
@@ -86,7 +85,8 @@ class ReplyCache:
             if self._own is None:
                 self.refresh()
                 self._own = self._own_path.open("ab")
-                cut_torn_tail(self._own_path)  # what a killed process left
+                cut_torn_tail(self._own_path)  # a half-written row of a killed process
+            # one writer per file, so the row's place is known before it is written
             start = self._own.seek(0, os.SEEK_END)
             self._own.write(line)
             self._own.flush()
@@ -94,7 +94,7 @@ class ReplyCache:
             self._read_up_to[self._own_path] = start + len(line)
 
     def refresh(self) -> None:
-        """Take in what others have written since the last look."""
+        """Read what others have written since the last call."""
         with self._lock:
             for path in sorted(self._folder.glob("replies-*.jsonl")):
                 start = self._read_up_to.get(path, 0)
@@ -102,7 +102,7 @@ class ReplyCache:
                     self._read_up_to[path] = self._take_in(path, start)
 
     def claim(self, key: str) -> bool:
-        """Whether the question is the caller's to ask; False where somebody else is asking it."""
+        """Whether the caller may ask the question; False if somebody else is asking it."""
         with self._lock:
             if key in self._claimed:
                 return False
@@ -111,20 +111,20 @@ class ReplyCache:
             except OSError as error:
                 if error.errno in (errno.EACCES, errno.EAGAIN):
                     return False
-                # a file system without locks: ranks may ask the same thing, threads don't
+                # a file system without locks: ranks may ask twice, threads won't
             self._claimed.add(key)
             return True
 
     def release(self, key: str) -> None:
-        """Let others ask the question, if it has no reply by now."""
+        """Let others ask the question, if it still has no reply."""
         with self._lock:
             if key in self._claimed:
                 self._claimed.remove(key)
-                with suppress(OSError):  # there was no lock either
+                with suppress(OSError):  # the file system has no locks
                     fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, _place_of(key))
 
     def _take_in(self, path: Path, start: int) -> int:
-        """Note where the rows after `start` are; where the last whole one ends."""
+        """Note where the rows after `start` are; returns the end of the last complete one."""
         with path.open("rb") as file:
             file.seek(start)
             for line in file:
@@ -138,13 +138,14 @@ class ReplyCache:
 
 @cache
 def open_cache(folder: Path, rank: int) -> ReplyCache:
-    """The cache in a folder, the same one for all stages of a process. `folder` is resolved by the caller."""
+    """The cache in a folder, one for all stages of a process. The caller passes a resolved `folder`."""
     return ReplyCache(folder, rank)
 
 
 def key_of(model: str, request: ChatRequest) -> str:
-    """A question's name: all that its reply depends on, and nothing else."""
+    """A question's key: everything that its reply depends on, and nothing else."""
     content = [model, request.messages, request.temperature, request.max_tokens, request.sample]
+    # not the seed and the schema: the seed follows from the sample, and the prompt describes the schema
     text = json.dumps(content, ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -158,10 +159,10 @@ def ask_cached(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[ChatReply | None]:
-    """The reply to each request, in order, from the cache where it has one. `name` stands for the model.
+    """The reply to each request, in order, from the cache if possible. `name` identifies the model.
 
-    What could not be had is None for everyone who waited for it in this call, and asked for again by others.
-    `counts` gets `cached`: requests that nobody was asked for.
+    An unavailable reply is None for everyone who waited for it in this call; later calls ask again. `counts`
+    gets `cached`: the number of requests that did not reach the model.
     """
     rows_of: dict[str, list[int]] = {}
     for i, request in enumerate(requests):
@@ -172,7 +173,7 @@ def ask_cached(
     while True:
         waiting = _take_known(waiting, replies, found)
         claimed = [key for key in waiting[:_CLAIMS] if replies.claim(key)]
-        # between the look and the claim somebody may have finished with one
+        # another rank may have finished one between the look and the claim
         mine = _take_known(claimed, replies, found)
         for key in set(claimed) - set(mine):
             replies.release(key)
@@ -193,7 +194,7 @@ def ask_cached(
 
 
 def _take_known(keys: Sequence[str], replies: ReplyCache, found: dict[str, ChatReply | None]) -> list[str]:
-    """Those that the cache has no reply to; the replies to the others go to `found`."""
+    """The keys without a reply in the cache; the other replies are added to `found`."""
     if keys:
         replies.refresh()
     for key in keys:
@@ -205,7 +206,7 @@ def _take_known(keys: Sequence[str], replies: ReplyCache, found: dict[str, ChatR
 def _ask(
     model: ChatModel, questions: Mapping[str, ChatRequest], replies: ReplyCache
 ) -> dict[str, ChatReply | None]:
-    """Ask what was claimed; every reply is kept, and its claim given up, as it comes."""
+    """Ask the claimed questions; each reply is kept, and its claim released, as it arrives."""
     keys = list(questions)
     found: dict[str, ChatReply | None] = dict.fromkeys(keys)
 
@@ -224,7 +225,7 @@ def _ask(
 
 
 def _place_of(key: str) -> int:
-    """Where in the file of locks the question's is: 60 bits of its key."""
+    """The byte in the lock file that stands for the question: 60 bits of its key."""
     return int(key[:15], 16)
 
 

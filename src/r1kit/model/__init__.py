@@ -1,1 +1,1 @@
-"""A Hugging Face causal LM: loading and saving it, its layers, and its logprobs over packed rows."""
+"""A Hugging Face causal LM: loading, saving, its layers, and its logprobs over packed rows."""

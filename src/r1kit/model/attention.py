@@ -1,14 +1,13 @@
-"""Causal attention of rows that lie one after another in one sequence, several of which may share a prompt.
+"""Causal attention over rows packed one after another into one sequence; several rows may share a prompt.
 
-A row's tokens see the prompt that it continues, whole, and its own tokens up to themselves. Rows of similar
-length attend at once, as a block: on a GPU by torch's `scaled_dot_product_attention`, in float32 on a CPU by
-plain matrix products over tiles of a block, which leave out most of what the mask would hide and neither copy
-keys for the heads that share them nor keep the scores. On a CPU the same to the bit each time.
-Dropout goes the way of torch's kernel. Not covered: sliding windows, biases of the scores;
-`packing.why_padded` says for which models.
+A token sees the complete prompt that its row continues, and its own row up to itself. Rows of similar length
+form a block and are computed in one batch. On a GPU that is torch's `scaled_dot_product_attention`. In
+float32 on a CPU it is plain matrix products over tiles of a block, which skip most of the masked scores, do
+not copy keys for the heads that share them, and do not store the scores. CPU results are equal to the bit in
+every run. Dropout uses torch's kernel. Not covered: sliding windows, score biases (`packing.why_padded`).
 
-Legend: S positions of the sequence, K rows of a block, L positions of its longest row, P of the prompt,
-W = P + L, N tokens of a block, H heads, J heads of keys and values, G = H / J, D width of a head.
+Legend: S positions in the sequence, K rows in a block, L length of its longest row, P of the prompt,
+W = P + L, N tokens in a block, H query heads, J key/value heads, G = H / J, D head width.
 """
 
 import math
@@ -24,25 +23,24 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-NAME = "r1kit_rows"  # among transformers' attention functions; it takes a `layout`
+NAME = "r1kit_rows"  # the name in transformers' table of attention functions; it takes a `layout`
 
-# A block's rows are at least this long, as a share of its longest, or shorter than it by so many tokens at
-# most; and a block has at most so many places for each token. Less would be many small blocks, more is
-# padding.
+# A row joins a block if it has 80% of the longest row's length or is at most 64 tokens shorter, and if the
+# block keeps at most 2 places per token. Stricter limits give many small blocks, looser ones more padding.
 _MIN_LENGTH_FRAC, _MAX_PADDING, _MAX_PLACES_PER_TOKEN = 0.8, 64, 2
-# Tiles of a CPU: so many rows of scores (positions x heads of a group) of one head of keys, and as many of
-# these as give so many scores: 2 MB. Measured with heads of 32 and 64 wide, 1 and 2 threads.
+# A CPU tile has up to 128 score rows (positions x G) per key head, and as many key heads as fit in 2**19
+# scores (2 MB in float32). Measured at head widths 32 and 64, with 1 and 2 threads.
 _TILE_ROWS, _TILE_SCORES = 128, 2**19
 _TILED_DTYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows that attend at once: positions `start` to `start + N` of the sequence, one row after another.
+    """Rows computed in one batch: positions `start` to `start + N` of the sequence, one row after another.
 
-    All see the positions from `prompt[0]` to before `prompt[1]`. `position_KL` has each row's positions;
-    padding, where `padding_KL` is True, stands behind a row's own tokens, so that none of them sees it, and
-    repeats the last. `slot_N` is where each token is in K x L.
+    All rows see positions `prompt[0]` up to but not including `prompt[1]`. `position_KL` holds each row's
+    positions. Padding (`padding_KL` is True) repeats the row's last position; it comes after the row's own
+    tokens, so none of them sees it. `slot_N` is each token's index in the flattened K x L.
     """
 
     start: int
@@ -53,11 +51,11 @@ class Block:
 
     @property
     def num_prompt(self) -> int:
-        """Positions of the prompt."""
+        """The prompt's length."""
         return self.prompt[1] - self.prompt[0]
 
     def key_positions(self) -> Tensor:
-        """Each row's keys [K, W]: the prompt's, then its own."""
+        """The positions of each row's keys [K, W]: the prompt's, then the row's own."""
         prompt = torch.arange(*self.prompt, device=self.position_KL.device)
         return torch.cat([prompt.expand(len(self.position_KL), -1), self.position_KL], 1)
 
@@ -68,9 +66,9 @@ class Block:
 
 
 class Layout:
-    """The blocks of a sequence, in its order; together they have all its positions, each once.
+    """The blocks of a sequence, in order; together they cover each position exactly once.
 
-    No dataclass: FSDP takes these apart, to cast what is in them, and would give each layer one of its own.
+    Not a dataclass: FSDP rebuilds those to cast their fields, so each layer would get its own copy.
     """
 
     __slots__ = ("_masks", "_places", "blocks")
@@ -85,16 +83,18 @@ class Layout:
         return Layout([block.to(device) for block in self.blocks])
 
     def places(self, num_key_heads: int) -> list["_Places"]:
-        """Where heads of keys lie in each block; worked out once for all layers."""
+        """Each block's gather and scatter indices for the key heads; computed once for all layers."""
         if num_key_heads not in self._places:
             self._places[num_key_heads] = [_places(block, num_key_heads) for block in self.blocks]
         return self._places[num_key_heads]
 
     def masks(self, dtype: torch.dtype) -> list[Tensor | None]:
-        """What is added to each block's scores, [1, 1, L, W]: 0 where a token sees a key, else -inf. None
-        without a prompt: plain causal attention.
+        """Each block's additive mask [1, 1, L, W]: 0 where a token sees a key, else -inf.
+
+        None for a block without a prompt, which is plain causal attention.
         """
         if dtype not in self._masks:
+            # P and L alone determine a mask, so blocks of equal shape share one
             by_shape: dict[tuple[int, int], Tensor | None] = {}
             shapes = [(block.num_prompt, block.position_KL.shape[1]) for block in self.blocks]
             for shape, block in zip(shapes, self.blocks, strict=True):
@@ -105,9 +105,9 @@ class Layout:
 
 
 def lay_out(rows: Sequence[tuple[tuple[int, int], Sequence[int]]]) -> Layout:
-    """The layout of rows with descending lengths, by the prompt that they continue: (0, 0) for none.
+    """The layout of `rows`: pairs of a prompt's span, (0, 0) for none, and its rows' descending lengths.
 
-    A prompt's own row has to come before those that continue it.
+    A prompt's own row must come before the rows that continue it.
     """
     blocks: list[Block] = []
     start = 0
@@ -123,7 +123,7 @@ def lay_out(rows: Sequence[tuple[tuple[int, int], Sequence[int]]]) -> Layout:
 
 
 def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """First and past-last index of each block of descending lengths."""
+    """The start and end (exclusive) of each block of descending lengths."""
     starts = [0] if lengths else []
     num_tokens = 0
     for i, length in enumerate(lengths):
@@ -145,7 +145,7 @@ def _block(start: int, prompt: tuple[int, int], lengths: Sequence[int]) -> Block
     return Block(
         start,
         prompt,
-        position_KL=starts_K1 + torch.minimum(places_L, lengths_K1 - 1),
+        position_KL=starts_K1 + torch.minimum(places_L, lengths_K1 - 1),  # padding repeats the last token
         slot_N=is_token_KL.flatten().nonzero().squeeze(1),
         padding_KL=None if bool(is_token_KL.all()) else ~is_token_KL,
     )
@@ -163,12 +163,13 @@ def attend(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function for a sequence of a layout: [1, S, H, D]."""
-    assert attention_mask is None
+    """The attention function that transformers calls for a packed sequence; returns [1, S, H, D], None."""
+    assert attention_mask is None  # the layout says what each token sees
     width = query_1HSD.shape[-1]
     if query_1HSD.is_cpu and query_1HSD.dtype in _TILED_DTYPES and dropout == 0.0:
         scale = width**-0.5 if scaling is None else scaling
         return _TiledAttention.apply(query_1HSD, key_1JSD, value_1JSD, layout, scale), None  # type: ignore[no-untyped-call]
+    # The general path: pad each block to [K, L, H, D] and call torch's kernel on it
     query_SHD, *keys_and_values = (x[0].transpose(0, 1) for x in (query_1HSD, key_1JSD, value_1JSD))
     outputs = []
     for block, mask in zip(layout.blocks, layout.masks(query_1HSD.dtype), strict=True):
@@ -182,7 +183,7 @@ def attend(
             dropout=dropout,
             **options,
         )
-        outputs.append(_take(output_KLHD.flatten(0, 1), block.slot_N))
+        outputs.append(_take(output_KLHD.flatten(0, 1), block.slot_N))  # [N, H, D], without padding
     return torch.cat(outputs)[None], None
 
 
@@ -198,14 +199,15 @@ def _behind_prompt(values_SJD: Tensor, block: Block) -> Tensor:
     own_KLJD = _take(values_SJD, block.position_KL)
     if not block.num_prompt:
         return own_KLJD
-    # `expand` adds up the rows' gradients at once, in float32 where they are bfloat16
+    # `expand` sums the rows' gradients in one reduction, which accumulates bfloat16 in float32
     prompt = values_SJD[slice(*block.prompt)].expand(len(own_KLJD), -1, -1, -1)
     return torch.cat([prompt, own_KLJD], 1)
 
 
 def _take(values_SHD: Tensor, index: Tensor) -> Tensor:
-    """Entries by index, as an embedding: its backward adds up repeated ones in a fixed order on any number
-    of threads, that of `values_SHD[index]` does not.
+    """`values_SHD[index]` as an embedding lookup.
+
+    Its backward pass sums repeated entries in one order on any number of threads; indexing's does not.
     """
     taken = F.embedding(index, values_SHD.flatten(1))
     return taken.view(*index.shape, *values_SHD.shape[1:])
@@ -213,10 +215,10 @@ def _take(values_SHD: Tensor, index: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where a block's positions lie, as rows by head of keys.
+    """A block's gather and scatter indices, per key head.
 
-    `queries` and `keys` take rows of [S x J, ..] into [K x J x L, ..] and [K x J x W, ..]; `query_slots` and
-    `key_slots` take these back to the rows of `tokens`, the block's part of [S x J, ..].
+    `queries` and `keys` gather rows of [S x J, ..] into [K x J x L, ..] and [K x J x W, ..]. `query_slots`
+    and `key_slots` select from those the rows of `tokens`, the block's part of [S x J, ..].
     """
 
     queries: Tensor
@@ -246,7 +248,7 @@ def _places(block: Block, num_key_heads: int) -> _Places:
 
     num_rows, longest = block.position_KL.shape
     row_N1, place_N1 = block.slot_N[:, None] // longest, block.slot_N[:, None] % longest
-    head_NJ = row_N1 * num_key_heads + heads_J
+    head_NJ = row_N1 * num_key_heads + heads_J  # index in K x J
     return _Places(
         queries=by_head(block.position_KL),
         keys=by_head(block.key_positions()),
@@ -259,10 +261,10 @@ def _places(block: Block, num_key_heads: int) -> _Places:
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """Scores of some rows of queries [K x J, L x G, D] over the keys up to the last that one of them sees.
+    """Scores of some query rows of [K x J, L x G, D] over the keys up to the last one that any of them sees.
 
-    `scores` [heads, rows, end] is memory for them, `spare` as much for their gradients. `future` [rows,
-    positions] is -inf where a row does not see one of the last keys, else 0.
+    `scores` [heads, rows, end] is their memory; `spare`, of the same shape, is for their gradients. `future`
+    [rows, positions] is the mask over the last keys: -inf where a row does not see the key, else 0.
     """
 
     heads: slice
@@ -273,10 +275,11 @@ class _Tile:
     future: Tensor
 
     def probabilities(self, queries: Tensor, keys: Tensor, scale: float) -> Tensor:
-        """softmax(scale q k), in the memory of the scores."""
+        """softmax(scale q k), written into `scores`."""
         keys = keys[self.heads, : self.end].transpose(1, 2)
         rows = queries[self.heads, self.rows]
         torch.baddbmm(self.scores, rows, keys, beta=0, alpha=scale, out=self.scores)
+        # Earlier keys are visible to every row of the tile; only the tile's own positions need the mask
         self.scores[:, :, self.end - self.future.shape[1] :] += self.future
         return torch.softmax(self.scores, -1, out=self.scores)
 
@@ -286,9 +289,9 @@ def _tiles(block: Block, queries: Tensor, group_size: int) -> Iterator[_Tile]:
     num_heads, (_, longest) = len(queries), block.position_KL.shape
     at_once = min(longest, max(1, _TILE_ROWS // group_size))
     largest = max(_TILE_SCORES, at_once * group_size * (block.num_prompt + longest))
-    memory = torch.empty(2, largest, dtype=queries.dtype)
+    memory = torch.empty(2, largest, dtype=queries.dtype)  # one allocation, reused by all tiles
     hidden = torch.full((at_once, at_once), -torch.inf, dtype=queries.dtype).triu(1)
-    hidden = hidden.repeat_interleave(group_size, 0)
+    hidden = hidden.repeat_interleave(group_size, 0)  # the G heads of a position are consecutive rows
     for first in range(0, longest, at_once):
         last = min(longest, first + at_once)
         num_rows, end = (last - first) * group_size, block.num_prompt + last
@@ -302,9 +305,9 @@ def _tiles(block: Block, queries: Tensor, group_size: int) -> Iterator[_Tile]:
 
 
 class _TiledAttention(torch.autograd.Function):
-    """Attention over tiles. The backward pass makes the probabilities again, a tile at a time.
+    """Tiled attention. The backward pass recomputes the probabilities tile by tile.
 
-    Heads that share keys follow one another, so that the rows of a group are rows of one product.
+    Query heads that share a key head are adjacent, so a whole group is one matrix product.
     """
 
     @staticmethod
@@ -322,7 +325,7 @@ class _TiledAttention(torch.autograd.Function):
             outputs = torch.empty_like(queries)
             for tile in _tiles(block, queries, num_heads // num_key_heads):
                 probabilities = tile.probabilities(queries, keys, scale)
-                # not into its place, which is not contiguous: MKL takes such a product apart
+                # No `out=`: the slice is not contiguous, and MKL would split the batched product
                 outputs[tile.heads, tile.rows] = torch.bmm(probabilities, values[tile.heads, : tile.end])
             places.put_back(outputs, places.query_slots, output)
         return output.view(1, num_positions, num_heads, width)
@@ -339,7 +342,7 @@ class _TiledAttention(torch.autograd.Function):
         for block, places in zip(ctx.layout.blocks, ctx.layout.places(num_key_heads), strict=True):
             queries, keys, values = places.of_block(*parts)
             grad_outputs = grad.index_select(0, places.queries).view_as(queries)
-            if block.padding_KL is not None:
+            if block.padding_KL is not None:  # padding repeats a real token, whose gradient it would add
                 by_row = grad_outputs.view(len(block.padding_KL), num_key_heads, -1, grad.shape[1])
                 by_row.masked_fill_(block.padding_KL[:, None, :, None], 0.0)
             grads = _gradients(
@@ -349,7 +352,7 @@ class _TiledAttention(torch.autograd.Function):
             places.put_back(grads[0], places.query_slots, query_grad)
             for total, own in ((key_grad, grads[1]), (value_grad, grads[2])):
                 places.put_back(own, places.key_slots, total)
-                if block.num_prompt:  # whose own row stands in an earlier block
+                if block.num_prompt:  # its own row is in an earlier block: add to that gradient
                     prompt = total.view(num_positions, num_key_heads, width)[slice(*block.prompt)]
                     shared = own.view(-1, num_key_heads, *own.shape[1:])[:, :, : block.num_prompt]
                     prompt += shared.sum(0).transpose(0, 1)
@@ -367,26 +370,27 @@ def _gradients(
     grad_outputs: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a block's queries, keys and values."""
+    """Gradients of a block's queries, keys and values, with P = softmax(S), S = scale Q K', O = P V."""
     grad_queries = torch.empty_like(queries)
     grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
     for tile in tiles:
         heads, rows, end = tile.heads, tile.rows, tile.end
         probabilities = tile.probabilities(queries, keys, scale)
         grad_rows = grad_outputs[heads, rows]
-        grad_values[heads, :end].baddbmm_(probabilities.transpose(1, 2), grad_rows)
-        torch.bmm(grad_rows, values[heads, :end].transpose(1, 2), out=tile.spare)
-        grad_scores: Tensor = torch._softmax_backward_data(
+        grad_values[heads, :end].baddbmm_(probabilities.transpose(1, 2), grad_rows)  # dV += P' dO
+        torch.bmm(grad_rows, values[heads, :end].transpose(1, 2), out=tile.spare)  # dP = dO V'
+        grad_scores: Tensor = torch._softmax_backward_data(  # dS = P * (dP - rowsum(P * dP))
             tile.spare, probabilities, -1, tile.spare.dtype, grad_input=tile.spare
         )
         own = grad_queries[heads, rows]
+        # dQ = scale dS K. Each query row is in one tile only; a key is in several, so dK adds up.
         torch.baddbmm(own, grad_scores, keys[heads, :end], beta=0, alpha=scale, out=own)
         grad_keys[heads, :end].baddbmm_(grad_scores.transpose(1, 2), queries[heads, rows], alpha=scale)
     return grad_queries, grad_keys, grad_values
 
 
 def _by_key_head(heads_1XSD: Tensor, num_key_heads: int) -> Tensor:
-    """[S x J, heads of a key head x D]."""
+    """[1, X, S, D] as [S x J, X / J x D]: one row per position and key head."""
     _, num_heads, num_positions, width = heads_1XSD.shape
     rows = heads_1XSD[0].transpose(0, 1)
     return rows.reshape(num_positions * num_key_heads, num_heads // num_key_heads * width)

@@ -1,8 +1,8 @@
-"""Loading and saving of models and tokenizers in Hugging Face format, with errors of one clear sentence.
+"""Load and save models and tokenizers in Hugging Face format, with one-sentence errors.
 
-A saved folder carries weights (safetensors), tokenizer, chat template and a generation config: every token
-that ends a completion (`turns`), the pad token, and the base's sampling defaults, which `transformers` and
-vLLM take where they are told nothing else. Nothing of r1kit samples by those: whatever samples here says how.
+A saved folder has weights (safetensors), tokenizer, chat template and a generation config: every token that
+ends a completion (`turns`), the pad token, and the base model's sampling defaults, which `transformers` and
+vLLM use unless told otherwise. r1kit itself never samples by those defaults; its callers set every option.
 """
 
 import os
@@ -29,34 +29,28 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from r1kit.data import hub
+from r1kit.data.guests import find_checkpoint
 from r1kit.errors import ModelError
 from r1kit.model.export import write_older_names
 from r1kit.model.multimodal import class_of, text_config_of, text_model_of
 from r1kit.text.turns import EndIds, configured_ends, end_token_ids, generation_config, one_or_list
-from r1kit.tinyworld import checkpoints
 
 # the console belongs to the user interface
 transformers_logging.disable_progress_bar()
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_NEW_PAD_TOKEN = "<|padding|>"  # of a reward model whose tokenizer has none of its own
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
-# without any of these transformers makes up an empty tokenizer
+# without any of these, transformers silently builds an empty tokenizer
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken", "tekken.json")
 
 
 def resolve_model(name: str) -> str:
-    """The folder of an embedded checkpoint, `tinyworld`, `-small` or `-code`; other names unchanged."""
-    embedded = {
-        "tinyworld": checkpoints.base_dir,
-        "tinyworld-small": checkpoints.small_dir,
-        "tinyworld-code": checkpoints.code_dir,
-    }
-    return str(embedded[name]()) if name in embedded else name
+    """The folder of a guest's checkpoint, such as `tinyworld` or `tinyworld-small`; other names unchanged."""
+    return str(find_checkpoint(name) or name)
 
 
 def pick_device(device: str) -> str:
-    """`auto` as `cuda` where there is one, else `cpu`; a device that is not there is a `ModelError`."""
+    """The device to use: `auto` is `cuda` if available, else `cpu`. `ModelError` for a missing device."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -65,10 +59,10 @@ def pick_device(device: str) -> str:
 
 
 def load_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
-    """The causal language model of a folder, hub name or `tinyworld`, in evaluation mode.
+    """The causal language model of a folder, hub name or guest (`tinyworld`), in evaluation mode.
 
-    Of a multimodal checkpoint the text model (`multimodal`). Raises `ModelError` where it can't be had, or
-    where weights are missing that would be random.
+    For a multimodal checkpoint, its text model (`multimodal`). Raises `ModelError` if it can't be loaded or
+    if weights are missing, which would be random.
     """
     config = config_of(name)
     text_config = text_config_of(config)
@@ -79,7 +73,7 @@ def load_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> Pre
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, hub name or `tinyworld`. Without a pad token it pads with the end token."""
+    """The tokenizer of a folder, hub name or guest. Without a pad token it pads with the end token."""
     tokenizer = load_tokenizer_as_it_is(name)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: its tokenizer has no end token (eos_token), so completions could not stop")
@@ -89,16 +83,16 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def stop_token_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every token that ends a completion of a model that is not loaded, the tokenizer's end token first."""
+    """Every token that ends a completion, the tokenizer's end token first. Does not load the model."""
     return end_token_ids(tokenizer, *stated_end_ids(name))
 
 
 def stated_end_ids(name: str) -> tuple[EndIds, ...]:
-    """The end tokens in a model's generation config, where it has one, and in its configuration."""
+    """The end tokens in a model's generation config (if it has one) and in its configuration."""
     config = config_of(name)
     try:
         generation = GenerationConfig.from_pretrained(_checked_source(name, "weights", _WEIGHT_FILES))
-    except (OSError, ValueError, HfHubHTTPError):  # there need not be one
+    except (OSError, ValueError, HfHubHTTPError):  # a generation config is optional
         generation = None
     return configured_ends(generation, config)
 
@@ -112,7 +106,7 @@ def save_model(
 ) -> None:
     """Write model and tokenizer so that `AutoModelForCausalLM` and vLLM load them; all or nothing.
 
-    A folder that is already there is replaced. `weights` are those of a sharded model, gathered.
+    An existing folder is replaced. `weights` are the gathered weights of a sharded model.
     """
     ends = end_token_ids(tokenizer, *configured_ends(getattr(model, "generation_config", None), model.config))
     model.config.eos_token_id, model.config.pad_token_id = one_or_list(ends), tokenizer.pad_token_id
@@ -122,13 +116,13 @@ def save_model(
     shutil.rmtree(aside, ignore_errors=True)
     try:
         model.save_pretrained(aside, state_dict=weights)
-        if weights:  # their type may be another than the sharded model's, by which transformers went
+        if weights:  # transformers wrote the sharded model's dtype, which may differ from theirs
             model.config.dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
             model.config.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
         write_older_names(aside, model.config.attribute_map)
         for file in aside.iterdir():
-            _sync(file)  # what the stage went back to on a crash is deleted after this
+            _sync(file)  # the caller then deletes the checkpoint it would resume from after a crash
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
         _sync(folder.parent)
@@ -137,7 +131,7 @@ def save_model(
 
 
 def _sync(path: Path) -> None:
-    """Have the disk know a file's content, or a folder's names."""
+    """Flush a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -146,15 +140,15 @@ def _sync(path: Path) -> None:
 
 
 def context_length(model: PreTrainedModel) -> int:
-    """The number of positions that the model was made for, prompt and completion together."""
+    """The number of positions that the model supports, for prompt and completion together."""
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else sys.maxsize
 
 
 def load_skeleton(name: str, *, scorer: bool = False, dtype: str = "float32") -> PreTrainedModel:
-    """The model's layers without their weights (on the meta device), by its configuration alone.
+    """The model without weights (on the meta device), built from its configuration alone.
 
-    With `scorer` as `load_reward_model` would have it. Raises `ModelError` where there is no configuration.
+    With `scorer`, the model of `load_reward_model`. Raises `ModelError` if there is no configuration.
     """
     config = config_of(name)
     if scorer:
@@ -172,25 +166,25 @@ def load_skeleton(name: str, *, scorer: bool = False, dtype: str = "float32") ->
 
 
 def context_length_of(name: str) -> int:
-    """`context_length` of a model that is not loaded, by its configuration alone."""
+    """`context_length` from the model's configuration alone, without loading it."""
     config = config_of(name)
     length = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(length) if length else sys.maxsize
 
 
 def num_embeddings(config: Any) -> int:
-    """The rows of a model's embedding, by its configuration: its tokens have the ids below."""
+    """The number of rows in a model's embedding, from its configuration; every token id is below it."""
     rows = getattr(config.get_text_config(), "vocab_size", None)
     return int(rows) if rows else sys.maxsize
 
 
 def num_embeddings_of(name: str) -> int:
-    """`num_embeddings` of a model that is not loaded."""
+    """`num_embeddings` without loading the model."""
     return num_embeddings(config_of(name))
 
 
 def weights_stamp(model_path: str) -> list[list[str | int]]:
-    """Name, size and time of each weight file of a local model: another training run, another stamp."""
+    """Name, size and modification time of a local model's weight files; each training run changes them."""
     files = sorted(Path(model_path).glob("*.safetensors")) if Path(model_path).is_dir() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
@@ -204,10 +198,10 @@ def config_of(name: str) -> Any:
 
 
 def train_without_noise(model: torch.nn.Module) -> None:
-    """Evaluation mode for all that draws random numbers but adapters' dropout.
+    """Set evaluation mode on everything that draws random numbers, except the adapters' dropout.
 
-    Families have dropout under many names, drop whole layers or jitter routers, and all look at the mode.
-    Layers that run again in the backward pass do so in training mode only; what they drop themselves is 0.
+    Model families name dropout in many ways, drop entire layers, or jitter routers; all of them check the
+    mode. Gradient checkpointing works only in training mode, so its layers keep that with dropout set to 0.
     """
     model.eval()
     for name, module in model.named_modules():
@@ -230,12 +224,13 @@ def load_tokenizer_as_it_is(name: str) -> PreTrainedTokenizerBase:
 
 
 def checkpoint_layers(model: PreTrainedModel) -> None:
-    """Keep each layer's input alone for the backward pass, and run the layer again in it.
+    """Turn on gradient checkpointing: keep only each layer's input, and rerun the layer in the backward pass.
 
-    It runs again under the attention it ran under, which `packing` sets for its forward pass only.
+    The rerun uses the attention of the forward pass, which `packing` sets only for that pass.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        # Called in the forward pass, so this captures its attention for the recomputation (the second)
         return nullcontext(), attention_of(model, model.config._attn_implementation)
 
     options = {"use_reentrant": False, "context_fn": contexts}
@@ -246,12 +241,12 @@ def checkpoint_layers(model: PreTrainedModel) -> None:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
     except ValueError as error:
         raise ModelError(f"gradient_checkpointing: {_first_line(error)}") from None
-    model.disable_input_require_grads()  # for the other kind of checkpointing; under LoRA it costs time
+    model.disable_input_require_grads()  # only reentrant checkpointing needs it; with LoRA it costs time
 
 
 @contextmanager
 def attention_of(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Run the attention function of this name in the model's layers."""
+    """Use the attention function of this name in the model's layers within the context."""
     before = model.config._attn_implementation
     model.config._attn_implementation = name
     try:
@@ -263,7 +258,7 @@ def attention_of(model: PreTrainedModel, name: str) -> Iterator[None]:
 def load_checked(
     auto_class: Any, name: str, dtype: str, device: str, options: dict[str, Any] | None = None, new: str = ""
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and which weights were not in the files: only those that start with `new` may be."""
+    """The model, and the weights missing from its files; only names that start with `new` may be missing."""
     if dtype not in _DTYPES:
         raise ModelError(f"dtype {dtype!r} is not known; known are {', '.join(_DTYPES)}")
     device = pick_device(device)
@@ -286,19 +281,19 @@ def load_checked(
     if broken:
         raise ModelError(
             f"{name}: {len(broken)} weights hold numbers that are not finite ({', '.join(broken[:3])}"
-            f"{', ...' if len(broken) > 3 else ''}); whatever made it went wrong, take an earlier checkpoint"
+            f"{', ...' if len(broken) > 3 else ''}); the file is damaged, use an earlier checkpoint"
         )
     return model.to(device), missing
 
 
 def refuse_unscored(name: str, config: Any) -> None:
-    """A `ModelError` for a model whose family transformers has no sequence classification of."""
+    """Raise `ModelError` if transformers has no sequence classification for the model's family."""
     text_config = text_config_of(config)
     scored = config if text_config is None else text_config
     if type(scored) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
             f"{name}: transformers has no sequence classification for the model type {scored.model_type!r}, "
-            "so it can't become a reward model; take a model of another family for this stage"
+            "so it can't become a reward model; use a model of another family for this stage"
         )
 
 
@@ -307,7 +302,7 @@ def _is_finite(weight: torch.Tensor) -> bool:
 
 
 def _checked_source(name: str, part: str, files: tuple[str, ...]) -> str:
-    """What transformers is given for `name`; a `ModelError` where that is a folder that can't be one."""
+    """The path or hub name to pass to transformers. `ModelError` if it can't be a model."""
     source = resolve_model(name)
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -322,11 +317,11 @@ def _checked_source(name: str, part: str, files: tuple[str, ...]) -> str:
     if source.startswith((".", "~", "/")) or source.count("/") > 1 or not source:
         raise ModelError(f"{name!r}: no such folder")
     if (why := hub.unreachable()) and not hub.has_model(source):
-        raise ModelError(f"{name!r} is no folder here, nor a model in the hub's cache, and {why}")
+        raise ModelError(f"{name!r} is neither a local folder nor a model in the hub's cache, and {why}")
     return source
 
 
 def _first_line(error: Exception) -> str:
-    """The first sentence of a library's message, which may go on for a page."""
+    """The first line of a library's message, which may fill a page."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")

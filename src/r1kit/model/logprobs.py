@@ -1,9 +1,9 @@
-"""Logprobs of completions under a model, and the batches they are taken over.
+"""Logprobs of completions under a model, and the padded batches they are computed on.
 
 Legend: B rows, S positions of prompt and completion, T target positions (completion tokens, left-aligned
 in each row), N trained positions of all rows, V vocabulary. The shift between a position and the token it
 predicts happens once, in `collate`. The backbone runs once per micro-batch; the head runs over chunks of
-the trained positions, so that no [B, T, V] tensor is ever held.
+the trained positions, so a [B, T, V] tensor never exists.
 Not covered: rows without padding, and rows that share their prompt (`packing`).
 """
 
@@ -21,17 +21,17 @@ from transformers import PreTrainedModel
 from r1kit.errors import ModelError
 from r1kit.ranks.sharding import run_whole
 
-# float32 logits held at once: 64 MB. One chunk covers a micro-batch of a small vocabulary.
+# The largest chunk of logits, 64 MB in float32. With a small vocabulary one chunk covers a micro-batch.
 CHUNK_ELEMENTS = 2**24
-# Of logits, by family: Gemma, RecurrentGemma, xLSTM.
+# The configuration's name for the logits' soft cap in Gemma, RecurrentGemma and xLSTM.
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
 class CompletionBatch(Protocol):
-    """Rows whose completions' logprobs can be taken.
+    """A batch whose completions' logprobs can be computed.
 
-    `target_ids_BT[b, t]` is token t of completion b; `loss_mask_BT` is True where a token is there and is
-    trained.
+    `target_ids_BT[b, t]` is token t of completion b; `loss_mask_BT` is True where a token exists and is
+    trained on.
     """
 
     @property
@@ -52,7 +52,7 @@ class TokenBatch:
     """Rows of prompt + completion, padded on the right.
 
     `target_ids_BT[b, t]` is token t of completion b, predicted at position `source_BT[b, t]` of the input;
-    `loss_mask_BT` is True where a token is there and is trained. Entries without a token are 0 and False.
+    `loss_mask_BT` is True where a token exists and is trained on. Entries without a token are 0 and False.
     """
 
     input_ids_BS: Tensor
@@ -79,8 +79,8 @@ class TokenBatch:
     def trained_hidden(self, model: PreTrainedModel) -> Tensor:
         """The backbone's output [N, hidden] where trained tokens are predicted, row by row.
 
-        Rows are right-padded and attention is causal, so no mask is passed on: padding stands behind
-        everything that is read, and attention kernels without a mask are faster.
+        No mask is passed: attention is causal and padding comes after every position that is read. Attention
+        kernels are faster without one.
         """
         hidden_BSH: Tensor = decoder_of(model)(input_ids=self.input_ids_BS, use_cache=False).last_hidden_state
         rows_N, targets_N = self.loss_mask_BT.nonzero(as_tuple=True)
@@ -94,7 +94,7 @@ def collate(
     *,
     loss_masks: Sequence[Sequence[bool]] | None = None,
 ) -> TokenBatch:
-    """A batch of rows; without `loss_masks` every completion token is trained, the stop token included.
+    """A padded batch; without `loss_masks` every completion token is trained on, the stop token included.
 
     Prompt [7, 8] with completion [9, 2]: input 7 8 9 2, targets 9 2 at positions 1 2.
     """
@@ -112,20 +112,21 @@ def collate(
         input_ids[b, : start + length] = torch.tensor([*prompt, *completion])
         attention_mask[b, : start + length] = 1
         target_ids[b, :length] = torch.tensor(completion, dtype=torch.long)
-        source[b, :length] = torch.arange(start - 1, start - 1 + length)
+        source[b, :length] = torch.arange(start - 1, start - 1 + length)  # the shift: one before each target
         loss_mask[b, :length] = True if loss_masks is None else torch.tensor(loss_masks[b])
     return TokenBatch(input_ids, attention_mask, target_ids, source, loss_mask)
 
 
 def pack_by_tokens(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Indices in micro-batches of similar length, of `max_tokens` at most when padded to their longest row.
+    """Row indices in micro-batches of similar lengths, each at most `max_tokens` when padded.
 
-    Longest first, so that a budget that is too large for memory fails at once. A row longer than the
-    budget gets a micro-batch of its own.
+    The longest come first, so a budget that does not fit in memory fails immediately. A row longer than the
+    budget gets its own micro-batch.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
     for i in order:
+        # a micro-batch's first row is its longest, so it sets the padded length
         if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
             batches[-1].append(i)
         else:
@@ -140,10 +141,10 @@ def completion_logprobs(
     temperature: float = 1.0,
     with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """log-softmax(logits / temperature) of the trained tokens, and the distribution's entropy if asked.
+    """log-softmax(logits / temperature) of the trained tokens, and optionally the distribution's entropy.
 
-    Both are float32 [B, T], over the whole vocabulary, 0 where the loss mask is False. The entropy (nats)
-    carries no gradient.
+    Both are float32 [B, T], over the full vocabulary, and 0 where the loss mask is False. The entropy (nats)
+    has no gradient.
     """
     return run_whole(_completion_logprobs, model, batch, temperature, with_entropy)
 
@@ -163,12 +164,15 @@ def _completion_logprobs(
     pieces: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(target_ids_N), chunk):
         inputs = hidden_NH[start : start + chunk], target_ids_N[start : start + chunk]
+        # Several chunks: recompute each one's logits in the backward pass, so that one is in memory at a
+        # time. Nothing in the head is random, so the generator's state need not be saved.
         if torch.is_grad_enabled() and len(target_ids_N) > chunk:
             pieces.append(checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False))
         else:
             pieces.append(run(*inputs))
 
     def spread(values: list[Tensor]) -> Tensor:
+        # [N] back to [B, T], zeros elsewhere
         empty = torch.zeros(batch.target_ids_BT.shape, dtype=torch.float32, device=hidden_NH.device)
         return empty.index_put((rows_N, targets_N), torch.cat(values)) if values else empty
 
@@ -188,10 +192,10 @@ def _head_logprobs(
 
 
 class _LogprobsAndEntropy(torch.autograd.Function):
-    """Logprobs of the targets, and the distributions' entropies, from one softmax.
+    """Logprobs of the targets and entropies of the distributions, from one softmax.
 
-    The gradient is that of `cross_entropy`: one-hot minus probabilities. Half the passes over [N, V] of
-    taking the two apart, where a small model's update spent a fifth of its time.
+    The gradient is one-hot minus probabilities, as in `cross_entropy`. This halves the passes over [N, V],
+    which took a fifth of a small model's update.
     """
 
     @staticmethod
@@ -199,7 +203,7 @@ class _LogprobsAndEntropy(torch.autograd.Function):
         log_probs_NV = logits_NV.log_softmax(-1)
         logprobs_N = log_probs_NV.gather(1, target_ids_N[:, None]).squeeze(1)
         probs_NV = log_probs_NV.exp()
-        # -inf entries (tokens a model forbids) have probability 0 and add nothing
+        # -inf entries (tokens that a model forbids) have probability 0; unclamped, 0 * -inf would be NaN
         log_probs_NV.clamp_(min=torch.finfo(torch.float32).min)
         entropy_N = log_probs_NV.mul_(probs_NV).sum(-1).neg_()
         ctx.save_for_backward(probs_NV, target_ids_N)
@@ -210,6 +214,7 @@ class _LogprobsAndEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor, None]:
         probs_NV, target_ids_N = ctx.saved_tensors
+        # d logprob / d logits = one-hot(target) - probs
         grad_NV = probs_NV * -grad_N[:, None]
         grad_NV.scatter_add_(1, target_ids_N[:, None], grad_N[:, None])
         return grad_NV, None
@@ -218,29 +223,30 @@ class _LogprobsAndEntropy(torch.autograd.Function):
 def decoder_of(model: PreTrainedModel) -> Any:
     """The model without its head."""
     decoder = model.get_decoder()
-    return model.model if decoder is model else decoder  # Llama 4 does not find its own
+    return model.model if decoder is model else decoder  # Llama 4's `get_decoder` returns the model itself
 
 
 def check_head(model: PreTrainedModel) -> None:
-    """Raise `ModelError` where logprobs here are not those of the model's own forward pass.
+    """Raise `ModelError` if our logits differ from those of the model's own forward pass.
 
-    What a family does to its logits behind the head (scales, caps) is in its code alone; `_head` knows those
-    of transformers 5.23. Two tokens go through the model twice.
+    How a family scales or caps its logits after the head is only in its code; `_head` covers the families of
+    transformers 5.23. Runs two tokens through the model twice.
     """
     ids = torch.tensor([[1, 2]], device=model.device)
     with torch.no_grad():
         own = model(input_ids=ids, use_cache=False).logits.float()
         ours = _head(model, 1.0)(decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state)
+    # rounding may differ between the two passes; a missed scale or cap differs by far more
     bound = 16 * torch.finfo(model.dtype).eps * float(own.abs().max())
     if own.shape != ours.shape or float((own - ours).abs().max()) > bound:
         raise ModelError(
-            f"{type(model).__name__} does something to its logits that r1kit does not know, so it can't be "
-            "trained exactly; take a model of another family"
+            f"{type(model).__name__} transforms its logits in a way that r1kit does not support, so it "
+            "can't be trained exactly; use a model of another family"
         )
 
 
 def _head(model: PreTrainedModel, temperature: float) -> Callable[[Tensor], Tensor]:
-    """Hidden states to float32 logits / temperature, with what some families do to logits after the head."""
+    """Maps hidden states to float32 logits / temperature, with the scales and caps of some families."""
     head: Any = model.get_output_embeddings()
     config = model.config.get_text_config()
     caps = (getattr(config, name, None) for name in _CAPS)
@@ -251,7 +257,7 @@ def _head(model: PreTrainedModel, temperature: float) -> Callable[[Tensor], Tens
     factor *= scaling if config.model_type == "hyperclovax" else 1 / scaling  # Granite, MiniCPM
 
     def logits_of(hidden_NH: Tensor) -> Tensor:
-        # Mamba's last norm gives float32, whatever the head is in
+        # Mamba's last norm returns float32 whatever the head's dtype
         logits: Tensor = head(hidden_NH.to(head.weight.dtype)).float()
         if factor != 1.0:
             logits = logits * factor

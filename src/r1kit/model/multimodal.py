@@ -1,10 +1,10 @@
-"""The text model of a multimodal checkpoint: Gemma 3, Mistral Small 3, Qwen3.5 and their like.
+"""The text model of a multimodal checkpoint such as Gemma 3, Mistral Small 3 or Qwen3.5.
 
-Such a folder holds a vision or audio tower beside a language model, whose sizes are in the configuration's
-`text_config`. r1kit trains on text: it takes the language model and its head out, and what it saves is the
-text-only model (`Gemma3ForCausalLM`), which transformers and vLLM open as any other. The towers stay in the
-folder that one started from. Not covered: multimodal models whose language model transformers has no causal
-class for (Qwen2-VL's three-part positions); they are refused by name.
+Such a checkpoint has a vision or audio tower beside a language model, whose sizes are in the configuration's
+`text_config`. r1kit trains on text: it extracts the language model and its head, and saves a text-only model
+(`Gemma3ForCausalLM`) that transformers and vLLM open like any other. The towers remain in the original
+folder. Not covered: language models for which transformers has no causal class (Qwen2-VL's three-part
+positions); they are refused by name.
 """
 
 from typing import Any
@@ -23,23 +23,23 @@ from r1kit.errors import ModelError
 
 
 def text_config_of(config: Any) -> PreTrainedConfig | None:
-    """The configuration of the text model inside of a multimodal one; None for a model that is only text.
+    """The configuration of the text model inside a multimodal one; None for a text-only model.
 
-    Raises `ModelError` where transformers has no causal language model for it.
+    Raises `ModelError` if transformers has no causal language model for it.
     """
     text: Any = getattr(config, "text_config", None)
     if text is None or config.is_encoder_decoder:
         return None
     if type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(
-            f"{_path(config)}a multimodal model ({config.model_type!r}) whose text part transformers has no "
-            f"causal language model for ({text.model_type!r}); name a text-only model"
+            f"{_path(config)}a multimodal model ({config.model_type!r}), and transformers has no causal "
+            f"language model for its text part ({text.model_type!r}); name a text-only model"
         )
     return text
 
 
 def class_of(config: Any) -> Any:
-    """The class that a multimodal checkpoint was saved by; `ModelError` where transformers lacks it."""
+    """The class that saved a multimodal checkpoint; `ModelError` if transformers lacks it."""
     made = (config.architectures or ["?"])[0]
     found = getattr(transformers, made, None)
     if found is None:
@@ -50,9 +50,9 @@ def class_of(config: Any) -> Any:
 
 
 def text_model_of(whole: PreTrainedModel, text_config: PreTrainedConfig) -> PreTrainedModel:
-    """The causal language model in a multimodal one, with its own weights; the rest is let go.
+    """The causal language model inside a multimodal one, sharing its weights, without the other parts.
 
-    Raises `ModelError` where its parts are not those of the causal class.
+    Raises `ModelError` if its parts are not those of the causal class.
     """
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(text_config, dtype=whole.dtype)
@@ -67,8 +67,8 @@ def text_model_of(whole: PreTrainedModel, text_config: PreTrainedConfig) -> PreT
         )
     setattr(model, "model" if hasattr(model, "model") else model.base_model_prefix, decoder)
     model.set_output_embeddings(head)
-    model.config = decoder.config  # which its layers read: `models.attention_of` sets one for both
-    # of the whole model's configuration, which may say another thing than its text part
+    model.config = decoder.config  # the one its layers read, so that `loading.attention_of` reaches them
+    # the multimodal configuration may disagree with its text part, so look at the weights
     model.config.tie_word_embeddings = head.weight is decoder.get_input_embeddings().weight
     model.tie_weights()
     left = [name for name, weight in (*model.named_parameters(), *model.named_buffers()) if weight.is_meta]
@@ -80,14 +80,14 @@ def text_model_of(whole: PreTrainedModel, text_config: PreTrainedConfig) -> PreT
 
 
 def scorer_of(model: PreTrainedModel) -> PreTrainedModel:
-    """A model with one scalar head, not drawn yet, on the body of a causal language model."""
+    """A model with one scalar head, not yet initialized, on the body of a causal language model."""
     config = model.config
     config.num_labels = 1
     with torch.device("meta"):
         scorer: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=model.dtype)
     setattr(scorer, scorer.base_model_prefix, model.get_decoder())
     scorer.score.to_empty(device=model.device)
-    scorer.config = config  # which its layers read
+    scorer.config = config  # the one its layers read
     return scorer
 
 

@@ -1,19 +1,18 @@
-"""Micro-batches without padding: rows one after another, a prompt that several share once.
+"""Micro-batches without padding: rows are concatenated, and a shared prompt is computed once.
 
-The rows of a micro-batch become one sequence: first every distinct prompt, then the completions, with
-positions that go on where the prompt ends. Everything but attention runs once per token; in attention
-(`attention`) a prompt attends to itself, causally, and its completions to the prompt and, causally, to
-themselves. Where no prompt is shared, as in SFT, prompt and completion are one row. Logprobs and gradients
-are those of `logprobs.collate` up to rounding; on a CPU they are the same to the bit each time.
-Covered: the model types in `MODEL_TYPES` with full attention, rotary embeddings that are the same at every
-length, and transformers' `sdpa` attention, which has to have been the choice. Everything else (sliding
-windows, alibi, state spaces, attention kernels of another name) keeps the padded batches of `logprobs`:
-`batching_for` decides.
+The rows of a micro-batch become one sequence: first every distinct prompt, then the completions, whose
+positions continue from the end of their prompt. Everything except attention runs once per token. In
+`attention`, a prompt attends causally to itself, and a completion to its prompt and causally to itself. Where
+no prompt is shared, as in SFT, prompt and completion form one row. Logprobs and gradients equal those of
+`logprobs.collate` up to rounding; on a CPU they are equal to the bit in every run.
+Covered: the model types in `MODEL_TYPES` with full attention, rotary embeddings that do not depend on the
+length, and transformers' `sdpa` attention. Everything else (sliding windows, ALiBi, state-space models, other
+attention kernels) uses the padded batches of `logprobs`; `batching_for` decides.
 
 Legend: B rows, S positions of the one sequence, T target positions, N trained positions.
 
 Prompt 7 8 with completions 9 2 and 9 4 5 is the sequence 7 8 | 9 4 | 9 at positions 0 1 | 2 3 | 2: the last
-token of a completion predicts nothing, so it is not in it.
+token of a completion predicts nothing, so it is left out.
 """
 
 import itertools
@@ -34,11 +33,11 @@ Tokens = Sequence[int]
 
 # Checked against the padded path in tests/model/test_packing.py.
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-# Their frequencies are fixed when the model is made; "dynamic" and "longrope" change them with the length.
+# Rope types with fixed frequencies; "dynamic" and "longrope" change theirs with the sequence's length.
 _FIXED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
-# Attention copies the prompt's keys and values for each of its rows that attend at once. This bounds the
-# keys of all rows to a multiple of the budget, for the memory of long prompts with many short completions.
+# Attention copies the prompt's keys and values for each row of a block. This bounds the keys of all rows to a
+# multiple of the token budget: without it, long prompts with many short completions would run out of memory.
 _MAX_KEYS_PER_TOKEN = 4
 
 
@@ -51,9 +50,9 @@ class Batching:
 
 
 def batching_for(model: PreTrainedModel, *, shared: bool = True) -> Batching:
-    """Rows without padding where they are exact for the model, else padded ones.
+    """Unpadded rows where they are exact for the model, else padded ones.
 
-    `shared` if many completions have the same prompt (GRPO), not if few do (SFT).
+    Set `shared` if many completions have the same prompt (GRPO) and clear it if few do (SFT).
     """
     if why_padded(model) is not None:
         return PADDED
@@ -61,30 +60,30 @@ def batching_for(model: PreTrainedModel, *, shared: bool = True) -> Batching:
 
 
 def why_padded(model: PreTrainedModel) -> str | None:
-    """The reason why this model's rows have to be padded, or None where they can be one sequence."""
+    """The reason why this model's rows must be padded, or None if they can be one sequence."""
     config = model.config
     if config.model_type not in MODEL_TYPES:
         return f"model type {config.model_type!r} is not one of {', '.join(MODEL_TYPES)}"
     if model.get_decoder().config is not config:
-        return "its layers read another configuration than the model's, so their attention can't be chosen"
+        return "its layers do not read the model's configuration, so their attention can't be set"
     if config._attn_implementation != "sdpa":
         return f"its attention is {config._attn_implementation!r}, not 'sdpa'"
     layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
     if layer_types != {"full_attention"}:
-        return f"it has layers of the types {sorted(layer_types)}"
+        return f"it has layers of types {sorted(layer_types)}"
     window = getattr(config, "sliding_window", None)
     if window is not None and window < config.max_position_embeddings:
         return f"it attends within a sliding window of {window} tokens"
     rope_type = model.get_decoder().rotary_emb.rope_type
     if rope_type not in _FIXED_ROPE_TYPES:
-        return f"its rotary embedding is of the type {rope_type!r}"
+        return f"its rotary embedding has type {rope_type!r}"
     if any(_forgets_attention(module) for module in model.modules()):
-        return "its layers run again in the backward pass, under another attention"
+        return "its gradient checkpointing reruns layers in the backward pass with another attention"
     return None
 
 
 def _forgets_attention(module: torch.nn.Module) -> bool:
-    """Whether a layer runs again in the backward pass, but not as `models.checkpoint_layers` has it."""
+    """Whether a layer uses gradient checkpointing that `loading.checkpoint_layers` did not set up."""
     again = getattr(module, "_gradient_checkpointing_func", None)
     is_on = bool(getattr(module, "gradient_checkpointing", False))
     return is_on and "context_fn" not in getattr(again, "keywords", {})
@@ -121,15 +120,15 @@ class PackedBatch:
                 use_cache=False,
                 layout=self.layout,
             ).last_hidden_state
-        # as an embedding: its backward adds up repeated entries (the ends of prompts) in a fixed order
+        # An embedding: its backward pass sums repeated positions (the ends of prompts) in a fixed order
         return F.embedding(self.source_BT[self.loss_mask_BT], hidden_1SH[0])
 
 
 def pack_shared(prompts: Sequence[Tokens], completions: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
-    """Indices in micro-batches of `max_tokens` at most, a prompt counted once in each.
+    """Row indices in micro-batches of at most `max_tokens`, counting a prompt once in each.
 
-    Rows of one prompt stay together where they fit into one micro-batch. The longest come first, so that a
-    budget that is too large for memory fails at once. A row longer than the budget is alone.
+    Rows of one prompt stay together if they fit into one micro-batch. The longest come first, so a budget
+    that does not fit in memory fails immediately. A row longer than the budget gets its own micro-batch.
     """
     batches: list[list[int]] = []
     room = keys = 0
@@ -139,9 +138,11 @@ def pack_shared(prompts: Sequence[Tokens], completions: Sequence[Tokens], max_to
         is_new_prompt = True
         for i in indices:
             length, num_keys = len(completions[i]), len(prompt) + len(completions[i])
+            # A group that fits into one micro-batch is not split, so its first row asks for room for all
             needed = whole if is_new_prompt and whole <= max_tokens else num_keys if is_new_prompt else length
             if not batches or needed > room or num_keys > keys:
                 batches.append([])
+                # a new micro-batch repeats the prompt
                 room, keys, is_new_prompt = max_tokens, _MAX_KEYS_PER_TOKEN * max_tokens, True
             batches[-1].append(i)
             room -= num_keys if is_new_prompt else length
@@ -151,11 +152,12 @@ def pack_shared(prompts: Sequence[Tokens], completions: Sequence[Tokens], max_to
 
 
 def collate_shared(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad_id: int) -> PackedBatch:
-    """The rows as one sequence; targets and masks stay in the rows' order. `pad_id` is not needed."""
+    """The rows as one sequence; targets and masks stay in the rows' order. `pad_id` is unused."""
     groups = _by_prompt(prompts, completions)
-    by_length = sorted(groups, key=lambda group: -len(group[0]))  # so that prompts are blocks, too
+    by_length = sorted(groups, key=lambda group: -len(group[0]))  # prompts form blocks of similar length, too
     input_ids = [token for prompt, _ in by_length for token in prompt]
     positions = [position for prompt, _ in by_length for position in range(len(prompt))]
+    # prompt -> the position just past its last token in the sequence
     ends = dict(
         zip(
             (prompt for prompt, _ in by_length),
@@ -169,6 +171,7 @@ def collate_shared(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad
         assert prompt, "a completion's first token is predicted at the prompt's last: it can't be empty"
         for i in indices:
             completion, length = completions[i], len(completions[i])
+            # Token t > 0 is predicted at token t - 1 of the completion, token 0 at the prompt's last
             source[i, :length] = torch.arange(length) + len(input_ids) - 1
             source[i, :1] = ends[prompt] - 1
             input_ids += completion[:-1]
@@ -182,7 +185,7 @@ def collate_shared(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad
 
 
 def pack_rows(prompts: Sequence[Tokens], completions: Sequence[Tokens], max_tokens: int) -> list[list[int]]:
-    """Indices in micro-batches of `max_tokens` at most, the longest first. A longer row is alone."""
+    """Row indices in micro-batches of at most `max_tokens`, longest first. A longer row gets its own."""
     lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
     batches: list[list[int]] = []
     room = 0
@@ -196,7 +199,7 @@ def pack_rows(prompts: Sequence[Tokens], completions: Sequence[Tokens], max_toke
 
 
 def collate_rows(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad_id: int) -> PackedBatch:
-    """The rows one after another, longest first, nothing shared. `pad_id` is not needed."""
+    """The rows one after another, longest first, sharing nothing. `pad_id` is unused."""
     target_ids, source, loss_mask = _targets(completions)
     input_ids: list[int] = []
     lengths: list[int] = []
@@ -204,6 +207,7 @@ def collate_rows(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad_i
         prompt, completion = prompts[i], completions[i]
         assert prompt, "a completion's first token is predicted at the prompt's last: it can't be empty"
         assert completion, "an empty completion has no last token to leave out"
+        # token 0 of the completion is predicted at the prompt's last token
         source[i, : len(completion)] = torch.arange(len(completion)) + len(input_ids) + len(prompt) - 1
         input_ids += [*prompt, *completion[:-1]]
         lengths.append(len(prompt) + len(completion) - 1)
@@ -213,7 +217,7 @@ def collate_rows(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad_i
 
 
 def _targets(completions: Sequence[Tokens]) -> tuple[Tensor, Tensor, Tensor]:
-    """Target ids and loss mask [B, T], and zeros for their sources."""
+    """Target ids, zeros for their source positions, and the loss mask, each [B, T]."""
     shape = len(completions), max(len(completion) for completion in completions)
     target_ids, source = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     loss_mask = torch.zeros(shape, dtype=torch.bool)
@@ -237,7 +241,7 @@ PACKED_ROWS = Batching(pack_rows, collate_rows)
 def _by_prompt(
     prompts: Sequence[Tokens], completions: Sequence[Tokens]
 ) -> list[tuple[tuple[int, ...], list[int]]]:
-    """Each distinct prompt with its rows' indices; rows and prompts by the longest row, that one first."""
+    """Each distinct prompt with its rows' indices; rows and prompts ordered by (longest) row, descending."""
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]) - len(completions[i]), i))
     groups: dict[tuple[int, ...], list[int]] = {}
     for i in order:

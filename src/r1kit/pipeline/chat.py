@@ -10,7 +10,7 @@ from rich.console import Console
 from r1kit.config import suggest
 from r1kit.errors import ModelError, RecipeError
 from r1kit.model.loading import load_model, load_tokenizer, stop_token_ids
-from r1kit.pipeline.recipe import BASE, EMBEDDED_MODELS, style_of
+from r1kit.pipeline.recipe import BASE, is_base, style_of
 from r1kit.pipeline.run import open_run, read_run_record
 from r1kit.pipeline.shipped import find_recipe
 from r1kit.pipeline.stages import GIVES
@@ -56,7 +56,7 @@ def open_speaker(where: str, stage: str, style: PromptStyle | None = None) -> Sp
             raise ModelError(
                 f"stage `{stage}` is not made yet; `r1 run {context.recipe_path} --stages {stage}`."
             )
-    elif stage not in (BASE, *EMBEDDED_MODELS):
+    elif not is_base(stage):
         known = [BASE, *(name for name, table in recipe.stages.items() if GIVES[table.kind] == "model")]
         raise RecipeError(f"no stage `{stage}` in {context.recipe_path}; {suggest(stage, known)}")
     path = context.model_path(stage)

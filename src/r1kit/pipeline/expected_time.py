@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from r1kit.data.sources import make_built_in as make_problems
 from r1kit.grpo import GrpoConfig
 from r1kit.model.loading import load_model, load_tokenizer
 from r1kit.model.logprobs import completion_logprobs
@@ -25,7 +26,6 @@ from r1kit.pipeline.shipped import shipped_recipes
 from r1kit.sampling.engine import SamplingParams
 from r1kit.sampling.local import make_engine
 from r1kit.sampling.rollouts import iter_groups
-from r1kit.tinyworld.problems import make_problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pydantic import Field, PrivateAttr
 
 from r1kit.cold_start import ColdStartConfig
 from r1kit.config import Config, Key, Source, dotted, suggest, validate
+from r1kit.data.guests import find_checkpoint, find_oracle
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.sources import ProblemSource
 from r1kit.errors import DataError, RecipeError
@@ -43,10 +44,6 @@ from r1kit.text.template import parse_response
 from r1kit.types import PromptStyle
 
 BASE = "base"
-EMBEDDED_MODELS = ("tinyworld", "tinyworld-small", "tinyworld-code")
-# Names that mean something else in a recipe or in the run's folder.
-_RESERVED = (BASE, "eval", *EMBEDDED_MODELS)
-_NO_JUDGES = ("tinyworld", "flag")  # where a judge may be named, these are something else
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -66,7 +63,7 @@ class RunConfig(Config):
 
 
 class ModelConfig(Config):
-    """The base model: `tinyworld`, a Hugging Face name or a folder."""
+    """The base model: `tinyworld` or another guest's, a Hugging Face name or a folder."""
 
     base: str  # what stages mean by `base`
     dtype: Precision = "auto"  # see `precision`: bf16-mixed on a GPU, float32 on a CPU
@@ -168,7 +165,7 @@ def evaluated_models(recipe: Recipe) -> list[str]:
 def style_of(recipe: Recipe, model: str) -> PromptStyle:
     """How a model is spoken to, wherever it is sampled: as it was trained.
 
-    A GRPO stage says it; after SFT it is the style of its data. `base`, the embedded models and what an SFT
+    A GRPO stage says it; after SFT it is the style of its data. `base`, guests' models and what an SFT
     or a zero stage starts from are base models, which Table 1 is for; other folders and hub names are taken
     for finished ones, which chat.
     """
@@ -179,8 +176,13 @@ def style_of(recipe: Recipe, model: str) -> PromptStyle:
         case SftConfig():
             return _style_of_data(recipe, stage)
         case None:
-            return "zero" if model in (BASE, *EMBEDDED_MODELS) or model in _started_from(recipe) else "chat"
+            return "zero" if is_base(model) or model in _started_from(recipe) else "chat"
     return "chat"
+
+
+def is_base(model: str) -> bool:
+    """Whether a name stands for a base model that every recipe can name: its own, or a guest's."""
+    return model == BASE or find_checkpoint(model) is not None
 
 
 def eval_style(recipe: Recipe, model: str) -> PromptStyle:
@@ -241,10 +243,9 @@ def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
     """Every name that does not fit, one sentence each with its place."""
     if not recipe.stages:
         yield f"{source.path}: there is no stage; add a table such as [stages.zero]."
-    reserved = {"stages": _RESERVED, "judges": _NO_JUDGES}
     for table in ("stages", "problems", "judges"):
         for name in getattr(recipe, table):
-            taken = name in reserved.get(table, ())
+            taken = _is_taken(table, name)
             if not _NAME.fullmatch(name) or taken:
                 why = "is taken" if taken else "should be letters, digits, `_` and `-`"
                 yield f"{source.place([table, name])}: `{table}.{name}`: the name {why}; choose another."
@@ -266,6 +267,14 @@ def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
                 )
     if recipe.eval is not None:
         yield from _eval_faults(recipe, recipe.eval, source)
+
+
+def _is_taken(table: str, name: str) -> bool:
+    """Whether a name means something else in a recipe, or in the run's folder."""
+    if table == "stages":
+        return name == "eval" or is_base(name)
+    # where a judge may be named, an oracle may be too, and a problem's own flag
+    return table == "judges" and (name == "flag" or find_oracle(name) is not None)
 
 
 def _eval_faults(recipe: Recipe, config: EvalTable, source: Source) -> Iterator[str]:
@@ -328,7 +337,7 @@ def _target_fault(recipe: Recipe, source: Source, role: Role, target: str) -> st
         kind = recipe.stages[target].kind
         there_are = f"stages that do: {', '.join(fitting)}." if fitting else "no stage here does."
         return f"that stage is of kind {kind}, which does not give {_WHAT[role]}; {there_are}"
-    if role == "model" and target in (BASE, *EMBEDDED_MODELS):
+    if role == "model" and is_base(target):
         return None
     path = source.path.parent / Path(target).expanduser()
     if role in ("model", "reward model"):

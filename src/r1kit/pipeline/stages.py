@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from r1kit.cold_start import ColdStartConfig, run_cold_start
 from r1kit.config import Key
+from r1kit.data.guests import find_demonstrations, find_worked_examples
 from r1kit.grpo import GrpoConfig, run_grpo
 from r1kit.judges.config import JudgeConfig
 from r1kit.preferences import PreferencesConfig, run_preferences
@@ -71,7 +72,7 @@ def _references(config: StageConfig) -> Iterator[Reference]:
                 if isinstance(source.model, str):  # else a server
                     yield Reference(("sources", i, "model"), source.model, "model")
                 yield Reference(("sources", i, "problems"), source.problems, "problems")
-                if source.kind == "few_shot" and source.examples != "tinyworld":
+                if source.kind == "few_shot" and find_worked_examples(source.examples) is None:
                     yield Reference(("sources", i, "examples"), source.examples, "file")
         case RejectionConfig():
             yield from _rejection(config)
@@ -80,7 +81,7 @@ def _references(config: StageConfig) -> Iterator[Reference]:
                 yield Reference(("model",), config.model, "model")
             for name in config.problems:
                 yield Reference(("problems",), name, "problems")
-            if config.label != "tinyworld":
+            if not isinstance(config.label, str):  # else a guest's oracle
                 yield from judge_references(("label",), config.label)
             if config.source is not None:
                 yield Reference((), "base", "model")  # lengths are counted in its tokens
@@ -142,7 +143,7 @@ def _rejection(config: RejectionConfig) -> Iterator[Reference]:
     for name in config.general.problems:
         yield Reference(("general", "problems"), name, "problems")
     demonstrations = config.general.demonstrations
-    if demonstrations is not None and demonstrations != "tinyworld-demonstrations":
+    if demonstrations is not None and find_demonstrations(demonstrations) is None:
         yield Reference(("general", "demonstrations"), demonstrations, "file")
     if quality is not None and quality.reward_model is not None:
         yield from _reward_model(("general", "quality", "reward_model"), quality.reward_model)

@@ -1,13 +1,28 @@
 """Settings of the preferences stage: pairs for the helpful reward model, labels for the safety one."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticKnownError
 
 from r1kit.config import Config
+from r1kit.data.guests import find_oracle, guest_names
 from r1kit.data.preference_sources import PreferenceSource
 from r1kit.judges.config import JudgeRef
 from r1kit.types import PromptStyle
+
+
+def _has_oracle(name: str) -> str:
+    if find_oracle(name) is None:
+        known = " or ".join(repr(guest) for guest in guest_names() if find_oracle(guest) is not None)
+        raise PydanticKnownError("literal_error", {"expected": known})
+    return name
+
+
+OracleRef = Annotated[
+    str, AfterValidator(_has_oracle), WithJsonSchema({"const": "tinyworld", "type": "string"})
+]
+"""A guest whose oracle labels. Editors are told of the one that comes with r1kit."""
 
 
 class PreferencesConfig(Config):
@@ -23,12 +38,12 @@ class PreferencesConfig(Config):
     model: str | None = None  # the stage whose responses are labelled
     prompt_style: PromptStyle | None = None  # how the model is asked and read; None: as it was trained
     problems: list[str] = Field(default_factory=list)  # sets of prompts
-    label: Literal["tinyworld"] | JudgeRef = "tinyworld"  # the oracle of tinyworld, or a judge
+    label: OracleRef | JudgeRef = "tinyworld"  # the oracle of tinyworld or another guest, or a judge
     source: PreferenceSource | None = None  # pairs or labels that exist already, in place of sampling
     samples_per_problem: int = Field(4, gt=0)  # responses to each prompt
     temperature: float = Field(1.0, gt=0)  # of the responses
     max_new_tokens: int = Field(8192, gt=0)  # of a response
-    noise: float = Field(0.1, ge=0, lt=0.5)  # tinyworld: the share of labels that are turned around
+    noise: float = Field(0.1, ge=0, lt=0.5)  # of an oracle: the share of labels that are turned around
     pairs_per_problem: int = Field(2, gt=0)  # pairwise: at most so many of a prompt
     judgments: int = Field(4, gt=0)  # DeepSeek-R1 v2, 3.1: four, with A and B in random order
     min_difference: float = Field(1.0, ge=0, lt=2)  # and pairs kept whose mean verdict, in [-2, 2], exceeds 1

@@ -1,4 +1,4 @@
-"""Which of two responses is better, and whether one is safe: by tinyworld's oracle with noise, or a judge.
+"""Which of two responses is better, and whether one is safe: by a guest's oracle with noise, or a judge.
 
 A judge compares each pair several times with A and B in random order; the verdicts are averaged, and a pair
 counts where the difference exceeds a bound (DeepSeek-R1 v2, 3.1). What could not be judged has no label.
@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from r1kit.data.guests import Oracle
 from r1kit.judges.ask_log import judge_logged
 from r1kit.judges.judge import JudgeRequest, ModelJudge, Verdict
 from r1kit.preferences.config import PreferencesConfig
@@ -32,42 +33,38 @@ class Candidate:
 def label_pairs(
     context: StageContext,
     config: PreferencesConfig,
-    judge: ModelJudge | None,
+    labeller: ModelJudge | Oracle,
     pairs: Sequence[tuple[Candidate, Candidate]],
 ) -> list[float | None]:
     """How much better the first of each pair is, in the labels' own scale; 0 no preference, None no label.
 
-    A judge's mean verdict lies in [-2, 2], tinyworld's difference of quality in [-1, 1].
+    A judge's mean verdict lies in [-2, 2], an oracle's difference of quality in [-1, 1].
     """
-    if judge is not None:
-        return _judge_pairs(context, config, judge, pairs)
-    from r1kit.tinyworld.oracle import label_pair
-
+    if not isinstance(labeller, Oracle):
+        return _judge_pairs(context, config, labeller, pairs)
     labels: list[float | None] = []
     for a, b in pairs:
         rng = random.Random(derive_seed(context.seed, "label", a.name, b.name))
-        labels.append(label_pair(a.problem, a.summary, b.summary, rng, config.noise))
+        labels.append(labeller.label_pair(a.problem, a.summary, b.summary, rng, config.noise))
     return labels
 
 
 def label_safety(
     context: StageContext,
     config: PreferencesConfig,
-    judge: ModelJudge | None,
+    labeller: ModelJudge | Oracle,
     responses: Sequence[Candidate],
 ) -> list[bool | None]:
     """Whether each response is safe, its reasoning included; None where there is no label."""
-    if judge is not None:
+    if not isinstance(labeller, Oracle):
         questions = {
             item.name: JudgeRequest("safety", item.problem.question, item.text) for item in responses
         }
-        verdicts = _ask(context, judge, questions)
+        verdicts = _ask(context, labeller, questions)
         scores = [None if (found := verdicts[item.name]) is None else found.score for item in responses]
         return [None if score is None else score == 1.0 for score in scores]
-    from r1kit.tinyworld.oracle import label_safe
-
     return [
-        label_safe(
+        labeller.label_safe(
             item.problem,
             item.text,
             random.Random(derive_seed(context.seed, "label", item.name)),

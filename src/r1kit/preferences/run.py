@@ -8,8 +8,10 @@ that the helpful model may read; safety labels hold whole responses.
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+from r1kit.data.guests import Oracle, find_oracle
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
 from r1kit.data.records import Json
@@ -36,13 +38,13 @@ def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[st
     if config.source is not None:
         return _from_source(context, config, config.source)
     sampled, counts = _sample(context, config)
-    judge = None if config.label == "tinyworld" else open_judge(config.label, context)
     write = _write_labels if config.objective == "pointwise" else _write_pairs
-    try:
+    if isinstance(config.label, str):
+        oracle = find_oracle(config.label)
+        assert oracle is not None
+        return write(context, config, oracle, sampled, counts)
+    with closing(open_judge(config.label, context)) as judge:
         return write(context, config, judge, sampled, counts) | judge_summary(judge)
-    finally:
-        if judge is not None:
-            judge.close()
 
 
 def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Candidate], Counter[str]]:
@@ -100,9 +102,9 @@ def check_kinds(stage: str, config: PreferencesConfig, problems: Sequence[Proble
                 f"stages.{stage}: problem {problem.id!r} is of kind {problem.kind}; preferences are "
                 "for general and safety prompts, whose answers no rule can check"
             )
-        if config.label == "tinyworld" and problem.source != "tinyworld":
+        if isinstance(config.label, str) and problem.source != config.label:
             raise RecipeError(
-                f"stages.{stage}: tinyworld's oracle can't label {problem.id!r} of "
+                f"stages.{stage}: {config.label}'s oracle can't label {problem.id!r} of "
                 f"{problem.source!r}; set `label` to a judge"
             )
 
@@ -110,12 +112,12 @@ def check_kinds(stage: str, config: PreferencesConfig, problems: Sequence[Proble
 def _write_labels(
     context: StageContext,
     config: PreferencesConfig,
-    judge: ModelJudge | None,
+    labeller: ModelJudge | Oracle,
     sampled: Sequence[Candidate],
     counts: Counter[str],
 ) -> dict[str, float | int | str]:
     records: list[Json] = []
-    for item, safe in zip(sampled, label_safety(context, config, judge, sampled), strict=True):
+    for item, safe in zip(sampled, label_safety(context, config, labeller, sampled), strict=True):
         if safe is None:
             counts["unlabelled"] += 1
         else:
@@ -126,14 +128,14 @@ def _write_labels(
 def _write_pairs(
     context: StageContext,
     config: PreferencesConfig,
-    judge: ModelJudge | None,
+    labeller: ModelJudge | Oracle,
     sampled: Sequence[Candidate],
     counts: Counter[str],
 ) -> dict[str, float | int | str]:
     pairs = find_pairs(sampled, config.pairs_per_problem, seed=context.seed)
     counts["pairs"] = len(pairs)
     decided: list[tuple[Candidate, Candidate, float]] = []
-    for (a, b), label in zip(pairs, label_pairs(context, config, judge, pairs), strict=True):
+    for (a, b), label in zip(pairs, label_pairs(context, config, labeller, pairs), strict=True):
         if label:
             decided.append((a, b, label) if label > 0 else (b, a, -label))
         else:

@@ -1,1 +1,1 @@
-"""Several processes as one: collectives, shards, and how ranks are started."""
+"""Distributed runs: collectives, sharding, and launching ranks."""

@@ -1,9 +1,9 @@
-"""Ranks: one process needs no set-up and gets world size 1; with several the same calls span the ranks.
+"""Collectives over ranks. A single process needs no set-up and has world size 1; the calls are the same.
 
-They are started by `r1 run --processes` (`launch`) or by torchrun. No call here times out: a rank may wait
-for hours while the first one makes data, and a rank that dies takes the others with it.
+Ranks are started by `r1 run --processes` (`launch`) or by torchrun. No call times out: a rank may wait for
+hours while rank 0 makes data. A rank that dies ends the others.
 
-Normalisers, seeds per rank and file writing go through here, also when there is one process.
+Loss denominators, per-rank seeds and file writing use this module even in a single process.
 Not here: sharding of parameters (`sharding`).
 """
 
@@ -20,20 +20,20 @@ from torch import Tensor
 T = TypeVar("T")
 
 STORE = "R1KIT_STORE"
-"""In the environment of a rank that `launch` started: the file through which the ranks find each other."""
+"""The environment variable that `launch` sets for a rank: the file through which ranks find each other."""
 
 _NEVER = timedelta(days=365)
 
 
 def init(device: str = "cpu") -> None:
-    """Join the ranks that the environment announces; nothing to do where it announces none.
+    """Join the process group described by the environment; does nothing if there is none.
 
-    On GPUs each rank takes its own; where there are fewer of them than ranks they share what there is.
+    Each rank gets its own GPU; if there are fewer GPUs than ranks, the ranks share them.
     """
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if num_ranks == 1 or _joined():
         return
-    backend = "gloo"
+    backend = "gloo"  # also between ranks that share a GPU, which NCCL refuses
     num_here = int(os.environ.get("LOCAL_WORLD_SIZE", num_ranks))
     if device.startswith("cuda") and num_here <= torch.cuda.device_count():
         backend = "cpu:gloo,cuda:nccl"
@@ -58,7 +58,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's rank, from 0."""
+    """This process's rank, starting at 0."""
     return dist.get_rank() if _joined() else 0
 
 
@@ -74,14 +74,14 @@ def barrier() -> None:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum of the ranks' tensors, in place."""
+    """Sum a tensor over ranks, in place."""
     if _joined():
         dist.all_reduce(tensor)
     return tensor
 
 
 def gather(value: T) -> list[T]:
-    """The ranks' values in the order of ranks: the same list on every rank."""
+    """All ranks' values, in rank order; the same list on every rank."""
     if not _joined():
         return [value]
     gathered: list[T] = [value] * world_size()
@@ -90,7 +90,7 @@ def gather(value: T) -> list[T]:
 
 
 def broadcast(value: T) -> T:
-    """The first rank's value, on every rank."""
+    """Rank 0's value, on every rank."""
     if not _joined():
         return value
     values = [value]
@@ -99,12 +99,14 @@ def broadcast(value: T) -> T:
 
 
 def all_reduce_grads(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Sum the gradients over ranks. A rank that had no row contributes zeros."""
+    """Sum the gradients over ranks. A rank without rows contributes zeros."""
     if world_size() == 1:
         return
+    # One flat all-reduce per dtype: one message instead of one per parameter
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     for dtype in sorted({parameter.dtype for parameter in trained}, key=str):
         params = [parameter for parameter in trained if parameter.dtype == dtype]
+        # zeros keep the flat tensors equally long on all ranks
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
         flat = all_reduce_sum(torch.cat([grad.reshape(-1) for grad in grads]))
         for parameter, piece in zip(params, torch.split(flat, [p.numel() for p in params]), strict=True):
@@ -112,16 +114,17 @@ def all_reduce_grads(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def even_budget(num_tokens: int, max_tokens: int) -> int:
-    """The budget of a micro-batch, `max_tokens` at most, that gives every rank as much of so many tokens.
+    """A micro-batch budget of at most `max_tokens` that spreads `num_tokens` evenly over the ranks.
 
-    1,000 tokens under a budget of 2,000 would be one micro-batch, and all ranks but one would wait for it.
+    With a budget of 2,000, 1,000 tokens would be one micro-batch, and all ranks but one would wait for it.
     """
     if world_size() == 1:
         return max_tokens
+    # split each rank's share into equal micro-batches, as few as `max_tokens` allows
     per_rank = max(1, math.ceil(num_tokens / world_size()))
     return math.ceil(per_rank / math.ceil(per_rank / max_tokens))
 
 
 def shard(items: Sequence[T]) -> list[T]:
-    """This rank's share of the items, dealt out in turn."""
+    """This rank's share of the items, dealt round-robin."""
     return list(items[rank() :: world_size()])

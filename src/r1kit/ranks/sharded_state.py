@@ -1,7 +1,7 @@
-"""State of sharded training on disk: each rank writes its own parts (torch's distributed checkpoints).
+"""The state of sharded training on disk: each rank writes its own parts (torch's distributed checkpoints).
 
-What is read back is to the bit what was written. With another number of ranks, or with none sharded, it is
-cut anew. torch's index of the parts (`.metadata`) is a pickle: it is read from a run's own folder only.
+Reading returns what was written, to the bit, and reshards it for another number of ranks or for an unsharded
+run. torch's index of the parts (`.metadata`) is a pickle, so it is read only from a run's own folder.
 """
 
 import warnings
@@ -19,11 +19,11 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.distributed.tensor import zeros as sharded_zeros
 
-_PART = "r1kit.sharded"  # the key that stands in the rest of the state where a sharded tensor was
+_PART = "r1kit.sharded"  # the key of the placeholder that replaces a sharded tensor in the state
 
 
 def take_parts(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, DTensor]]:
-    """The state with a mark in place of every sharded tensor, and those tensors by key."""
+    """The state with a placeholder for every sharded tensor, and those tensors by key."""
     parts: dict[str, DTensor] = {}
 
     def take(value: Any) -> Any:
@@ -42,10 +42,10 @@ def write_parts(folder: Path, parts: Mapping[str, DTensor]) -> None:
 
 
 def put_parts_back(state: Mapping[str, Any], folder: Path, mesh: DeviceMesh | None) -> dict[str, Any]:
-    """What `take_parts` was given: sharded over `mesh`, or whole where that is None.
+    """The state that `take_parts` was given, sharded over `mesh`, or unsharded if that is None.
 
-    With a mesh, tensors that were whole when they were written are sharded as well: all that have a dimension
-    and are floating-point, which are weights and optimizer state.
+    With a mesh, tensors that were written unsharded are sharded as well if they are floating-point and not
+    scalars: those are weights and optimizer state.
     """
     wanted: dict[str, Tensor] = {}
 
@@ -63,13 +63,14 @@ def put_parts_back(state: Mapping[str, Any], folder: Path, mesh: DeviceMesh | No
         if isinstance(value, dict) and _PART in value:
             return wanted[value[_PART]]
         if mesh is not None and isinstance(value, Tensor) and value.is_floating_point() and value.dim():
-            # every rank has read it: no one has to send it
+            # every rank has read the tensor, so none has to send it (`src_data_rank=None`)
             return distribute_tensor(value, mesh, [Shard(0)], src_data_rank=None)
         return value
 
+    # First collect empty tensors for all placeholders, then fill them in one read, then put them in place
     _map(dict(state), find)
     if wanted:
-        # ranks that hold everything each read it for themselves
+        # without a mesh each rank reads everything by itself
         no_dist = mesh is None or not dist.is_initialized()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
@@ -78,7 +79,7 @@ def put_parts_back(state: Mapping[str, Any], folder: Path, mesh: DeviceMesh | No
 
 
 def _map(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The tree with every leaf, and every mark, replaced by what `change` makes of it."""
+    """The tree with `change` applied to every leaf and every placeholder."""
     if isinstance(value, dict) and _PART not in value:
         return {key: _map(inner, change) for key, inner in value.items()}
     if isinstance(value, list | tuple):

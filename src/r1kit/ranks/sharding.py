@@ -1,14 +1,13 @@
-"""Parameters sharded over ranks (FSDP2): each holds its part of weights, gradients and optimizer state.
+"""Parameters sharded over ranks (FSDP2): each rank holds its shard of weights, gradients and optimizer state.
 
-A layer's weights are gathered when it runs, forward and backward, and dropped again. Gradients are summed
-over ranks, not averaged: losses are divided by the whole mini-batch's denominator (`losses`). What a rank
-holds is float32 in any case, and what the optimizer updates: the masters of `precision` are not needed here.
-A model that computes in bfloat16 gathers its weights rounded to that. Names, shapes and the order of
-parameters stay those of Hugging Face.
-Every pass through a sharded model, and every loop over `whole_weights`, is one of all ranks together: `share`
-deals micro-batches out so that all have the same number.
-Not covered: adapters (LoRA), models of which one layer does not fit onto a device, sharding within a machine
-and copies between machines (HSDP). While it is loaded a model is whole in each rank's main memory.
+A layer's weights are gathered while it runs, forward and backward, then freed. Gradients are summed over
+ranks, not averaged, because losses are divided by the whole mini-batch's denominator (`losses`). Shards are
+always float32 and the optimizer updates them, so the masters of `precision` are not needed. For a bfloat16
+model, the gathered weights are rounded to bfloat16. Names, shapes and parameter order stay Hugging Face's.
+Every pass through a sharded model, and every loop over `whole_weights`, is collective; `share` deals out
+micro-batches so that all ranks have the same number.
+Not covered: adapters (LoRA), models with a layer that does not fit on one device, sharding within a machine
+with copies between machines (HSDP). During loading each rank has the complete model in main memory.
 """
 
 import types
@@ -34,47 +33,49 @@ from r1kit.ranks import collectives
 T = TypeVar("T")
 P = ParamSpec("P")
 
-_WHOLE = "run_whole"  # the method that FSDP takes for a forward pass
+_WHOLE = "run_whole"  # the method that FSDP treats as a forward pass
 _HALF = {"bfloat16": torch.bfloat16}
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether this rank holds a part of the model only."""
+    """Whether this rank holds only a part of the model."""
     return isinstance(model, FSDPModule)
 
 
 def rank_mesh(device: str) -> DeviceMesh:
-    """All ranks in one row, on devices of this type. Raises `ModelError` where ranks would share a GPU."""
+    """A 1-D mesh of all ranks on devices of this type. Raises `ModelError` if ranks would share a GPU."""
     kind = device.split(":")[0]
     if kind == "cuda" and "nccl" not in str(dist.get_backend_config()):
         raise ModelError(
-            "run.shard: there are fewer GPUs than processes on a machine, and a sharded model needs one for "
-            "each; lower `processes`, or set model.device = 'cpu'"
+            "run.shard: there are fewer GPUs than processes on a machine, and a sharded model needs one GPU "
+            "for each; lower `processes`, or set model.device = 'cpu'"
         )
     return init_device_mesh(kind, (collectives.world_size(),))
 
 
 def shard_model(model: PreTrainedModel, *, device: str, dtype: str = "float32") -> None:
-    """Leave this rank its part of a float32 model, on `device`; it computes in `dtype` from now on.
+    """Keep only this rank's part of a float32 model, on `device`; from now on it computes in `dtype`.
 
-    Every rank calls this, with the same weights. Raises `ModelError` for a type that can't be computed in.
+    Every rank calls this with the same weights. Raises `ModelError` for an unsupported dtype.
     """
     if dtype not in ("float32", *_HALF):
         raise ModelError(f"run.shard: dtype {dtype!r} is not possible; use float32 or bfloat16")
     assert model.dtype == torch.float32, "masters are float32"
+    # weights are gathered in `dtype`, gradients reduced in float32
     policy = MixedPrecisionPolicy(param_dtype=_HALF.get(dtype), reduce_dtype=torch.float32)
     mesh = rank_mesh(device)
     policies: dict[torch.nn.Module, MixedPrecisionPolicy] = {}
     if (head := _score_head(model)) is not None and policy.param_dtype is not None:
         policies[head] = MixedPrecisionPolicy(reduce_dtype=torch.float32)
         head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
-    # the rest - embeddings, last norm, head - goes with the model itself, tied weights as one
+    # Inner modules first; the model itself shards the rest (embeddings, last norm, head), with tied weights
+    # as one
     for module in (*layers_of(model), *policies, model):
         used = policies.get(module, policy)
-        # the model, too, lets go after its forward pass: what it had gathered is stale after an update
+        # The model, too, frees its gathered weights after the forward pass: an update makes them stale
         part: FSDPModule = fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=used)
-        part.set_gradient_divide_factor(1.0)
-        part.set_force_sum_reduction_for_comms(True)  # gloo has no other
+        part.set_gradient_divide_factor(1.0)  # sum over ranks; FSDP averages by default
+        part.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
     cast(FSDPModule, model).set_reduce_scatter_unused_params(True)
     setattr(model, _WHOLE, types.MethodType(_call, model))
     register_fsdp_forward_method(model, _WHOLE)
@@ -86,13 +87,13 @@ def layers_of(model: PreTrainedModel) -> list[torch.nn.Module]:
 
 
 def _score_head(model: PreTrainedModel) -> torch.nn.Module | None:
-    """The head of a reward model, which is in float32 whatever the body is (`model.scorers`)."""
+    """The head of a reward model, which is float32 whatever the body's dtype (`model.scorers`)."""
     head: torch.nn.Module | None = None if model.can_generate() else getattr(model, "score", None)
     return head
 
 
 def mesh_of(model: torch.nn.Module) -> DeviceMesh | None:
-    """The ranks that a model is sharded over; None where it is whole."""
+    """The mesh that a model is sharded over; None if it is not sharded."""
     parameter = next(model.parameters())
     return parameter.device_mesh if isinstance(parameter, DTensor) else None
 
@@ -103,9 +104,9 @@ def run_whole(
     *inputs: P.args,
     **options: P.kwargs,
 ) -> T:
-    """`function(model, ...)`, which uses parts of the model without calling the model itself.
+    """Run `function(model, ...)`, which uses parts of the model without calling the model itself.
 
-    It is one forward pass to FSDP. What carries a gradient out of it has to be a tensor, or in a tuple.
+    FSDP sees one forward pass. Outputs that carry a gradient must be tensors, bare or in a tuple.
     """
     if not is_sharded(model):
         return function(model, *inputs, **options)
@@ -117,47 +118,48 @@ def _call(model: PreTrainedModel, function: Callable[..., T], *inputs: Any, **op
 
 
 def share(model: torch.nn.Module, items: Sequence[T]) -> tuple[list[T], int]:
-    """This rank's share of micro-batches, and how many of them are real: what follows is a filler.
+    """This rank's share of micro-batches, and how many of them are real; the rest are fillers.
 
-    A filler is there because all ranks go through a sharded model the same number of times: it is the last
-    item once more, and must count for nothing.
+    All ranks must run a sharded model the same number of times, so shorter shares are filled with the last
+    item; it must not count there.
     """
     own = collectives.shard(items)
-    num_each = -(-len(items) // collectives.world_size())
+    num_each = -(-len(items) // collectives.world_size())  # rounded up
     num_fillers = num_each - len(own) if is_sharded(model) else 0
     return own + list(items[-1:]) * num_fillers, len(own)
 
 
 def clip_gradients(parameters: Sequence[torch.nn.Parameter], max_norm: float) -> float:
-    """Scale the gradients down to `max_norm`; their norm before, over all ranks' parts."""
+    """Scale the gradients down to `max_norm`; return their norm before, over all ranks' parts."""
     if not any(isinstance(parameter, DTensor) for parameter in parameters):
         return float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    norm = whole(norm)
+    norm = whole(norm)  # combines the ranks' parts; `clip_grad_norm_` alone would leave it a DTensor
     torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return float(norm)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor of which ranks hold parts; another one as it is."""
+    """The full tensor of one that is sharded over ranks; others are returned as they are."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_weights(model: PreTrainedModel) -> Iterable[tuple[str, Tensor]]:
-    """The weights by Hugging Face names, for a sampler; of a sharded model one at a time is whole.
+    """The weights by Hugging Face names, for a sampler; those of a sharded model are gathered one at a time.
 
-    Tied weights have both names: who reloads one of them alone may keep the other. Every rank takes all.
+    Tied weights come under each name, because a loader that gets only one may keep the other's old values.
+    Every rank must iterate over all.
     """
     return _gathered(model) if is_sharded(model) else model.state_dict().items()
 
 
 def _gathered(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Each weight whole, under all its names one after another, as the same tensor."""
+    """Each full weight, under all its names in succession, as the same tensor."""
     names: dict[Tensor, list[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         names.setdefault(tensor, []).append(name)
     for tensor, tied in names.items():
-        # who asks may be in inference mode, in which a parameter's parts can't be gathered
+        # the caller may be in inference mode, where a parameter can't be gathered
         with torch.inference_mode(False), torch.no_grad():
             gathered = whole(tensor.detach())
         for name in tied:
@@ -165,10 +167,10 @@ def _gathered(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def weights_to_save(model: PreTrainedModel, dtype: str) -> dict[str, Tensor] | None:
-    """On the first rank all weights of a sharded model, in main memory and `dtype`; {} on the others.
+    """All weights of a sharded model in main memory and `dtype` on rank 0; {} on the others.
 
-    The head of a reward model stays in float32. None where the model is not sharded, and can be saved as it
-    is. Every rank calls this.
+    A reward model's head stays float32. None if the model is not sharded and can be saved as it is. Every
+    rank calls this.
     """
     if not is_sharded(model):
         return None
@@ -176,7 +178,7 @@ def weights_to_save(model: PreTrainedModel, dtype: str) -> dict[str, Tensor] | N
     kept: dict[str, Tensor] = {}
     last, last_name = None, ""
     for name, tensor in whole_weights(model):
-        if tensor is last:  # tied: one tensor, which is written once
+        if tensor is last:  # tied names come in succession: keep one copy, which is written once
             if collectives.is_main():
                 kept[name] = kept[last_name]
             continue

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from r1kit.config import Config
+from r1kit.data.guests import guest_of
 from r1kit.judges.config import JudgeRef
 from r1kit.rewards.classifiers import ClassifierConfig, View
 from r1kit.types import PromptStyle
@@ -35,7 +36,7 @@ class GeneralConfig(Config):
     problems: list[str] = Field(default_factory=list)  # problem sets whose prompts the model answers
     samples_per_problem: int = Field(4, gt=0)  # answers to each prompt
     temperature: float = Field(1.0, gt=0)  # of those answers
-    demonstrations: str | None = None  # `tinyworld-demonstrations`, or a JSONL file
+    demonstrations: str | None = None  # `tinyworld-demonstrations` or another guest's, or a JSONL file
     num_demonstrations: int | None = Field(None, gt=0)  # None: all of the file
     # which prompts get a reasoning: the problem's own flag, or a judge that is asked
     reasoning: Literal["flag"] | JudgeRef = "flag"
@@ -52,8 +53,9 @@ class GeneralConfig(Config):
     def _has_a_source(self) -> "GeneralConfig":
         if not self.problems and self.demonstrations is None:
             raise ValueError("name `problems` to answer, `demonstrations`, or both")
-        if self.demonstrations == "tinyworld-demonstrations" and self.num_demonstrations is None:
-            raise ValueError("tinyworld makes as many as are asked for; set `num_demonstrations`")
+        guest = guest_of(self.demonstrations or "")
+        if guest and self.demonstrations in guest.demonstrations and self.num_demonstrations is None:
+            raise ValueError(f"{guest.name} makes as many as are asked for; set `num_demonstrations`")
         return self
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r1kit.data.faults import Fault, shown, summarise
+from r1kit.data.guests import find_demonstrations
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import Json, messages_from_json, sft_record
 from r1kit.data.texts import surrogate_fault
@@ -33,7 +34,6 @@ from r1kit.text.filters import Counts, content_key, is_one_language
 from r1kit.text.template import format_chat, parse_response, reopened
 from r1kit.types import Problem, PromptStyle, Response
 
-TINYWORLD = "tinyworld-demonstrations"
 FILTERS = (
     "truncated",
     "malformed",  # among them: no reasoning where one is wanted
@@ -131,17 +131,16 @@ def _read_demonstrations(context: StageContext, general: GeneralConfig) -> list[
     if general.demonstrations is None:
         return []
     label = f"{context.name}: demonstrations"
-    if general.demonstrations != TINYWORLD:
+    demonstrate = find_demonstrations(general.demonstrations)
+    if demonstrate is None:
         found = read_demonstrations(context.data_path(general.demonstrations), label)
         num = general.num_demonstrations or len(found)
         order = sorted(found, key=lambda item: derive_seed(context.seed, "demonstrations", item.name))
         return order[:num]
-    from r1kit.tinyworld.demonstrations import demonstrations
-
     seed = derive_seed(context.seed, context.name, "demonstrations")
+    shown = demonstrate("train", general.num_demonstrations or 0, seed=seed)
     return [
-        General(f"demonstration {i}", shown.problem, label, Response(shown.reasoning, shown.response, True))
-        for i, shown in enumerate(demonstrations("train", general.num_demonstrations or 0, seed=seed))
+        General(f"demonstration {i}", problem, label, response) for i, (problem, response) in enumerate(shown)
     ]
 
 

@@ -1,8 +1,8 @@
-"""The report of a run: one self-contained page, the stage table as text, and several runs together.
+"""The report of a run: one self-contained page, the stage table as text, and several runs combined.
 
-The page loads nothing: styles are in it, charts are drawn as SVG in it. It is written from what lies in the
-run's folder alone, so it can be written again at any time, for an unfinished run too; what is not there is
-left out.
+The page loads nothing: its styles are inline and its charts are inline SVG. It is written from the run's
+folder alone, so it can be written again at any time, even for an unfinished run; whatever is missing is left
+out.
 """
 
 import os
@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from r1kit.config import Config
+from r1kit.data.guests import guests_on
 from r1kit.report.combine import CombinedRuns, combine_runs
 from r1kit.report.comparisons import comparisons_section
 from r1kit.report.data import data_section
@@ -36,25 +37,16 @@ _WHAT = (
     "DeepSeek-R1's recipe, run for real: every completion was sampled from the model at hand, every reward "
     "computed from it, every update changed its weights."
 )
-# What is designed into the embedded default: a reader has to know it to judge the numbers.
-_TINYWORLD = (
-    "The base model of tinyworld is small, and what it was pretrained on was written for this purpose. "
-    "Its documents mix many styles: most give a direct guess, many break the format. The style that is "
-    "reliable is longer, and often switches between English and Chinese. So reinforcement learning has "
-    "something to bring out: accuracy and length rise together, and languages mix until the cold start "
-    "and the language reward end that. The course of the numbers therefore demonstrates the recipe; it "
-    "is not evidence about large models. docs/TINYWORLD.md says piece by piece what is built in."
-)
 
 
 class ReportConfig(Config):
-    """What is shown at the end. `title` stands over the page."""
+    """The report's settings. `title`: the heading of the page."""
 
     title: str = ""  # stands over the page
 
 
 def write_report(run_dir: Path, config: ReportConfig | None = None) -> Path:
-    """Write `run_dir`/report.html; its path. Raises `DataError` where the folder holds no stage."""
+    """Write `run_dir`/report.html and return its path. Raises `DataError` if the folder has no stage."""
     run = read_run(run_dir)
     title = (
         config.title if config is not None and config.title else f"{run.folder.resolve().name}: base to R1"
@@ -75,7 +67,7 @@ def _page(run: RunData, title: str) -> str:
         ("alarm", "Alarms", alarms_section(run)),
         ("data", "Data", data_section(run)),
         ("transcripts", "The same problems through all stages", transcripts_section(run)),
-        ("built-in", "What is built in", f"<p>{_TINYWORLD}</p>" if _is_tinyworld(run) else ""),
+        ("built-in", "What is built in", _built_in(run)),
         ("judges", "Judges", judges_section(run)),
         ("times", "Times", times_section(run)),
         ("manifests", "Configuration and manifests", manifests_section(run)),
@@ -95,8 +87,7 @@ def _page(run: RunData, title: str) -> str:
     )
 
 
-def _is_tinyworld(run: RunData) -> bool:
-    """Whether the run began from the embedded base: a manifest or an evaluated model's path says so."""
-    bases = [m.get("key", {}).get("settings", {}).get("model", {}).get("base") for m in run.manifests]
+def _built_in(run: RunData) -> str:
+    """What guests say of their models, where the path of an evaluated one leads to one of theirs."""
     paths = [str(evaluation.summary.get("model", "")) for evaluation in run.evals.values()]
-    return "tinyworld" in bases or any("tinyworld" in path for path in paths)
+    return "".join(f"<p>{guest.built_in}</p>" for guest in guests_on(paths) if guest.built_in)

@@ -1,9 +1,9 @@
-"""Alarms: what rang while a policy was trained, reward hacking, answers the math verifier could not compare.
+"""Alarms: those raised during RL training, reward hacking, and answers the math verifier could not compare.
 
-What the watch of an RL stage found (`grpo.watch`) is in its metrics, row by row. Reward hacking is a reward
-that rises while what it stands for, measured apart from it, falls. DeepSeek-R1 saw this in its last stage
-(v2, B.5). Two things are compared with the reward here: the held-out probe during the stage, and the
-evaluation of the stage against that of the model it started from.
+The alarms of an RL stage's watch (`grpo.watch`) are in its metrics, row by row. Reward hacking is a reward
+that rises while what it stands for, measured independently, falls. DeepSeek-R1 saw this in its last stage
+(v2, B.5). Two measurements are compared with the reward here: the held-out probe during the stage, and the
+stage's evaluation against that of the model it started from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from r1kit.evaluate.statistics import find_fall
 from r1kit.report.curves import HELD_OUT
 from r1kit.report.reader import RunData, StageData
 
-# The alarms of a stage's metrics: in words, and the number that each is about, with its worst being the
-# largest or the smallest.
+# The alarms in a stage's metrics: a label, the metric that the alarm is about, and whether its worst value is
+# the largest or the smallest.
 _WATCH = {
     "entropy": ("entropy collapse", "policy/entropy", min),
     "length": ("length drift", "completion/length_mean", max),
@@ -26,8 +26,8 @@ _WATCH = {
     "hacking": ("reward up, held-out accuracy down", HELD_OUT, min),
     "verifier": ("math verifier at its limits", "verifier/timeouts", max),
 }
-_USUAL_PROBE = 64  # where the manifest does not say; GrpoConfig's default
-# one answer in a hundred; as the alarm while the stage runs
+_USUAL_PROBE = 64  # if the manifest does not say; GrpoConfig's default
+# one answer in a hundred, as for the alarm during the stage
 _MANY_FAULTS_FRAC = 0.01
 _WATCHED = (
     ("pass@1", ("reasoning", "pass@1")),
@@ -38,7 +38,7 @@ _WATCHED = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at in a stage, and whether it gives alarm."""
+    """A check of one stage, and whether it raises an alarm."""
 
     stage: str
     alarm: bool
@@ -46,7 +46,7 @@ class Finding:
 
 
 def reward_hacking(run: RunData) -> list[Finding]:
-    """One finding per RL stage and comparison that there is data for."""
+    """One finding per RL stage and comparison for which there is data."""
     findings = []
     for stage in run.stages.values():
         if stage.kind != "grpo" or not any("reward/mean" in row for row in stage.metrics):
@@ -59,7 +59,7 @@ def reward_hacking(run: RunData) -> list[Finding]:
 
 
 def training_alarms(run: RunData) -> list[Finding]:
-    """One finding per RL stage and alarm that rang in it; one that is quiet for a stage without any."""
+    """One finding per RL stage and alarm raised in it; a quiet one for a stage without alarms."""
     findings = []
     for stage in run.stages.values():
         if stage.kind != "grpo" or not any("completion/length_mean" in row for row in stage.metrics):
@@ -72,7 +72,7 @@ def training_alarms(run: RunData) -> list[Finding]:
 
 
 def _rang(stage: StageData, alarm: str) -> str:
-    """`entropy collapse in 9 of 60 steps, 31 the first: entropy 0.012 at its worst`."""
+    """`entropy collapse in 9 of 60 rows, first at step 31: entropy 0.012 at its worst`."""
     label, metric, worst = _WATCH[alarm]
     rows = [row for row in stage.metrics if f"alarm/{alarm}" in row]
     values = [row[metric] for row in rows if metric in row]
@@ -81,7 +81,7 @@ def _rang(stage: StageData, alarm: str) -> str:
 
 
 def _course(stage: StageData) -> str:
-    """First and last values of what is watched."""
+    """First and last values of the watched metrics."""
     parts = []
     for label, metric, _ in _WATCH.values():
         values = [row[metric] for row in stage.metrics if metric in row]
@@ -91,7 +91,7 @@ def _course(stage: StageData) -> str:
 
 
 def verifier_faults(run: RunData) -> list[Finding]:
-    """One finding per RL stage in which the math verifier ran out of time, or crashed, on an answer."""
+    """One finding per RL stage in which the math verifier timed out or crashed on an answer."""
     findings = []
     for stage in run.stages.values():
         timeouts, crashes, sampled = (
@@ -120,7 +120,7 @@ def _probe_finding(stage: StageData, rise: tuple[float, float]) -> list[Finding]
 
 
 def _evaluation_findings(run: RunData, stage: StageData, rise: tuple[float, float]) -> list[Finding]:
-    """The stage's evaluation against that of its start: alarm where the intervals lie apart."""
+    """The stage's evaluation against that of its start: an alarm if the intervals do not overlap."""
     start = str(stage.config.get("model", ""))
     if start not in run.evals or stage.name not in run.evals:
         return []

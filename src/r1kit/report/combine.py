@@ -1,4 +1,4 @@
-"""Several seeds of one recipe as one table: the mean over the runs, and the least and the most of them."""
+"""Several seeds of one recipe as one table: the mean over the runs, with the minimum and maximum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from r1kit.report.table import Cell, StageTable, TableRow, stage_table, table_ht
 
 @dataclass(frozen=True, slots=True)
 class CombinedRuns:
-    """The table of several runs, both ways; intervals in it are the least and the most over the runs."""
+    """The table of several runs, in both formats; its intervals are the minimum and maximum over the runs."""
 
     table: StageTable
     num_runs: int
@@ -19,7 +19,7 @@ class CombinedRuns:
 
     @property
     def markdown(self) -> str:
-        """The table as Markdown, with a line that says what it is."""
+        """The table as Markdown, with a caption."""
         return f"{self.caption}\n\n{table_markdown(self.table)}"
 
     @property
@@ -29,15 +29,15 @@ class CombinedRuns:
 
     @property
     def caption(self) -> str:
-        """What the numbers are."""
+        """One sentence about what the numbers are."""
         seeds = ", ".join("?" if seed is None else str(seed) for seed in self.seeds)
         return f"Mean over {self.num_runs} runs (seeds {seeds}); in brackets the least and the most of them."
 
 
 def combine_runs(run_dirs: Sequence[Path]) -> CombinedRuns:
-    """One table of runs that differ in their seed. A stage has to be evaluated in every run to be in it.
+    """One table of runs that differ in their seed. Only stages evaluated in every run are included.
 
-    Raises `DataError` where there is no run, or no stage that all of them have evaluated.
+    Raises `DataError` if there is no run, or no stage that all of them have evaluated.
     """
     if not run_dirs:
         raise DataError("no runs to combine; name at least one run folder")
@@ -50,6 +50,7 @@ def combine_runs(run_dirs: Sequence[Path]) -> CombinedRuns:
 
 
 def _combine(tables: Sequence[StageTable]) -> StageTable:
+    # a run may lack rows that others have, such as a language without samples
     labels = dict.fromkeys((row.group, row.label) for table in tables for row in table.rows)
     rows = []
     for group, label in labels:
@@ -62,7 +63,7 @@ def _combine(tables: Sequence[StageTable]) -> StageTable:
 
 
 def _over_runs(cells: Sequence[Cell | None], num_runs: int) -> Cell | None:
-    """Mean, least and most; None where not every run has the number: a mean of fewer would mislead."""
+    """Mean, minimum and maximum; None if a run lacks the number: a mean over fewer runs would mislead."""
     values = [cell.value for cell in cells if cell is not None]
     if len(values) < num_runs:
         return None

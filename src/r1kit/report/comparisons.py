@@ -1,4 +1,4 @@
-"""Stages against each other on the same problems, the controls among them."""
+"""Paired comparisons of stages on the same problems, including the controls."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from r1kit.evaluate.statistics import paired_difference
 from r1kit.report.html import HtmlRow, plain_table, text_cell
 from r1kit.report.reader import EvalData, RunData
 
-# (a, b, what a against b shows), each where both are evaluated
+# (a, b, what a against b shows), shown if both are evaluated
 _COMPARISONS = (
     ("zero", "base", "what pure RL brings"),
     ("zero_random", "base", "control: a random reward"),
@@ -43,7 +43,7 @@ def comparisons_section(run: RunData) -> str:
 
 
 def _scores(evaluation: EvalData) -> tuple[dict[str, float], dict[str, float]]:
-    """Scores per problem, of all reasoning problems and of the hard tier; empty without generations."""
+    """Scores per problem, for all reasoning problems and for the hard tier; empty without generations."""
     if not (evaluation.folder / "generations.jsonl").is_file():
         return {}, {}
     samples = [sample for sample in read_generations(evaluation.folder) if sample.is_reasoning]
@@ -53,7 +53,7 @@ def _scores(evaluation: EvalData) -> tuple[dict[str, float], dict[str, float]]:
 def _difference(a: Mapping[str, float], b: Mapping[str, float]) -> tuple[float, float, float] | None:
     try:
         return paired_difference(a, b)
-    except DataError:  # evaluated on other problems, or generations not kept: there is no number to show
+    except DataError:  # evaluated on different problems, or generations not kept
         return None
 
 

@@ -1,4 +1,4 @@
-"""Learning curves of the stages: what was rewarded, what was held out, and what else changed on the way."""
+"""Learning curves of the stages: rewards, held-out accuracy, and other quantities during training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ def series(rows: _Rows, name: str, label: str = "") -> Series:
 
 
 def stage_charts(stage: StageData) -> list[str]:
-    """The figures of a stage that has metrics, in order of interest; [] for one that has none."""
+    """The figures of a stage that has metrics, in order of interest; [] if it has none."""
     if stage.kind == "grpo" or any("reward/mean" in row for row in stage.metrics):
         return _rl_charts(stage)
     losses = [

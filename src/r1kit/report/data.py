@@ -1,4 +1,4 @@
-"""The data stages in counts, beside the paper's domain table; reward models in numbers."""
+"""The counts of data stages, with the paper's table for comparison; reward models in numbers."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,12 +11,12 @@ from r1kit.report.paper import PAPER_SFT_DATA
 from r1kit.report.reader import RunData
 
 Json = Mapping[str, Any]
-# longer lists of numbers are summed up
+# longer lists of numbers are summarised
 _MOST_ROWS = 30
 
 
 def data_section(run: RunData) -> str:
-    """The counts of every stage that wrote some, and what reward models reached; "" without either."""
+    """The counts of every stage that wrote some, and the metrics of reward models; "" without either."""
     blocks = []
     for stage in run.stages.values():
         if stage.kind == "reward_model" and (metrics := stage.manifest.get("metrics")):
@@ -33,7 +33,7 @@ def data_section(run: RunData) -> str:
 
 
 def counts_html(counts: Json) -> str:
-    """Nested counts as tables: numbers beside their names, tables of tables with a column per inner name."""
+    """Nested counts as tables: numbers next to their names, tables of tables with a column per inner name."""
     plain = {name: value for name, value in counts.items() if not isinstance(value, Mapping | list)}
     parts = [_pairs(plain)] if plain else []
     for name, value in counts.items():
@@ -58,7 +58,7 @@ def _nested(value: Json | list[Any]) -> str:
 def _pairs(values: Json) -> str:
     numbers = [value for value in values.values() if isinstance(value, int | float)]
     if len(numbers) == len(values) > _MOST_ROWS:
-        # a number for each problem, say: what is told is how they are spread
+        # a number for each problem, for example: only their distribution is of interest
         low, middle, high = np.percentile(numbers, [25, 50, 75]).tolist()
         values = {"how many": len(numbers), "mean": sum(numbers) / len(numbers)}
         values |= {"lowest quarter up to": low, "median": middle, "highest quarter from": high}

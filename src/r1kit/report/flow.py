@@ -1,7 +1,7 @@
-"""The picture of the recipe: how the stages chain, with the numbers of the run at hand.
+"""The picture of the recipe: how the stages are chained, with this run's numbers.
 
-What the run has not made is drawn dashed. The chain is the paper's: dev1 and dev2 exist to make the data for
-dev3, which starts from the base again.
+Stages that the run does not have are dashed. The chain is the paper's: dev1 and dev2 exist to make the data
+for dev3, which starts from the base again.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _BOXES = (
     _Box("r1", "r1", "GRPO: all scenarios", 530, 298),
     _Box("distill", "distill", "SFT of a smaller base", 788, 298),
 )
-# from, to, and the points of the line between them
+# from, to, and the path of the line between them
 _ARROWS: tuple[tuple[str, str, str], ...] = (
     ("base", "zero", "M190 178 C232 178 230 58 270 58"),
     ("base", "dev1", "M190 196 H270"),
@@ -81,7 +81,7 @@ def _box(box: _Box, made: bool, numbers: str) -> str:
 
 
 def _numbers(run: RunData, box: _Box) -> str:
-    """What the box says in figures: pass@1 and language consistency of a model, records of a data stage."""
+    """The numbers in a box: pass@1 and language consistency of a model, number of records of a data stage."""
     if box.is_data:
         stage = run.stages.get(box.stage)
         num_records = stage.num_records if stage is not None else None

@@ -1,4 +1,4 @@
-"""Pieces of HTML that several sections share: plain tables, values as they are shown, times."""
+"""HTML pieces shared by several sections: plain tables, formatted values, times."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,17 +27,17 @@ def _row(row: HtmlRow) -> str:
 
 
 def number_cell(value: Any) -> str:
-    """A cell, aligned right."""
+    """A right-aligned cell."""
     return f"<td>{shown(value)}</td>"
 
 
 def text_cell(text: str) -> str:
-    """A cell of running text, aligned left."""
+    """A left-aligned cell of running text."""
     return f'<td class="text">{escape(text)}</td>'
 
 
 def shown(value: Any) -> str:
-    """A value as it is shown in a table; None is a dash, never 0."""
+    """A value as shown in a table; None is a dash, never 0."""
     if value is None:
         return DASH
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""The numbers that DeepSeek-R1 published, for setting beside a run's own.
+"""The numbers that DeepSeek-R1 published, for comparison with a run's own.
 
-Source: arXiv 2501.12948 v2 (January 2026) and the Nature article (September 2025). They are of a 671B model
-on public benchmarks; what can be compared is the course over the stages, not the heights.
+Source: arXiv 2501.12948 v2 (January 2026) and the Nature article (September 2025). They are for a 671B model
+on public benchmarks: compare the trend over the stages, not the levels.
 """
 
 PAPER_SOURCE = "DeepSeek-R1, arXiv 2501.12948 v2 and Nature (2025)"

@@ -1,7 +1,7 @@
-"""A run directory as data: what each stage left behind, read without asking that any of it be there.
+"""A run directory as data: the files of each stage, none of which has to exist.
 
-A run may have only some stages, be unfinished, or be of a model and problems of the user's own; whatever is
-missing is missing here too (None, or an empty list), and the report leaves it out.
+A run may have only some stages, be unfinished, or use the user's own model and problems. Whatever is missing
+is missing here too (None, or an empty list), and the report leaves it out.
 """
 
 import json
@@ -56,37 +56,37 @@ class StageData:
 
     @property
     def kind(self) -> str:
-        """grpo, sft, cold_start, ...; "" where there is no manifest."""
+        """grpo, sft, cold_start, ...; "" if there is no manifest."""
         return str(self.manifest.get("kind", ""))
 
     @property
     def config(self) -> Json:
-        """The stage's table of the recipe, defaults filled in."""
+        """The stage's table of the recipe, with defaults filled in."""
         return dict(self.manifest.get("key", {}).get("config", {}))
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, all its starts together; None where that is not known."""
+        """The total duration of all its starts; None if unknown."""
         seconds = self.manifest.get("seconds")
         return float(seconds) if seconds else None
 
     @property
     def num_records(self) -> int | None:
-        """How many rows of data it made; None where it made none."""
+        """The number of data rows that it made; None if it made none."""
         path = self.folder / "data.jsonl"
         return sum(1 for _ in read_jsonl(path)) if path.is_file() else None
 
 
 @dataclass(frozen=True)
 class EvalData:
-    """The evaluation of one stage: its summary, and where its generations are."""
+    """The evaluation of one stage: its summary, and the folder with its generations."""
 
     name: str
     folder: Path
     summary: Json
 
     def generations(self) -> Iterator[Json]:
-        """The rows of generations.jsonl, in order; none where the file is not there."""
+        """The rows of generations.jsonl, in order; none if the file does not exist."""
         path = self.folder / "generations.jsonl"
         if path.is_file():
             yield from (row for _, row in read_jsonl(path, torn_tail=True))
@@ -94,9 +94,9 @@ class EvalData:
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything of one run that the report reads. `stages` and `evals` are in the recipe's order.
+    """Everything that the report reads of one run. `stages` and `evals` are in the recipe's order.
 
-    `record` is the run's own note of its recipe and seed; {} where there is none.
+    `record` is the run's own record of its recipe and seed; {} if there is none.
     """
 
     folder: Path
@@ -106,12 +106,12 @@ class RunData:
 
     @property
     def manifests(self) -> list[Json]:
-        """The manifests that there are, of stages and evaluations."""
+        """The existing manifests of the stages."""
         return [stage.manifest for stage in self.stages.values() if stage.manifest]
 
     @property
     def seed(self) -> int | None:
-        """The run's seed, from its record, or the first manifest or evaluation that names it."""
+        """The run's seed, from its record, or from the first manifest or evaluation that has it."""
         if "seed" in self.record:
             return int(self.record["seed"])
         for manifest in self.manifests:
@@ -123,7 +123,7 @@ class RunData:
 
 
 def read_run(run_dir: Path) -> RunData:
-    """The run in a folder. Raises `DataError` where the folder holds no stage at all, or a broken file."""
+    """The run in a folder. Raises `DataError` if the folder has no stage at all, or a broken file."""
     if not run_dir.is_dir():
         raise DataError(f"{run_dir}: no such run folder; `r1 run RECIPE` makes one")
     stages = {folder.name: _read_stage(folder) for folder in _stage_folders(run_dir)}
@@ -136,6 +136,7 @@ def read_run(run_dir: Path) -> RunData:
         raise DataError(f"{run_dir}: no finished stage in it yet, so there is nothing to report")
     starts = {name: str(stage.manifest.get("started", "")) for name, stage in stages.items()}
 
+    # the recipe's own stages in their order, then the user's by start time
     def order(name: str) -> tuple[int, str, str]:
         known = STAGE_ORDER.index(name) if name in STAGE_ORDER else len(STAGE_ORDER)
         return known, starts.get(name, ""), name

@@ -1,7 +1,7 @@
-"""What the kept rollouts of an RL stage tell about its course: reflection, tries and language, step by step.
+"""Measures the logged rollouts of an RL stage over its steps: reflection, tries and language.
 
-These are measured here and not rewarded there, so they are no part of the training metrics. Long stages are
-read at evenly spaced steps.
+These are measured here and not rewarded, so they are not part of the training metrics. Long stages are read
+at evenly spaced steps.
 """
 
 import re
@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r1kit.data.guests import count_tries
 from r1kit.data.jsonl import read_jsonl
-from r1kit.evaluate.grading import SEARCH_DOMAIN
 from r1kit.evaluate.text import count_reflections
 from r1kit.text.language import language_consistency
 from r1kit.text.template import parse_response
-from r1kit.tinyworld.problems import count_tries
 from r1kit.types import REASONING_KINDS, PromptStyle
 
-# Steps read per stage: more points than a chart of this width can show apart.
+# The most steps read per stage: a chart of this width can't show more points.
 MOST_STEPS = 60
 _STEP_FILE = re.compile(r"step-(\d+)\.jsonl$")
 
@@ -26,7 +25,7 @@ _STEP_FILE = re.compile(r"step-(\d+)\.jsonl$")
 def read_courses(
     stage_folder: Path, style: PromptStyle, languages: Sequence[str] | None = None
 ) -> list[dict[str, float]]:
-    """One row per step read: `step`, `reflections`, `tries` (search family), `consistency/<language>`."""
+    """One row per step read: `step`, `reflections`, `consistency/<language>`; `tries` of a guest."""
     found = (
         (_STEP_FILE.search(path.name), path) for path in (stage_folder / "rollouts").glob("step-*.jsonl")
     )
@@ -41,12 +40,12 @@ def _measure(path: Path, style: PromptStyle, languages: Sequence[str] | None) ->
     for _, row in read_jsonl(path):
         problem: Mapping[str, Any] = row["problem"]
         text = str(row["completion"]["text"])
-        # later waves hold only problems that took the place of others: not the mixture that was asked for
+        # later waves only hold replacement problems, which are not the requested mixture
         if problem["kind"] not in REASONING_KINDS or row.get("wave", 0):
             continue
         values["reflections"].append(count_reflections(text))
-        if problem.get("domain") == SEARCH_DOMAIN:
-            values["tries"].append(count_tries(text))
+        if (tries := count_tries(problem.get("source", ""), problem.get("domain"), text)) is not None:
+            values["tries"].append(tries)
         reasoning = parse_response(text, style).reasoning
         language = problem.get("language")
         if reasoning and language:

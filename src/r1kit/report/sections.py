@@ -1,4 +1,4 @@
-"""The report's smaller sections, each a fragment of HTML, or "" where the run has nothing for it."""
+"""The report's smaller sections: each is an HTML fragment, or "" if the run has nothing for it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from r1kit.report.svg import interval_chart
 from r1kit.report.table import stage_table, table_html
 
 Json = Mapping[str, Any]
-# zero with a reward that teaches nothing about right answers, and the small base's comparison
+# zero with rewards that teach nothing about right answers, and the small base's comparison
 CONTROLS = ("zero_random", "zero_format", "zero_small")
 
 
 def facts_section(run: RunData) -> str:
-    """What this run is: seed, code, machine, dates, time."""
+    """Facts about this run: seed, code, machine, dates, time."""
     environments = [m["environment"] for m in run.manifests if m.get("environment")]
     environment: Json = environments[0] if environments else {}
     dates = sorted(str(m[key]) for m in run.manifests for key in ("started", "finished") if m.get(key))
@@ -59,7 +59,7 @@ def _code(run: RunData) -> str | None:
 
 
 def table_section(run: RunData) -> str:
-    """The stage table with the paper's beside it, and the intervals as a picture."""
+    """The stage table, the intervals as a chart, and the paper's table."""
     if not run.evals:
         return "<p>No stage of this run has been evaluated yet.</p>"
     some = next(iter(run.evals.values())).summary
@@ -109,7 +109,7 @@ def _paper_table(run: RunData) -> str:
 
 
 def _paper_cell(value: float) -> str:
-    # ratings are whole numbers, percentages have a decimal
+    # ratings are whole numbers, percentages have one decimal
     return f"<td>{value:.0f}</td>" if value > 100 else f"<td>{value:.1f}</td>"
 
 
@@ -128,7 +128,7 @@ def curves_section(run: RunData) -> str:
 
 
 def alarms_section(run: RunData) -> str:
-    """What the alarms looked at, and whether they rang."""
+    """The alarms' findings, and whether any was raised."""
     training = _alarms(
         training_alarms(run),
         "an alarm rang while a policy was trained; the console said what to do about it.",
@@ -182,7 +182,7 @@ def times_section(run: RunData) -> str:
 
 
 def _tokens(metrics: Json) -> int | None:
-    """The tokens that a stage sampled or trained on."""
+    """The number of tokens that a stage sampled or trained on."""
     found = (metrics[key] for key in ("completion_tokens", "tokens", "num_tokens") if key in metrics)
     number = next(found, None)
     return None if number is None else int(number)
@@ -192,7 +192,7 @@ _JUDGE_COUNTS = ("asked", "cached", "retried", "failed", "unparsed", "over_budge
 
 
 def judges_section(run: RunData) -> str:
-    """What judges were asked in every stage and evaluation that had one; nothing where none had."""
+    """The counts of judges in every stage and evaluation that had one; "" if none had."""
     counted = [(stage.name, stage.manifest.get("metrics", {})) for stage in run.stages.values()]
     counted += [(f"eval/{name}", evaluation.summary) for name, evaluation in run.evals.items()]
     rows: list[HtmlRow] = [
@@ -211,7 +211,7 @@ def judges_section(run: RunData) -> str:
 
 
 def manifests_section(run: RunData) -> str:
-    """Every stage's manifest, whole, collapsed."""
+    """Every stage's complete manifest, collapsed."""
     return "".join(
         f"<details><summary><b>{escape(stage.name)}</b> {escape(stage.kind)}</summary>"
         f"<pre>{escape(json.dumps(stage.manifest, ensure_ascii=False, indent=1))}</pre></details>"

@@ -1,7 +1,7 @@
-"""Small drawing functions that return SVG text: line charts, and interval charts of stages.
+"""Small functions that return SVG text: line charts, and interval charts of stages.
 
-Colours come from the page's CSS variables (`--series-1` ...), so that charts follow the light or dark theme;
-nothing is loaded from anywhere. Values that are missing are gaps, never zeros.
+Colours come from the page's CSS variables (`--series-1` ...), so that charts follow the light or dark theme.
+Nothing is loaded. Missing values are gaps, never zeros.
 """
 
 import math
@@ -12,9 +12,9 @@ from html import escape
 NUM_COLOURS = 6
 _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 12, 26
-# points drawn per line at most: more can't be told apart at this width
+# the most points drawn per line: more can't be told apart at this width
 _MOST_POINTS = 400
-# a line of fewer points is drawn as it is: its mean would hide its ends
+# a shorter line is not smoothed: the mean would hide its ends
 _FEWEST_SMOOTHED = 20
 
 
@@ -27,10 +27,10 @@ class Series:
 
 
 def line_chart(title: str, series: Sequence[Series], *, y_range: tuple[float, float] | None = None) -> str:
-    """A chart; "" where no series has two points.
+    """A chart; "" if no series has two points.
 
-    A long line is faint, with its running mean over a tenth of its length on top; a short one has its points
-    marked.
+    A long line is faint, with its running mean over a tenth of its length on top; a short one has marked
+    points.
     """
     drawn = [s for s in series if len(s.points) > 1]
     if not drawn:
@@ -63,7 +63,7 @@ def line_chart(title: str, series: Sequence[Series], *, y_range: tuple[float, fl
 def interval_chart(
     title: str, groups: Sequence[tuple[str, Sequence[tuple[str, float, float, float]]]]
 ) -> str:
-    """Dots with whiskers from 0 to 1; groups are (legend label, [(row label, value, low, high)])."""
+    """Dots with whiskers from 0 to 1; `groups`: (legend label, [(row label, value, low, high)])."""
     labels = list(dict.fromkeys(row[0] for _, rows in groups for row in rows))
     if not labels:
         return ""
@@ -132,6 +132,7 @@ def ticks(low: float, high: float) -> list[float]:
     raw = (high - low) / 4
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw)
+    # 1e-9: a tick exactly at a bound must not be lost to rounding
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
@@ -145,7 +146,7 @@ def _short(value: float) -> str:
 
 def _padded(low: float, high: float) -> tuple[float, float]:
     margin = (high - low) * 0.06 or abs(high) * 0.1 or 0.5
-    # a quantity that is never negative has its axis at 0 or above
+    # the axis of a quantity that is never negative does not go below 0
     return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
 
 
@@ -156,7 +157,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 
 def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Each y as the mean of its neighbours, a tenth of the line in all (the ends see fewer)."""
+    """Each y as the mean of its neighbours, over a tenth of the line in total (fewer at the ends)."""
     half = max(1, len(points) // 20)
     means = []
     for i, (x, _) in enumerate(points):

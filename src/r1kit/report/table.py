@@ -1,6 +1,6 @@
 """The stage table: one row per number, one column per evaluated stage, as data, Markdown and HTML.
 
-Rows that no stage has data for are left out; a cell without data is a dash, never 0.
+Rows without data in any stage are left out; a cell without data is a dash, never 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number as it is printed, with its interval where it has one."""
+    """A number to print, with its interval if it has one."""
 
     value: float
     low: float | None = None
@@ -26,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A named number of every stage; `group` heads a block of rows. `spec` formats it."""
+    """A named number for every stage; `group` is the heading of a block of rows, `spec` the number format."""
 
     group: str
     label: str
@@ -36,7 +36,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class StageTable:
-    """The columns and the rows that have data."""
+    """The columns, and the rows that have data."""
 
     stages: tuple[str, ...]
     rows: tuple[TableRow, ...]
@@ -46,7 +46,7 @@ _Getter = Callable[[Json], Cell | None]
 
 
 def stage_table(run: RunData, stages: Sequence[str] | None = None) -> StageTable:
-    """The table of the run's evaluated stages, or of those named."""
+    """The table of the run's evaluated stages, or of the named ones."""
     names = tuple(name for name in (stages or run.evals) if name in run.evals)
     summaries = [run.evals[name].summary for name in names]
     rows = []
@@ -58,13 +58,13 @@ def stage_table(run: RunData, stages: Sequence[str] | None = None) -> StageTable
 
 
 def stage_table_markdown(run_dir: Path) -> str:
-    """The stage table of a run as Markdown, for console and docs; "" where nothing is evaluated."""
+    """The stage table of a run as Markdown, for console and docs; "" if nothing has been evaluated."""
     run = read_run(run_dir)
     return table_markdown(stage_table(run)) if run.evals else ""
 
 
 def table_markdown(table: StageTable) -> str:
-    """The table as Markdown; values that have intervals carry them."""
+    """The table as Markdown; values with an interval show it."""
     lines = ["| | " + " | ".join(table.stages) + " |", "|---" * (len(table.stages) + 1) + "|"]
     lines += [
         f"| {row.label} | " + " | ".join(cell_text(cell, row.spec) for cell in row.cells) + " |"
@@ -74,7 +74,7 @@ def table_markdown(table: StageTable) -> str:
 
 
 def table_html(table: StageTable) -> str:
-    """The table as HTML, in blocks, intervals in small print below their value."""
+    """The table as HTML, in blocks, with intervals in small print below the values."""
     head = "".join(f"<th>{escape(name)}</th>" for name in table.stages)
     body = []
     group = None
@@ -106,7 +106,7 @@ def _cell_html(cell: Cell | None, spec: str) -> str:
 
 
 def _rows(summaries: Sequence[Json]) -> list[tuple[str, str, _Getter, str]]:
-    """(group, label, getter, format) of every row there could be, given the summaries' groups."""
+    """(group, label, getter, format) of every possible row, given the groups in the summaries."""
     return [*_solving_rows(summaries), *_text_rows(summaries), *_general_rows(), *_length_rows()]
 
 
@@ -191,13 +191,13 @@ def _at(*path: str) -> _Getter:
 
 
 def _names(summaries: Sequence[Json], grouping: str) -> list[str]:
-    """The members of a grouping in any summary: "ordinary" before "hard", the rest by name."""
+    """The members of a grouping in any summary: "ordinary", then "hard", the others by name."""
     found = {name for summary in summaries for name in summary.get("reasoning", {}).get(grouping, {})}
     order = {"ordinary": 0, "hard": 1}
     return sorted(found, key=lambda name: (order.get(name, 2), name))
 
 
 def _k(summaries: Sequence[Json]) -> str:
-    """The smallest k of the evaluations: the one that all of them have."""
+    """The smallest k of the evaluations, which all of them have."""
     found = [summary["reasoning"]["k"] for summary in summaries if "k" in summary.get("reasoning", {})]
     return str(min(found)) if found else "k"

@@ -1,7 +1,7 @@
-"""The same problems through all stages, as they were answered: one problem of each family and language.
+"""The same problems through all stages: one problem for each family and language, with its answers.
 
-Nothing is chosen by its outcome: of each family and language the first evaluated problem is taken, and of its
-samples the first.
+Nothing is selected by outcome: for each family and language, the first evaluated problem and its first sample
+are shown.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 from r1kit.report.reader import RunData
 
 Json = dict[str, Any]
-# Longer texts are cut in the page; generations.jsonl has them whole.
+# Longer texts are cut on the page; generations.jsonl has them in full.
 _MOST_CHARACTERS = 1500
 _NOTE = (
     "Of each family and language the first held-out problem, and of its samples the first: nothing is "
@@ -21,7 +21,7 @@ _TAG = re.compile(r"(&lt;/?(?:think|answer)&gt;)")
 
 
 def transcripts_section(run: RunData) -> str:
-    """One collapsible block per problem; "" where no generations were kept."""
+    """One collapsible block per problem; "" if no generations were kept."""
     stages = [name for name, evaluation in run.evals.items() if any(True for _ in evaluation.generations())]
     if not stages:
         return ""
@@ -84,7 +84,7 @@ def _fault(row: Json) -> str:
 
 
 def verdict_html(correct: bool | None) -> str:
-    """A mark that reads without colour, too."""
+    """A mark that is readable without colour, too."""
     if correct is None:
         return '<span class="mark">not graded</span>'
     return '<span class="mark right">✓ right</span>' if correct else '<span class="mark wrong">✗ wrong</span>'

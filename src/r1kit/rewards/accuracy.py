@@ -1,18 +1,17 @@
 """Whether an answer is right, by the kind of the problem; and the self-test that every problem has to pass.
 
-math: exact rational arithmetic where the ground truth is a plain number, math-verify in killable processes
-for everything else. choice: the option's letter. logic: the text, or the verifier named in
-`metadata["verifier"]`: "multiset" (the numbers of the ground truth in any order) or "expression" (arithmetic
-over `metadata["numbers"]` that makes `metadata["target"]`) or "reasoning_gym" (the scorer of the data set in
-`metadata["gym"]`, in a killable process too). code: tests in the sandbox (`code`). judged: whatever judge the
-caller gives.
+math: exact rational arithmetic if the ground truth is a plain number, else math-verify in killable processes.
+choice: the option's letter. logic: the text, or the verifier named in `metadata["verifier"]`: "multiset" (the
+numbers of the ground truth in any order), "expression" (arithmetic over `metadata["numbers"]` that makes
+`metadata["target"]`) or "reasoning_gym" (the scorer of the data set in `metadata["gym"]`, also in a killable
+process). code: tests in the sandbox (`code`). judged: the caller's judge.
 
-Surprises of math-verify, and what is done about them: it takes an expression for its value, so that "45 +
-6" would be paid where 51 is asked and the question itself would be an answer - here, where a plain number
-is asked, only a number is an answer. It takes both 50 and 0.5 for 50% - here only 50, unless the problem's
-`metadata["percent"]` is "either" (a problem set's `percent` in a recipe). It drops units - here units that
-are both written must agree. It reads words as products of letters - here words are compared as words. It
-takes one of several answers for the answer, and brackets of any kind for one another (`math_answers`).
+Where math-verify surprises, and what is done here instead. It evaluates expressions, so "45 + 6" would be
+paid where 51 is asked, and the question itself would be an answer: here, a plain number must be answered with
+a number. It accepts both 50 and 0.5 for 50%: here only 50, unless the problem's `metadata["percent"]` is
+"either" (a problem set's `percent` in a recipe). It drops units: here, two units must agree. It reads words
+as products of letters: here, words are compared as words. It accepts one of several answers, and any kind of
+bracket for any other: here, neither (`math_answers`).
 """
 
 import json
@@ -38,7 +37,7 @@ from r1kit.verify.shapes import value_in
 
 LOGIC_VERIFIERS = ("exact", "multiset", "expression", "reasoning_gym")
 
-# An answer that no problem of ours has; it stands in for a wrong one where the truth can't be counted up.
+# Assumed to be no problem's answer; used as the wrong answer if the truth can't be incremented.
 _WRONG_EXPRESSION = "7919"
 
 
@@ -46,10 +45,11 @@ CodeScore = Literal["all", "share"]
 
 
 class AccuracyReward:
-    """1 where the answer is right, else 0; a completion that is not well formed has no answer, and so 0.
+    """1 if the answer is right, else 0; a malformed completion has no answer, and so gets 0.
 
-    None only where the verifier itself could not be had. `judge` scores the problems of kind "judged".
-    `code_score`: a program that passes some of its tests earns nothing ("all"), or their share ("share").
+    None only if the verifier itself is unavailable. `judge` scores the problems of kind "judged".
+    `code_score`: a program that passes only some of its tests earns nothing ("all"), or the fraction passed
+    ("share").
     """
 
     name = "accuracy"
@@ -67,12 +67,12 @@ class AccuracyReward:
         self._code_score = code_score
         self._code_counts: Counter[str] = Counter()
         self._pool = pool or shared_pool()
-        # rewards that go by accuracy ask for the same rollouts again
+        # rewards that depend on accuracy ask for the same rollouts again
         self._last: tuple[list[Rollout], list[float | None]] = ([], [])
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What verifiers met so far: `timeouts`, `crashes` and `scorer_errors` (reasoning-gym), all scored 0;
+        """Verifier events so far: `timeouts`, `crashes` and `scorer_errors` (reasoning-gym), all scored 0;
         and `code/<status>` of programs."""
         both = self._pool.counts + shared_gym_pool().counts
         faults = {name: both[name] for name in ("timeouts", "crashes")}
@@ -82,6 +82,7 @@ class AccuracyReward:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         known, scores = self._last
+        # the same objects, not equal ones: comparing texts would cost more than it saves
         if len(known) != len(rollouts) or any(a is not b for a, b in zip(known, rollouts, strict=True)):
             scores = self._scores(rollouts)
             self._last = (list(rollouts), scores)
@@ -101,6 +102,7 @@ class AccuracyReward:
                 if answer is not None:
                     rows.append(i)
                     items.append((rollout.problem, answer))
+        # programs and answers go to different workers, each in one batch
         programs = [i for i, (problem, _) in enumerate(items) if problem.kind == "code"]
         for i, score in zip(programs, self._ran([items[i] for i in programs]), strict=True):
             scores[rows[i]] = score
@@ -111,7 +113,7 @@ class AccuracyReward:
         return scores
 
     def _ran(self, items: Sequence[tuple[Problem, str]]) -> list[float | None]:
-        """The scores of programs, after their tests."""
+        """The scores of programs, from their tests."""
         by_share = self._code_score == "share"
         verdicts = grade_programs(items, all_tests=by_share, counts=self._code_counts)
         return [
@@ -130,7 +132,7 @@ class AccuracyReward:
 
 
 def is_correct(problem: Problem, answer: str) -> bool:
-    """Whether the answer is right. Raises `UserError` where its verifier can't be started."""
+    """Whether the answer is right. Raises `UserError` if its verifier can't be started."""
     [correct] = check_answers([(problem, answer)])
     if correct is None:
         what = "the sandbox" if problem.kind == "code" else "math-verify"
@@ -139,7 +141,7 @@ def is_correct(problem: Problem, answer: str) -> bool:
 
 
 def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None = None) -> list[bool | None]:
-    """For each (problem, answer) whether it is right; None only where the verifier could not be had."""
+    """For each (problem, answer), whether it is right; None only if the verifier is unavailable."""
     programs = [i for i, (problem, _) in enumerate(items) if problem.kind == "code"]
     verdicts = [None if problem.kind == "code" else _verdict(problem, answer) for problem, answer in items]
     slow = [i for i, (problem, _) in enumerate(items) if verdicts[i] is None and problem.kind != "code"]
@@ -147,7 +149,7 @@ def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None
         verdicts[i] = None if ran is None else ran.is_right
     for is_gym in (False, True):
         rows = {i: _pair(*items[i]) for i in slow if _is_gym(items[i][0]) == is_gym}
-        # the same answer to the same problem is compared once
+        # each distinct pair is compared once
         pairs = list(dict.fromkeys(rows.values()))
         if pairs:
             asked = shared_gym_pool() if is_gym else pool or shared_pool()
@@ -158,7 +160,7 @@ def check_answers(items: Sequence[tuple[Problem, str]], *, pool: MathPool | None
 
 
 def canonical_answer(problem: Problem, answer: str) -> str:
-    """Equal for answers that are plainly the same: 12 and 7 / 7, 12; 51 / 51.0."""
+    """A key that is the same for plainly equal answers: 12 and 7 / 7, 12; 51 / 51.0."""
     if problem.kind == "code":
         return answer.strip()
     if problem.kind == "math":
@@ -176,10 +178,10 @@ def canonical_answer(problem: Problem, answer: str) -> str:
 def vote_keys(
     items: Sequence[tuple[Problem, str]], verdicts: Sequence[bool | None], *, pool: MathPool | None = None
 ) -> list[str]:
-    """For each (problem, answer) a key that is equal for one answer in several writings. For majority votes.
-
-    All right answers to a problem are one answer; wrong ones are compared with one another as with a truth:
-    `\\sqrt{12}` and `2\\sqrt{3}`, `1 + x` and `x + 1` vote together. `verdicts` are those of `check_answers`.
+    """For each (problem, answer), a key for majority votes, the same for an answer in any notation.
+    All right answers to a problem share a key. Wrong ones are compared with one another, each as if it were
+    the truth: `\\sqrt{12}` and `2\\sqrt{3}`, `1 + x` and `x + 1` vote together. `verdicts` are those of
+    `check_answers`.
     """
     keys = [canonical_answer(*item) for item in items]
     places = [(problem.id, problem.ground_truth) for problem, _ in items]
@@ -195,10 +197,11 @@ def vote_keys(
         for place, answers in wrong.items()
         for one, other in combinations(answers, 2)
     }
+    # in both directions: 12/3 does not answer 4, but 4 answers 12/3
     same = {key: math_verdict(*pair) or math_verdict(*pair[::-1]) for key, pair in pairs.items()}
     asked = [key for key, verdict in same.items() if verdict is None]
     same |= dict(zip(asked, (pool or shared_pool()).check([pairs[key] for key in asked]), strict=True))
-    # of equal answers, all take the key of the first
+    # equal answers all take the key of the first
     heads: dict[tuple[tuple[str, str | None], str], str] = {}
     for (place, one, other), verdict in same.items():
         if verdict:
@@ -210,12 +213,12 @@ def vote_keys(
 
 
 def verify_problem(problem: Problem) -> str | None:
-    """What is wrong with a problem: its ground truth must score as correct, a wrong answer must not."""
+    """What is wrong with a problem, or None: its ground truth must be right, and a wrong answer wrong."""
     return verify_problems([problem])[0]
 
 
 def verify_problems(problems: Sequence[Problem]) -> list[str | None]:
-    """`verify_problem` for many, in order; expressions are compared side by side."""
+    """`verify_problem` for many, in order; expressions are compared in one batch."""
     faults = [_fault_in_fields(problem) for problem in problems]
     mathematics: list[int] = []
     for i, problem in enumerate(problems):
@@ -240,14 +243,14 @@ def _is_gym(problem: Problem) -> bool:
 
 
 def _pair(problem: Problem, answer: str) -> tuple[str, str]:
-    """What a worker is asked to compare."""
+    """The (truth, answer) that a worker is asked to compare."""
     if _is_gym(problem):
         return json.dumps(problem.metadata["gym"], sort_keys=True), answer
     return truth_in(problem.ground_truth or ""), answer
 
 
 def _verdict(problem: Problem, answer: str) -> bool | None:
-    """Whether the answer is right; None where math-verify or reasoning-gym has to say."""
+    """Whether the answer is right; None if math-verify or reasoning-gym has to decide."""
     truth = problem.ground_truth
     if _is_gym(problem):
         return None
@@ -280,11 +283,12 @@ def _logic_verdict(problem: Problem, answer: str) -> bool:
 
 def _values(text: str) -> list[str]:
     found = numbers_in(text, thousands=False)
+    # `int` and `Fraction` are quadratic in the digits
     return [number for number in found if len(number) < 400]
 
 
 def _fault_in_fields(problem: Problem) -> str | None:
-    """What the verifier of the problem's kind needs and does not find."""
+    """What the problem lacks that the verifier of its kind needs."""
     metadata, truth = problem.metadata, problem.ground_truth
     if problem.kind in ("general", "safety"):
         return None
@@ -331,7 +335,7 @@ def _fault_in_logic(metadata: Mapping[str, object], truth: str) -> str | None:
 
 
 def _fault_in_scoring(problem: Problem, truth: str) -> str | None:
-    """Whether the truth, read as an answer, is taken for wrong, or a wrong one for right."""
+    """The fault if the truth, read as an answer, is called wrong, or if a wrong answer is called right."""
     read = answer_in(truth, problem)
     if read is None or _verdict(problem, read) is False:
         return f"the ground truth {truth!r} does not score as correct under its own verifier ({problem.kind})"
@@ -353,7 +357,7 @@ def _fault_in_gym(problem: Problem, truth: str) -> str | None:
 
 
 def _wrong_answer(problem: Problem, truth: str) -> str:
-    """An answer that is near the truth and wrong."""
+    """A wrong answer close to the truth."""
     if problem.kind == "choice":
         return "B" if truth.strip().upper() == "A" else "A"
     if problem.kind == "logic":

@@ -1,8 +1,8 @@
-"""What a reward is, which problems its part applies to, and how parts are put together.
+"""The `Reward` protocol, which problems each part applies to, and how parts are combined.
 
-A part that does not apply to a problem's kind is not in the breakdown at all; one that could not be had
-(judge down, worker lost) is None; a completion's own fault is the lowest score, never None
-(ARCHITECTURE.md, "A missing reward"). The total is the weighted plain sum (DeepSeek-R1 v2, 2.2).
+A part that does not apply to a problem's kind is not in the breakdown at all. One that is unavailable (judge
+down, worker lost) is None. A completion's own fault gets the lowest score, never None (ARCHITECTURE.md, "A
+missing reward"). The total is the weighted sum (DeepSeek-R1 v2, 2.2).
 """
 
 import inspect
@@ -24,7 +24,7 @@ from r1kit.types import (
     Rollout,
 )
 
-# The kinds a named part applies to; a part that is not named here applies to every kind.
+# The kinds that a named part applies to; a part that is not listed applies to every kind.
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
     "accuracy": REASONING_KINDS,
     "length": REASONING_KINDS,
@@ -35,7 +35,7 @@ _KINDS: Mapping[str, tuple[Kind, ...]] = {
 
 
 class Reward(Protocol):
-    """Scores rollouts: one number each, in their order; None where it could not be had."""
+    """Scores rollouts: one number each, in order; None if the score is unavailable."""
 
     @property
     def name(self) -> str:
@@ -48,8 +48,8 @@ class Reward(Protocol):
 def applies(name: str, problem: Problem) -> bool:
     """Whether the part of this name is scored for the problem, by its kind.
 
-    accuracy, length and cosine: what can be verified; helpful: general; safety: safety; language and steps:
-    where a reasoning is wanted; format, overlong, repetition, random and own rewards: everything.
+    accuracy, length and cosine: problems with a verifiable answer; helpful: general; safety: safety; language
+    and steps: problems that want reasoning; format, overlong, repetition, random and own rewards: everything.
     """
     if name in ("language", "steps"):
         return problem.wants_reasoning
@@ -57,9 +57,10 @@ def applies(name: str, problem: Problem) -> bool:
 
 
 def read_rollout(rollout: Rollout, style: PromptStyle) -> Response:
-    """The rollout's completion taken apart. One that ran out of tokens never stopped: not well formed."""
+    """The parsed completion. One that ran out of tokens never stopped, so it is not well formed."""
     completion = rollout.completion
     response = parse_response(completion.text, style, reasoning_required=rollout.problem.wants_reasoning)
+    # the text may parse as complete, but the model did not end it
     if completion.finish_reason == "length" and response.well_formed:
         return Response(reasoning=response.reasoning, summary=None, well_formed=False)
     return response
@@ -70,9 +71,9 @@ def score(
 ) -> list[RewardBreakdown]:
     """The breakdown of each rollout, in order.
 
-    A reward without a weight is not asked; one with weight 0 is, and only logged. Raises `RecipeError` for
-    a weight without a reward, `UserError` for a reward that does not return one finite number or None per
-    rollout.
+    A reward without a weight is not computed; one with weight 0 is computed and only logged. Raises
+    `RecipeError` for a weight without a reward, `UserError` for a reward that does not return one finite
+    number or None per rollout.
     """
     for name in weights:
         if name not in rewards:
@@ -91,10 +92,10 @@ def score(
 
 
 def checked_values(name: str, values: object, num_rollouts: int) -> list[float | None]:
-    """The values of a reward as floats, or a `UserError` that says what is wrong with them.
+    """The values of a reward as floats. Raises `UserError` that says what is wrong with them.
 
-    A list, tuple, array or tensor with a value for each rollout: a number, a boolean, an array or tensor of
-    one element, or None.
+    Accepted: a list, tuple, array or tensor with one value per rollout; a value is a number, a boolean, an
+    array or tensor of one element, or None.
     """
     values = _plain(values)
     if not isinstance(values, Sequence) or isinstance(values, str):
@@ -108,15 +109,15 @@ def checked_values(name: str, values: object, num_rollouts: int) -> list[float |
     checked: list[float | None] = []
     for i, item in enumerate(values):
         value = _plain(item)
-        if isinstance(value, list) and len(value) == 1:  # an array or column of one element each
+        if isinstance(value, list) and len(value) == 1:  # an array of shape [rollouts, 1]
             value = value[0]
         if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
             found = _kind_of(item)
             for other in filter(inspect.iscoroutine, values):
-                other.close()  # or Python warns that nobody waited for it
+                other.close()  # avoids Python's "never awaited" warning
             raise UserError(
-                f"reward `{name}` returned {found} for rollout {i}; return a finite number, or None where "
-                f"the score could not be had."
+                f"reward `{name}` returned {found} for rollout {i}; return a finite number, or None if the "
+                f"score is unavailable."
             )
         checked.append(None if value is None else float(value))
     return checked
@@ -128,7 +129,7 @@ def _plain(value: object) -> object:
 
 
 def _kind_of(value: object) -> str:
-    """What a function returned, as a sentence can say it."""
+    """What a function returned, worded for an error message."""
     if inspect.isawaitable(value):
         return "something to be awaited (make the function `async def`, and await it there)"
     is_short = isinstance(value, Real | str) or value is None

@@ -1,4 +1,4 @@
-"""From the reward names of a recipe to rewards."""
+"""Builds rewards from their names in a recipe."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from r1kit.types import PromptStyle
 
 SHAPING_NAMES = ("overlong", "repetition", "length", "cosine", "steps")
 REWARD_NAMES = ("accuracy", "format", "language", "helpful", "safety", "random", *SHAPING_NAMES)
-# DeepSeek-R1 v2, 3.1: the helpful model reads the final summary only, the safety model the whole response.
+# DeepSeek-R1 v2, 3.1: the helpful model reads the final summary only, the safety model the entire response.
 _VIEWS: Mapping[str, View] = {"helpful": "summary", "safety": "response"}
 
 
 def check_reward_name(name: str) -> None:
-    """Raise `RecipeError` where no reward can have this name."""
+    """Raise `RecipeError` if no reward can have this name."""
     if name in REWARD_NAMES or ":" in name:
         return
     near = difflib.get_close_matches(name, REWARD_NAMES, n=1)
@@ -55,12 +55,12 @@ def build_rewards(
 ) -> dict[str, Reward]:
     """The rewards of these names.
 
-    `reward_models` gives the model of `helpful` and `safety`; a judge in `judges` takes the place of either,
-    and that of `accuracy` grades problems of kind "judged". `languages` are those that may turn up in a
-    reasoning (None: open). Functions of the user's own are found from `recipe_dir`; the rollouts on which one
-    fails are written to `failure_dir`, and `on_error` says what then. `options` are the parameters of the
-    shaping rewards, `code_score` is what accuracy pays for some of a program's tests. Nothing heavy is
-    loaded before it is used.
+    `reward_models` gives the models of `helpful` and `safety`. A judge in `judges` replaces either of them;
+    the judge for `accuracy` grades problems of kind "judged". `languages` are those that may occur in the
+    reasoning (None: any). The user's own functions are found relative to `recipe_dir`; the rollouts on which
+    one fails are written to `failure_dir`, and `on_error` says what happens then. `options` are the
+    parameters of the shaping rewards; `code_score` is what accuracy pays if some of a program's tests pass.
+    Nothing large is loaded before it is used.
     """
     judges = judges or {}
     rewards: dict[str, Reward] = {}

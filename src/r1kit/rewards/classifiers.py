@@ -1,14 +1,14 @@
-"""Sequence-classification models as they come: r1kit's own reward models, and any of Hugging Face's.
+"""Sequence classification models, used as they are: r1kit's own reward models, and any from Hugging Face.
 
-How a problem and a text are written for one:
-- r1kit's own: the chat prompt, the text token by token as the policy wrote it, the end token.
-- With a chat template: as the template writes a finished turn, which is what such models are trained on;
-  where it would change the text (many drop the reasoning), as r1kit's own.
-- Without one (BERT and the like): its last question and the text as a pair.
-Of what is too long the end is read. What is scored is the log-odds of one label: the logit of a head with one
-label or with independent ones, logit - logsumexp(the others) of a head whose labels exclude each other. Not
-here: which part of a response is read, and the scale of the score (`model_rewards`). Not covered: models that
-run code of their own (`trust_remote_code`).
+How a problem and a text are encoded:
+- For r1kit's own: the chat prompt, the text token by token as the policy wrote it, the end token.
+- With a chat template: as the template renders a finished turn, which is what such models are trained on. If
+  that would change the text (many templates drop the reasoning), as for r1kit's own.
+- Without one (BERT and the like): the last question and the text as a pair.
+Of a sequence that is too long, the end is read. The score is the log-odds of one label: the logit itself if
+the head has one label or independent ones, logit - logsumexp(the others) if the labels exclude each other.
+Not here: which part of a response is read, and the scale of the score (`model_rewards`). Not covered: models
+that need their own code (`trust_remote_code`).
 """
 
 import itertools
@@ -33,23 +33,23 @@ MAX_TOKENS = 8192
 
 
 class ClassifierConfig(Config):
-    """A reward model whose name alone does not say enough: `reward_models.safety = { model = ..., ... }`."""
+    """A reward model that needs more than a name: `reward_models.safety = { model = ..., ... }`."""
 
     model: str  # a stage of kind reward_model, a folder or a hub name
-    # Of a model with several labels, the one whose probability is the score: its name or its number.
+    # For a model with several labels: the one whose probability is the score, by name or number.
     label: str | int | None = None
-    # The label is what is not wanted ("toxic"): the score is the probability of all else.
+    # The label is the undesired one ("toxic"): the score is the probability of all others.
     negate: bool = False
-    view: View | None = None  # what it reads; None: as r1kit trained it, else as the reward has it
-    # Preferences (a stage or a file): the logits of their responses give the mean and std that the score is
-    # scaled by, in place of the model's own.
+    view: View | None = None  # what it reads; None: as r1kit trained it, else the reward's default
+    # Preference data (a stage or a file): the mean and std of the logits of its responses scale the score,
+    # instead of the model's own.
     reference: str | None = None
 
 
 def with_paths(
     model: str | ClassifierConfig, model_path: Callable[[str], str], data_path: Callable[[str], Path]
 ) -> str | ClassifierConfig:
-    """What a recipe says of a reward model, with paths in the place of names."""
+    """A recipe's reward model, with paths in place of names."""
     if isinstance(model, str):
         return model_path(model)
     reference = None if model.reference is None else str(data_path(model.reference))
@@ -57,16 +57,16 @@ def with_paths(
 
 
 class EncodedText(NamedTuple):
-    """A text for a model: token ids, and for models that ask for them which part each belongs to."""
+    """A text for a model: token ids and, for models that use them, the segment of each token."""
 
     token_ids: tuple[int, ...]
     types: tuple[int, ...] | None = None
 
 
 class Classifier:
-    """A model with its tokenizer and the label that is asked for. Raises `ModelError` where they don't fit.
+    """A model with its tokenizer and the label to score. Raises `ModelError` if they don't fit together.
 
-    `is_own`: it was trained by r1kit, on texts that are encoded as `encode_own` does.
+    `is_own`: r1kit trained it, on texts encoded by `encode_own`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Classifier:
         self._is_own = is_own
 
     def encode(self, problem: Problem, text: str) -> EncodedText:
-        """The row that the model is asked about."""
+        """The model's input for a text."""
         if not self.tokenizer.chat_template:
             return self._pair(problem.question, text)
         ids = None if self._is_own else _finished_turn(problem, text, self.tokenizer)
@@ -93,7 +93,7 @@ class Classifier:
         return EncodedText(ids[-self._max_tokens :])
 
     def _pair(self, question: str, text: str) -> EncodedText:
-        self.tokenizer.truncation_side = "left"
+        self.tokenizer.truncation_side = "left"  # keep the end
         found = self.tokenizer(
             question, text, truncation="longest_first", max_length=self._max_tokens, padding=False
         )
@@ -108,13 +108,13 @@ class Classifier:
 
 
 def encode_own(problem: Problem, text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The chat prompt, the text and the end of a turn, as completions are made of tokens."""
+    """The chat prompt, the text and the end-of-turn token, tokenized the way completions are."""
     prompt_ids, response_ids = encode_exchange(problem, text, tokenizer, "chat")
     return prompt_ids + response_ids
 
 
 def _finished_turn(problem: Problem, text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...] | None:
-    """The conversation with the text as its last turn; None where the template changes the text."""
+    """The conversation with the text as its last turn; None if the template changes the text."""
     turns: list[Any] = [*problem.messages, {"role": "assistant", "content": text}]
     if text not in render(tokenizer, turns):
         return None
@@ -122,7 +122,7 @@ def _finished_turn(problem: Problem, text: str, tokenizer: PreTrainedTokenizerBa
 
 
 def label_index(labels: Mapping[int, str], label: str | int | None, name: str) -> int:
-    """The number of the label that is asked for. Raises `ModelError` that lists the labels there are."""
+    """The index of the label to score. Raises `ModelError` that lists the labels."""
     listed = ", ".join(f"{number} {text!r}" for number, text in sorted(labels.items()))
     if label is None:
         if len(labels) == 1:
@@ -143,7 +143,7 @@ def label_index(labels: Mapping[int, str], label: str | int | None, name: str) -
 def label_log_odds(logits_BL: torch.Tensor, index: int, problem_type: str) -> torch.Tensor:
     """log(p / (1 - p)) of one label's probability p, [rows].
 
-    Of labels that exclude each other p is the softmax; of one label, or of independent ones
+    For labels that exclude each other, p is the softmax; for a single label or independent ones
     ("multi_label_classification"), the sigmoid.
     """
     own = logits_BL[:, index]
@@ -155,10 +155,10 @@ def label_log_odds(logits_BL: torch.Tensor, index: int, problem_type: str) -> to
 
 @torch.no_grad()
 def score_rows(model: PreTrainedModel, rows: Sequence[EncodedText]) -> torch.Tensor:
-    """The model's logits of each row, float32 on the CPU, [rows, labels]; rows are padded on the right.
+    """The model's logits for each row, float32 on the CPU, [rows, labels]; rows are padded on the right.
 
-    A decoder finds a row's last token by its padding. Where nothing is padding to it (`load_classifier`),
-    that is a token which no row has.
+    A decoder finds the last token of a row by the padding id. If the model has none (`load_classifier`), a
+    token id that occurs in no row is used.
     """
     longest = max(len(row.token_ids) for row in rows)
     pad_id = model.config.pad_token_id
@@ -183,7 +183,7 @@ def score_rows(model: PreTrainedModel, rows: Sequence[EncodedText]) -> torch.Ten
 
 
 def _positions(model: PreTrainedModel) -> int:
-    """How many tokens the model can read; tables of positions that begin behind the padding id lose some."""
+    """The number of tokens the model can read; position tables that start after the padding id hold fewer."""
     for module in model.modules():
         table = getattr(module, "position_embeddings", None)
         if isinstance(table, torch.nn.Embedding) and table.padding_idx is not None:

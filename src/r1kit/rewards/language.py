@@ -1,4 +1,4 @@
-"""The reward for language consistency: what `text.language` measures, of a rollout's reasoning."""
+"""The language consistency reward: `text.language` applied to a rollout's reasoning."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,9 @@ from r1kit.types import PromptStyle, Rollout
 
 
 class LanguageReward:
-    """The share of the reasoning's words that are in the problem's language; 0 where there are none to read.
-
-    The language is the problem's, else that of its question. Of a completion that is not well formed,
-    whatever reasoning could be told apart is read.
+    """The fraction of the reasoning's words in the problem's language; 0 if there is nothing to read.
+    The language is the problem's own, else that of its question. In a malformed completion, whatever
+    reasoning can be identified is read.
     """
 
     name = "language"

@@ -1,14 +1,14 @@
-"""Rewards read off a sequence-classification model: helpful (summary only) and safety (whole response).
+"""Rewards from a sequence classification model: helpful (summary only) and safety (entire response).
 
-DeepSeek-R1 v2, 3.1: the helpful model scores the final summary only, the safety model the whole response,
-reasoning included; a model that r1kit trained with another view keeps its own. `encode_for_reward_model` is
-the one place where a response is rendered for r1kit's models; their trainer uses it too, so that a model is
-asked about what it was trained on. The score is sigmoid((logit - mean) / std): bounded, because it is summed
-with rule rewards. Mean and std are those of the logits of a reference set: the held-out responses of the
-model's training, which lie in `reward_scale.json` beside its weights, or the responses of the preference
-data that the recipe names (`reference`). A pointwise model's sigmoid is a probability already: mean 0 and
-std 1, as for somebody else's model without a reference. The paper does not say how it normalised. Not
-covered: training.
+DeepSeek-R1 v2, 3.1: the helpful model scores the final summary only, the safety model the entire response,
+reasoning included. A model that r1kit trained with another view keeps its own. `encode_for_reward_model` is
+the only place where a response is rendered for r1kit's models; their trainer uses it too, so that a model
+sees what it was trained on. The score is sigmoid((logit - mean) / std): bounded, because it is summed with
+rule-based rewards. Mean and std are those of the logits on a reference set: the held-out responses of the
+model's training, stored in `reward_scale.json` beside its weights, or the responses of the preference data
+that the recipe names (`reference`). The sigmoid of a pointwise model is already a probability: mean 0 and std
+1, as for a third-party model without a reference. The paper does not say how it normalised. Not covered:
+training.
 """
 
 import json
@@ -27,17 +27,17 @@ from r1kit.rewards.classifiers import MAX_TOKENS, Classifier, ClassifierConfig, 
 from r1kit.text.template import TAGS, as_chat, parse_response
 from r1kit.types import Problem, PromptStyle, Rollout
 
-# What there is nothing to read of: below every sigmoid.
+# For a completion with nothing to read: below every sigmoid.
 LOWEST_SCORE = 0.0
 
 SCALE_NAME = "reward_scale.json"
-# Responses of a reference set that are read: their mean is known to 0.03 std.
+# The number of reference responses to score: the mean is then known to 0.03 std.
 _MAX_REFERENCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RewardScale:
-    """Mean and std of a model's logits on its reference set; the view that it was trained with."""
+    """Mean and std of a model's logits on its reference set; the view it was trained with."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -45,14 +45,14 @@ class RewardScale:
 
 
 def scale_of(logits: Sequence[float]) -> RewardScale:
-    """The scale of a reference set's logits (population std); one without any spread keeps the unit."""
+    """The scale of a reference set's logits (population std); std is 1 if they have no spread."""
     mean = math.fsum(logits) / len(logits)
     std = math.sqrt(math.fsum((logit - mean) ** 2 for logit in logits) / len(logits))
     return RewardScale(mean, std if std > 1e-6 else 1.0)
 
 
 def write_scale(model_dir: Path, scale: RewardScale) -> None:
-    """Put the scale beside the model's weights."""
+    """Write the scale beside the model's weights."""
     (model_dir / SCALE_NAME).write_text(json.dumps(asdict(scale)), encoding="utf-8")
 
 
@@ -62,7 +62,7 @@ def is_own(model_dir: str | Path) -> bool:
 
 
 def read_scale(model_dir: str | Path) -> RewardScale:
-    """The scale beside a model's weights; mean 0 and std 1 where there is none."""
+    """The scale beside a model's weights; mean 0 and std 1 if there is none."""
     path = Path(model_dir) / SCALE_NAME
     if not is_own(model_dir):
         return RewardScale()
@@ -80,10 +80,10 @@ def read_scale(model_dir: str | Path) -> RewardScale:
 
 
 def viewed_text(problem: Problem, response_text: str, view: View) -> str | None:
-    """The part of a chat response that a model with this view reads; None where there is nothing to read.
+    """The part of a chat response that a model with this view reads; None if there is nothing to read.
 
-    "summary": what follows the reasoning; a response that is not well formed has no summary. "response": all
-    of it as it stands, well formed or not, as long as it holds more than tags.
+    "summary": the text after the reasoning; a malformed response has no summary. "response": the entire text,
+    well formed or not, unless it is only tags.
     """
     if view == "summary":
         return parse_response(response_text, "chat", reasoning_required=problem.wants_reasoning).summary
@@ -96,10 +96,10 @@ def viewed_text(problem: Problem, response_text: str, view: View) -> str | None:
 def encode_for_reward_model(
     problem: Problem, response_text: str, tokenizer: PreTrainedTokenizerBase, view: View
 ) -> tuple[int, ...] | None:
-    """Token ids of the chat prompt, the viewed text and the end token; None where there is nothing to read.
+    """Token ids of the chat prompt, the viewed text and the end token; None if there is nothing to read.
 
-    The response follows the generation prompt token by token, as the policy wrote it: rendered as a finished
-    turn, many chat templates would drop the reasoning that the safety model must see.
+    The response follows the generation prompt token by token, as the policy wrote it. Rendered as a finished
+    turn, many chat templates would drop the reasoning, which the safety model must see.
     """
     text = viewed_text(problem, response_text, view)
     if text is None:
@@ -108,13 +108,12 @@ def encode_for_reward_model(
 
 
 class RewardModelReward:
-    """The sigmoid of a reward model's scaled logit, in (0, 1); `LOWEST_SCORE` where there is nothing to read.
+    """The sigmoid of a reward model's scaled logit, in (0, 1); `LOWEST_SCORE` if there is nothing to read.
 
-    `model` is a folder or hub name, or what a recipe says of one. The view is the recipe's, else `view`, else
-    the one that the model was trained with, else `default_view`. The model is loaded at the first call. A
-    truncated completion has no finished summary to read. Completions of the zero shape are read in the chat
-    shape, which the model was trained on. Of a text longer than the model can take, the end
-    is read.
+    `model` is a folder, a hub name or a recipe's table. The view is the recipe's, else `view`, else the one
+    that the model was trained with, else `default_view`. The model is loaded at the first call. A truncated
+    completion has no finished summary to read. Completions in the zero format are converted to the chat
+    format, which the model was trained on. Of a text that is too long for the model, the end is read.
     """
 
     def __init__(
@@ -166,8 +165,8 @@ class RewardModelReward:
         ]
 
     def _logits(self, classifier: Classifier, responses: Sequence[tuple[Problem, str]]) -> list[float | None]:
-        """The log-odds that the score is taken from; None where there is nothing to read."""
-        # equal texts get equal scores, to the bit: the rows of one batch would differ in the last ones
+        """The log-odds behind the score; None if there is nothing to read."""
+        # identical texts get bit-identical scores: rows of one batch can differ in the last bits
         places: dict[EncodedText, list[int]] = {}
         for i, (problem, response) in enumerate(responses):
             text = viewed_text(problem, response, self.view)
@@ -175,7 +174,7 @@ class RewardModelReward:
                 places.setdefault(classifier.encode(problem, text), []).append(i)
         sign = -1.0 if self._config.negate else 1.0
         logits: list[float | None] = [None] * len(responses)
-        # length-sorted, so that little of a batch is padding
+        # sorted by length, to reduce padding
         ordered = sorted(places, key=lambda row: (len(row.token_ids), row.token_ids))
         for batch in _batches(ordered, self._tokens_per_batch):
             for row, logit in zip(batch, classifier.log_odds(batch).tolist(), strict=True):
@@ -207,9 +206,9 @@ class RewardModelReward:
 
 
 def reference_responses(path: Path) -> list[tuple[Problem, str]]:
-    """Up to so many responses of preference data, evenly over the file: both sides of pairs, or labelled.
+    """At most `_MAX_REFERENCE` responses of preference data, evenly over the file: pairs (both) or labelled.
 
-    Raises `DataError` with file and line for a record that can't be used.
+    Raises `DataError` with file and line for an unusable record.
     """
     responses: list[tuple[Problem, str]] = []
     for line, row in read_jsonl(path):
@@ -234,12 +233,12 @@ def _sides(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _sigmoid(x: float) -> float:
-    # never quite 0, which is for what can't be read
+    # never exactly 0, which is the score of unreadable responses
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def _batches(rows: Sequence[EncodedText], tokens_per_batch: int) -> list[list[EncodedText]]:
-    """Rows, sorted by length, in batches of at most `tokens_per_batch` padded tokens (at least one row)."""
+    """Batches of rows sorted by length: at most `tokens_per_batch` padded tokens, at least one row each."""
     batches: list[list[EncodedText]] = []
     for row in rows:
         if batches and (len(batches[-1]) + 1) * len(row.token_ids) <= tokens_per_batch:

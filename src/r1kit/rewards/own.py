@@ -1,13 +1,13 @@
-"""Rewards of the user's own: `file.py:function`, a plain or async function of rollouts to numbers.
+"""The user's own rewards: `file.py:function`, a plain or async function from rollouts to numbers.
 
     def score(rollouts):                       # my_rewards.py
         return [float("!" not in rollout.completion.text) for rollout in rollouts]
 
-The function gets the rollouts of a batch and returns one number for each, in order; None for one that could
-not be had. It runs in this process, with its rights. If it raises, the run stops, and the rollouts that it
-was given are written to a file: a bug is never a reward of 0. A recipe may say otherwise
-(`on_reward_error = "missing"`): then the scores of those rollouts are missing, which is counted, and ends
-the run only where too many are.
+The function gets the rollouts of a batch and returns one number for each, in order, or None for a score that
+is unavailable. It runs in this process, with its permissions. If it raises, the run stops, and the rollouts
+it was given are written to a file: a bug is never a reward of 0. A recipe may choose otherwise
+(`on_reward_error = "missing"`): then these scores are missing, which is counted, and the run only ends if too
+many are missing.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ OnError = Literal["halt", "missing"]
 
 
 class OwnReward:
-    """Calls the function, waits for it where it is async, and checks what it returns.
+    """Calls the function, awaits the result if it is async, and checks what it returns.
 
-    `num_failed` counts the calls that raised, where that does not stop the run.
+    `num_failed` counts the calls that raised without stopping the run.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class OwnReward:
         return checked_values(self.name, values, len(rollouts))
 
     def try_on(self, rollouts: Sequence[Rollout]) -> None:
-        """Call the function once and forget what it returns; a `UserError` for what would end a run."""
+        """Call the function once, discard the result. Raises `UserError` for what would end a run."""
         try:
             values = self._values(rollouts)
         except Exception as error:  # the user's code may raise anything
             if self._on_error == "missing":
                 return
-            raise UserError(f"{self._raised(error)} on {len(rollouts)} made rollouts; mend it.") from None
+            raise UserError(f"{self._raised(error)} on {len(rollouts)} made-up rollouts; fix it.") from None
         checked_values(self.name, values, len(rollouts))
 
     def _values(self, rollouts: Sequence[Rollout]) -> Any:
@@ -85,10 +85,10 @@ class OwnReward:
         )
 
     def _report(self, rollouts: Sequence[Rollout], error: Exception) -> str:
-        """Write what the function was given, and say where."""
+        """Write what the function was given to a file, and report where."""
         folder = self._failure_dir or Path(tempfile.mkdtemp(prefix="r1kit-reward-"))
         folder.mkdir(parents=True, exist_ok=True)
-        # ranks fail on rollouts of their own
+        # each rank fails on its own rollouts
         rank = f".rank{collectives.rank()}" if collectives.world_size() > 1 else ""
         path = folder / f"failed_reward{rank}.jsonl"
         write_jsonl(path, map(rollout_to_json, rollouts))
@@ -96,14 +96,14 @@ class OwnReward:
         trace.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         return (
             f"{self._raised(error)}. The {len(rollouts)} rollouts it was given are in {path}, the traceback "
-            f"in {trace.name} beside it; mend the function and run again."
+            f"in {trace.name} beside it; fix the function and run again."
         )
 
 
 def load_own_reward(
     name: str, *, recipe_dir: Path, failure_dir: Path | None = None, on_error: OnError = "halt"
 ) -> OwnReward:
-    """The reward of `file.py:function`, relative to the recipe's folder. Raises `RecipeError`."""
+    """The reward `file.py:function`, relative to the recipe's folder. Raises `RecipeError`."""
     file_name, _, function_name = name.rpartition(":")
     path = (recipe_dir / file_name).resolve()
     if not path.is_file():
@@ -130,7 +130,7 @@ def _import(path: Path, name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise RecipeError(f"reward `{name}`: {path} is not a Python file; name one that ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look their module up
+    sys.modules[module_name] = module  # dataclasses look up their module by name
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
@@ -142,7 +142,7 @@ def _import(path: Path, name: str) -> ModuleType:
 
 
 def _await(values: Awaitable[Any]) -> Any:
-    """The result of an async function, in a thread of its own: the caller's may run an event loop."""
+    """The result of an async function, run in its own thread: the caller's may already run an event loop."""
 
     async def wait() -> Any:
         return await values

@@ -1,4 +1,4 @@
-"""The small rule rewards: format, and the random one that a control run is trained on."""
+"""The small rule-based rewards: format, and the random reward of control runs."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from r1kit.types import PromptStyle, Rollout
 
 
 class FormatReward:
-    """1 where the completion stopped and has exactly the asked shape, else 0 (DeepSeek-R1 v1, 2.2.2)."""
+    """1 if the completion stopped and has exactly the required format, else 0 (DeepSeek-R1 v1, 2.2.2)."""
 
     name = "format"
 
@@ -20,7 +20,7 @@ class FormatReward:
 
 
 class RandomReward:
-    """0 or 1 with equal chance, whatever the completion says: a control learns nothing of the task from it.
+    """0 or 1 with equal probability, whatever the completion says: a control run learns nothing from it.
 
     The same rollout always gets the same draw.
     """

@@ -1,4 +1,4 @@
-"""Rewards that shape length and manner, by the definitions that people know; a recipe has to ask for each.
+"""Rewards that shape length and style, by their published definitions; used only if a recipe names them.
 
 overlong    DAPO (arXiv 2503.14476, eq. 13); TRL `trl/rewards/other_rewards.py`, get_soft_overlong_punishment
 repetition  Demystifying Long CoT (2502.03373, app. C.2); open-r1 `src/open_r1/rewards.py`,
@@ -8,10 +8,10 @@ cosine      Demystifying Long CoT (2502.03373, 3.2); open-r1 `src/open_r1/reward
             get_cosine_scaled_reward
 steps       open-r1 `src/open_r1/rewards.py`, reasoning_steps_reward
 
-Where this differs from them: an answer is right when our accuracy says so; lengths are compared within a
-problem's group (open-r1: within the batch, which is the same with one group a call); the cosine stops at its
-maximum length (open-r1's turns back and pays again for what is longer still). All of them can be gamed, and
-DeepSeek-R1 used none.
+Differences from these: our accuracy decides which answers are right; lengths are compared within a problem's
+group (open-r1: within the batch, which is the same with one group per call); the cosine is constant beyond
+its maximum length (open-r1's rises again for longer completions). All of them can be gamed, and DeepSeek-R1
+used none.
 """
 
 import math
@@ -27,7 +27,7 @@ from r1kit.types import Rollout
 
 Unit = Literal["tokens", "characters"]
 
-# open-r1's, to the letter: without re.MULTILINE a number counts at the start of the text only
+# exactly open-r1's: without re.MULTILINE, "^\d+\." only counts at the start of the text
 _STEP = re.compile(r"(Step \d+:|^\d+\.|\n-|\n\*|First,|Second,|Next,|Finally,)")
 _ENOUGH_STEPS = 3
 
@@ -46,15 +46,15 @@ class OverlongOptions(Config):
 
 
 class RepetitionOptions(Config):
-    """N-grams of tokens (TRL) or of words between white space, in lower case (open-r1)."""
+    """N-grams of tokens (TRL) or of lower-case words split at white space (open-r1)."""
 
     ngram: int = Field(default=3, ge=1)  # TRL's default
     max_penalty: float = Field(default=-1.0, le=0)  # of a completion that is all repetition; below 0
-    unit: Literal["tokens", "words"] = "tokens"  # words: nothing to count in Chinese
+    unit: Literal["tokens", "words"] = "tokens"  # "words" finds none in Chinese
 
 
 class LengthOptions(Config):
-    """What a completion's length is counted in: Kimi counts tokens, open-r1 characters."""
+    """The unit of a completion's length: Kimi counts tokens, open-r1 characters."""
 
     unit: Unit = "tokens"  # what lengths are counted in
 
@@ -71,16 +71,16 @@ class CosineOptions(Config):
 
 
 class RewardOptions(Config):
-    """The parameters of rewards that have any: a table for each, under the reward's name."""
+    """The parameters of the rewards that have any: one table each, under the reward's name."""
 
-    overlong: OverlongOptions | None = None  # no default would fit: lengths are the stage's own
+    overlong: OverlongOptions | None = None  # no default: it depends on the stage's lengths
     repetition: RepetitionOptions = RepetitionOptions()  # of the reward `repetition`
     length: LengthOptions = LengthOptions()  # of the reward `length`
     cosine: CosineOptions = CosineOptions()  # of the reward `cosine`
 
 
 class OverlongReward:
-    """0 up to max - cache tokens, then down in a line to -1 at max, and -1 beyond."""
+    """0 up to max - cache tokens, then linear down to -1 at max, and -1 beyond."""
 
     name = "overlong"
 
@@ -94,7 +94,7 @@ class OverlongReward:
 
 
 class RepetitionReward:
-    """max_penalty * (1 - different n-grams / all n-grams); 0 for a completion shorter than one n-gram."""
+    """max_penalty * (1 - distinct n-grams / all n-grams); 0 for a completion shorter than one n-gram."""
 
     name = "repetition"
 
@@ -116,8 +116,8 @@ class RepetitionReward:
 class LengthReward:
     """Within a group: 0.5 - (length - shortest) / (longest - shortest) for a right answer.
 
-    A wrong one gets no more than 0; all get 0 where the group's lengths are equal. None where accuracy has
-    no verdict.
+    A wrong answer gets at most 0. All get 0 if the group's lengths are equal. None where accuracy has no
+    verdict.
     """
 
     name = "length"
@@ -146,11 +146,11 @@ class LengthReward:
 
 
 class CosineReward:
-    """A right answer earns the less the longer it is, a wrong one loses the less the longer it is.
+    """A right answer earns less the longer it is; a wrong one loses less the longer it is.
 
         low + (high - low) / 2 * (1 + cos(pi * min(length / max_length, 1)))
 
-    with (low, high) = (min, max) of the values for right answers, (max, min) of those for wrong ones.
+    with (low, high) = (min, max) of the values for right answers, (max, min) for wrong ones.
     """
 
     name = "cosine"
@@ -176,7 +176,7 @@ class CosineReward:
 
 
 class StepsReward:
-    """Marks of a step ("Step 1:", "First,", a bullet, ...) in the whole completion: a third each, up to 1."""
+    """Markers of a step ("Step 1:", "First,", a bullet, ...) in the completion: a third each, up to 1."""
 
     name = "steps"
 

@@ -1,1 +1,1 @@
-"""Completions: what an engine is (`engine`), ours (`local`), and sampling with logs and over ranks."""
+"""Sampling completions: the engine protocol, our own engine (`local`), logged and multi-rank sampling."""

@@ -1,9 +1,9 @@
-"""The protocol of engines: token ids in, completions out, weights swapped in place.
+"""The engine protocol: token ids in, completions out, weights swapped in place.
 
-An engine may return results in any order and from any number of polls; what it samples for a request
-depends on the weights and on the request alone (its prompt, parameters and seed), not on what else is
-being sampled. A completion's text begins with the thought that the prompt had opened, where it did
-(`template.whole_response`). What is not here: rendering prompts (`prompts`), scoring (`rewards`).
+An engine may return results in any order and over any number of polls. What it samples for a request depends
+only on the weights and the request (prompt, parameters, seed), not on other requests in flight. If the prompt
+opened a thought, the completion's text begins with that opening (`template.whole_response`). Not here:
+rendering prompts (`prompts`), scoring (`rewards`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +17,13 @@ from r1kit.types import Completion
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample. `temperature` 0 is greedy; `top_p` 1, `top_k` 0, `min_p` 0 leave all tokens in.
+    """How to sample. `temperature` 0 is greedy; `top_p` 1, `top_k` 0 and `min_p` 0 keep all tokens.
 
-    A completion stops with a token of `stop_token_ids`, or as soon as its text (the prompt's does not count)
-    has one of `stop_strings` in it. Its tokens then go up to the one that completed the string, which may
-    reach beyond it; its text ends before the string, or behind it with `include_stop_str_in_output`, as in
-    vLLM. Such tokens are the policy's own samples and can be trained on as they are, but there is no stop
-    token among them: what only ever stops by a string does not learn to stop by itself.
+    A completion stops at a token in `stop_token_ids`, or as soon as its own text contains one of
+    `stop_strings`. In that case its tokens end with the one that completed the string, which may reach past
+    it. Its text ends before the string, or after it with `include_stop_str_in_output`, as in vLLM. These
+    tokens are the policy's own samples and can be trained on, but they include no stop token: a model that
+    stops only by strings does not learn to stop.
     """
 
     max_tokens: int
@@ -37,13 +37,13 @@ class SamplingParams:
 
     @property
     def truncates(self) -> bool:
-        """Whether tokens are cut from the distribution: then `sampler_logprobs` can't be trained on."""
+        """Whether some tokens are excluded; `sampler_logprobs` then can't be used for training."""
         return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One completion to sample. Requests with the same prompt share the work for it where the engine can."""
+    """One completion to sample. Requests with the same prompt share its prefill if the engine can."""
 
     key: int
     prompt_token_ids: tuple[int, ...]
@@ -53,14 +53,14 @@ class SampleRequest:
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """The completion of the request that had this key."""
+    """The completion of the request with this key."""
 
     key: int
     completion: Completion
 
 
 class RolloutEngine(Protocol):
-    """Something that samples: local, vllm, ray, remote."""
+    """A sampling engine: local, vllm, ray or remote."""
 
     @property
     def weights_version(self) -> int:
@@ -68,24 +68,24 @@ class RolloutEngine(Protocol):
         ...
 
     def submit(self, request: SampleRequest) -> None:
-        """Queue a request. Raises `UserError` where prompt and `max_tokens` exceed the model's context."""
+        """Queue a request. Raises `UserError` if prompt and `max_tokens` exceed the model's context."""
         ...
 
     def poll(self) -> list[SampleResult]:
-        """Work for a while; return what finished since the last poll, [] when nothing is queued or done."""
+        """Work for a while; return what finished since the last poll, [] if nothing did."""
         ...
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Replace the weights, by Hugging Face names; raises where requests are in flight."""
+        """Replace the weights, by Hugging Face names. Raises if requests are in flight."""
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; it can't be used afterwards."""
+        """Free the engine's memory; it can't be used afterwards."""
         ...
 
 
 def iter_samples(engine: RolloutEngine, requests: Sequence[SampleRequest]) -> Iterator[list[SampleResult]]:
-    """Sample every request, and give the results as they come, each once, in the order they finish in."""
+    """Sample every request; yield each result once, in the order in which they finish."""
     for request in requests:
         engine.submit(request)
     num_left = len(requests)
@@ -96,7 +96,7 @@ def iter_samples(engine: RolloutEngine, requests: Sequence[SampleRequest]) -> It
 
 
 def sample_all(engine: RolloutEngine, requests: Sequence[SampleRequest]) -> list[Completion]:
-    """Sample every request; completions come back in the requests' order. Keys must be distinct."""
+    """Sample every request; return the completions in the requests' order. Keys must be distinct."""
     completions = {
         result.key: result.completion for results in iter_samples(engine, requests) for result in results
     }

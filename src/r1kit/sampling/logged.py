@@ -1,10 +1,10 @@
-"""Sampling that survives a kill: planned before, logged as it is done, and nothing is sampled twice.
+"""Sampling that survives a kill: planned in advance, logged as it happens, and never repeated.
 
-For data stages and evaluations; a GRPO step has a log of its own (`grpo.step_log`). A planned sample is one
-completion of one problem, with a seed of its own. What is in the log of a killed stage is read back, and the
-model is loaded only if something is missing. All ranks sample (`over_ranks`), the first one keeps the log;
-with several ranks a killed stage loses at most a round. Not here: what the completions are kept for
-(`cold_start`, `rejection`, `preferences`, `evaluate`).
+For data stages and evaluations; a GRPO step has its own log (`grpo.step_log`). A planned sample is one
+completion of one problem with its own seed. A restarted stage reads its log back, and loads the model only if
+samples are missing. All ranks sample (`over_ranks`) and rank 0 keeps the log; with several ranks a killed
+stage loses at most one round. Not here: what completions are used for (`cold_start`, `rejection`,
+`preferences`, `evaluate`).
 """
 
 import json
@@ -28,14 +28,14 @@ from r1kit.stage import Progress, StageContext
 from r1kit.text.prompts import encode_prompt
 from r1kit.types import Completion, Problem, PromptStyle, Rollout
 
-# The disk is synced this seldom; a killed stage loses at most what finished since.
+# Each write syncs the disk, so writes are batched; a killed stage loses the samples since the last one.
 _ROWS_PER_WRITE = 64
-_SECONDS_PER_WRITE = 10.0  # of a large model 64 completions may take an hour
+_SECONDS_PER_WRITE = 10.0  # a large model may take an hour for 64 completions
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSample:
-    """One completion to sample; `name` is what it is called in the log, and unique there."""
+    """One completion to sample; `name` identifies it in the log."""
 
     name: str
     problem: Problem
@@ -52,10 +52,10 @@ def plan_samples(
     label: Sequence[str],
     seed: int,
 ) -> list[PlannedSample]:
-    """Every sample of every problem, problem-major. Seeds depend on (seed, label, problem, sample).
+    """Every sample of every problem. Seeds depend on (seed, label, problem, sample).
 
-    Problem-major, so that an engine can share the work for a prompt. `label` tells apart the parts of a stage
-    that sample the same problem.
+    The order is problem-major, so that an engine can share a prompt's prefill. `label` distinguishes parts of
+    a stage that sample the same problem.
     """
     numbers = list(samples)
     planned: list[PlannedSample] = []
@@ -69,7 +69,7 @@ def plan_samples(
 
 
 class LoggedSampler:
-    """One model to sample, and the log of what was sampled. Close it after use, or use it in a `with`."""
+    """One model to sample from, and the log of its samples. Close it after use, or use a `with`."""
 
     def __init__(
         self,
@@ -99,13 +99,13 @@ class LoggedSampler:
         self.close()
 
     def encode(self, style: PromptStyle) -> Callable[[Problem], tuple[int, ...]]:
-        """The prompt of a problem in a style, as `plan_samples` takes it."""
+        """A function that encodes a problem's prompt in this style, for `plan_samples`."""
         return lambda problem: encode_prompt(problem, self.tokenizer, style)
 
     def sample(self, planned: Sequence[PlannedSample]) -> list[Rollout]:
-        """A rollout for each, in order; what the log holds is not sampled again. Reports progress.
+        """A rollout for each planned sample, in order, reading logged ones from the log. Reports progress.
 
-        Logs keep no logprobs of the sampler: those are for training.
+        The sampler's logprobs are not logged: only training needs them.
         """
         missing = [one for one in planned if self._logged(one) is None]
         num_had = len(planned) - len(missing)
@@ -123,6 +123,7 @@ class LoggedSampler:
             self._engine = None
 
     def _logged(self, planned: PlannedSample) -> Completion | None:
+        # a log of another seed has the same names
         seed, completion = self._done.get(planned.name, (None, None))
         return completion if seed == planned.seed else None
 
@@ -153,7 +154,7 @@ class LoggedSampler:
                     written = time.monotonic()
                     self._progress.sample(results[-1].completion.text)
                 self._progress.step(num_done, {})
-        finally:
+        finally:  # also after an error or Ctrl-C
             if waiting:
                 write()
 
@@ -180,7 +181,7 @@ def stage_sampler(
     temperature: float,
     stop_strings: tuple[str, ...] = (),
 ) -> LoggedSampler:
-    """The sampler of a data stage: of another stage's model or `base`, with the end tokens of that model."""
+    """A data stage's sampler for `base` or another stage's model, with that model's end tokens."""
     path = context.model_path(model)
     tokenizer = load_tokenizer(path)
     return LoggedSampler(
@@ -199,7 +200,7 @@ def stage_sampler(
 
 
 def open_engine(spec: EngineSpec, tokenizer: PreTrainedTokenizerBase) -> RolloutEngine:
-    """The engine of a spec, with a tokenizer that is loaded already."""
+    """The engine of a spec, with a tokenizer that is already loaded."""
     model = load_model(spec.path, dtype=spec.dtype, device=spec.device)
     return make_engine(model, tokenizer, max_rows=spec.max_rows)
 

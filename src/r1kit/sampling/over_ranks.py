@@ -1,8 +1,8 @@
-"""Sampling for what one rank does alone - data stages, evaluations - with the help of all ranks.
+"""Let all ranks sample for work that rank 0 does alone: data stages and evaluations.
 
-The first rank samples with `iter_shared` as it would with `iter_samples`; meanwhile the others are in
-`help_sampling`, until it calls `dismiss_helpers`. What is sampled for a request does not depend on which rank
-does it. In one process nothing is shared, and nobody needs to be dismissed.
+Rank 0 calls `iter_shared` where it would call `iter_samples`. The other ranks stay in `help_sampling` until
+it calls `dismiss_helpers`. A request's sample does not depend on which rank draws it. A single process shares
+nothing and dismisses nobody.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from r1kit.ranks import collectives
 from r1kit.sampling.engine import RolloutEngine, SampleRequest, SampleResult, iter_samples
 from r1kit.sampling.local import make_engine
 
-# Requests of a round, in fills of the ranks' engines. What helpers sampled is known at a round's end: longer
-# rounds lose more to a crash, shorter ones let engines run empty more often.
+# Requests per round, as a multiple of what the ranks' engines hold. Helpers report at the end of a round:
+# longer rounds lose more in a crash, shorter ones let the engines run empty more often.
 _FILLS_PER_ROUND = 4
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What it takes to open the same engine on another rank."""
+    """What another rank needs to open the same engine."""
 
     path: str
     dtype: str
@@ -28,7 +28,7 @@ class EngineSpec:
     max_rows: int
 
     def open(self) -> RolloutEngine:
-        """The engine, with the model's weights."""
+        """Load the model and make its engine."""
         model = load_model(self.path, dtype=self.dtype, device=self.device)
         return make_engine(model, load_tokenizer(self.path), max_rows=self.max_rows)
 
@@ -36,22 +36,22 @@ class EngineSpec:
 def iter_shared(
     engine: RolloutEngine, spec: EngineSpec, requests: Sequence[SampleRequest]
 ) -> Iterator[list[SampleResult]]:
-    """Sample every request; `engine` is this rank's own, of `spec`. Results come in any order, each once.
+    """Sample every request; yield each result once, in any order. `engine` is this rank's, built from `spec`.
 
-    To be gone through to its end: the other ranks wait for the rest.
+    Exhaust this iterator, because the other ranks wait for its rounds.
     """
     num_ranks = collectives.world_size()
     size = _FILLS_PER_ROUND * spec.max_rows * num_ranks if num_ranks > 1 else max(1, len(requests))
     for start in range(0, len(requests), size):
         part = requests[start : start + size]
-        collectives.broadcast((spec, part))
+        collectives.broadcast((spec, part))  # received in `help_sampling`
         yield from iter_samples(engine, _own_share(part))
         _, *others = collectives.gather(_NOTHING)
         yield from filter(None, others)
 
 
 def help_sampling() -> None:
-    """Sample what the first rank asks for, until it has no more to ask."""
+    """Sample what rank 0 asks for until it dismisses the helpers."""
     engine: RolloutEngine | None = None
     opened: EngineSpec | None = None
     while (asked := collectives.broadcast(_NO_MORE)) is not None:
@@ -67,7 +67,7 @@ def help_sampling() -> None:
 
 
 def dismiss_helpers() -> None:
-    """Let the other ranks return from `help_sampling`."""
+    """Make the other ranks return from `help_sampling`."""
     collectives.broadcast(_NO_MORE)
 
 
@@ -76,7 +76,7 @@ _NO_MORE: tuple[EngineSpec, Sequence[SampleRequest]] | None = None
 
 
 def _own_share(requests: Sequence[SampleRequest]) -> list[SampleRequest]:
-    """This rank's requests: prompts are dealt out in turn, for the engine shares a prompt's work."""
+    """This rank's requests. Ranks are dealt entire prompts, because an engine shares a prompt's prefill."""
     prompts = dict.fromkeys(request.prompt_token_ids for request in requests)
     own = set(collectives.shard(list(prompts)))
     return [request for request in requests if request.prompt_token_ids in own]

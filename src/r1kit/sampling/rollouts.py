@@ -1,8 +1,8 @@
-"""Sampling groups: several completions of each problem, through any engine.
+"""Sample groups: several completions of each problem, with any engine.
 
-A row's seed is a function of (seed, stage, step, wave, problem, sample) alone, so that a sample does not
-depend on what else is sampled, in which order it finishes, or on the number of ranks. Not here: scoring
-(`rewards`), and what is done with the rollouts (`grpo`, `rejection`, `cold_start`).
+A row's seed is a function of (seed, stage, step, wave, problem, sample) only, so a sample does not depend on
+other samples, on the order in which they finish, or on the number of ranks. Not here: scoring (`rewards`) and
+uses of rollouts (`grpo`, `rejection`, `cold_start`).
 """
 
 from collections import Counter, defaultdict
@@ -32,13 +32,13 @@ def iter_groups(
     first_group: int = 0,
     only: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, list[Rollout]]]:
-    """`group_size` rollouts of each problem, or of those in `only`: (index, rollouts) as groups finish.
+    """Sample `group_size` rollouts of each problem, or of those in `only`; yield (index, rollouts) per group.
 
-    `index` is the place in `problems`. A problem that occurs again continues its sample numbers: with a group
-    size of 4 its second group has the samples 4 to 7, and so other seeds.
+    Groups come as they finish; `index` is the position in `problems`. A problem that occurs again continues
+    its sample numbers: with a group size of 4 its second group has samples 4 to 7, and so different seeds.
     """
     wanted = range(len(problems)) if only is None else only
-    rows = _rows(problems, group_size)
+    rows = _rows(problems, group_size)  # over all problems, so that `only` does not change sample numbers
     prompts = {index: encode_prompt(problems[index], tokenizer, style) for index in wanted}
     requests = {
         row: SampleRequest(
@@ -65,7 +65,7 @@ def iter_groups(
 
 
 def _rows(problems: Sequence[Problem], group_size: int) -> list[tuple[int, int]]:
-    """The (problem's index, sample number) of every completion, one group after another."""
+    """The (problem index, sample number) of every completion, group by group."""
     rows: list[tuple[int, int]] = []
     seen: Counter[str] = Counter()
     for index, problem in enumerate(problems):
@@ -78,9 +78,9 @@ def _rows(problems: Sequence[Problem], group_size: int) -> list[tuple[int, int]]
 def made_rollouts(
     problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, style: PromptStyle
 ) -> list[Rollout]:
-    """Two rollouts of each problem that nothing sampled: one that stopped, in the style's shape, one cut off.
+    """Two made-up rollouts per problem: one stopped and in the style's format, one truncated.
 
-    What a function of rollouts is tried on before there are any.
+    For trying a function of rollouts before any exist.
     """
     text = format_zero("One and one.", "2") if style == "zero" else format_chat("One and one.", "2")
     whole = encode_response(text, tokenizer)

@@ -1,8 +1,7 @@
-"""The cage's walls: the bubblewrap command, whom it runs as, and what of the machine is seen inside.
-
-A cage is found by trying (`find_cage`): what can't be had here is a sentence that says what to install or
-to allow. RLIMIT_NPROC does not bind the machine's root, not even under another id inside bubblewrap; so root
-gives up its id before bubblewrap starts, for one that nobody has.
+"""The cage: the bubblewrap command, the user it runs as, and what is visible of the machine inside.
+A cage is found by trying (`find_cage`); if it is unavailable, a sentence says what to install or to allow.
+RLIMIT_NPROC does not bind the machine's root, not even under another id inside bubblewrap. So root gives up
+its id before bubblewrap starts, for one that nobody has.
 """
 
 import itertools
@@ -18,7 +17,7 @@ from r1kit.errors import UserError
 from r1kit.sandbox.seccomp import ARCHITECTURES
 from r1kit.sandbox.tasks import ENVIRONMENT, WORK
 
-# systemd's range for services without a user of their own (DynamicUser): nobody's files, nobody's processes.
+# systemd's range for services without a user of their own (DynamicUser): no files and no other processes.
 _FIRST_UID, _NUM_UIDS = 61184, 4336
 DRIVER_FOLDER = "/driver"
 _DRIVER_MODULES = ("tasks", "watch", "driver")
@@ -31,7 +30,7 @@ _START = (
     "sys.path.remove(sys.path[0])\n"
     "then()\n"
 )
-# Of the machine, what programs and compilers need, and no more: no /etc, /home, /var, /usr/local, /sys.
+# Only what programs and compilers need of the machine: no /etc, /home, /var, /usr/local, /sys.
 _READ_ONLY = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include")
 _READ_ONLY_IF_THERE = ("/usr/share/nodejs", "/etc/alternatives", "/etc/ld.so.cache")
 _ROOT_LINKS = ("/bin", "/lib", "/lib32", "/lib64")
@@ -43,34 +42,35 @@ _INSTALLERS = {
     "zypper": "zypper install",
     "apk": "apk add",
 }
-# Packages that have another name than what is missing.
+# Packages whose name differs from that of the missing tool.
 _PACKAGES: Mapping[str, Mapping[str, str]] = {
     "g++": {"dnf": "gcc-c++", "zypper": "gcc-c++", "pacman": "gcc"},
     "node": dict.fromkeys(_INSTALLERS, "nodejs"),
 }
+# Each cage of this process gets another uid, because RLIMIT_NPROC counts per user.
 _uids = itertools.count(os.getpid() * 61)
 
 
 class SandboxUnavailable(UserError):
-    """There is no cage on this machine: what to install, or what to allow."""
+    """There is no cage on this machine; says what to install or to allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cage:
-    """How to start a driver on this machine. `tools` are the languages' programs, by language."""
+    """How to start a driver on this machine. `tools`: the path of each language's program."""
 
     bwrap: str
     machine: str
-    setpriv: str | None  # gives up root's id; None where there is no need
+    setpriv: str | None  # gives up root's id; None if not needed
     tools: Mapping[str, str]
     more_folders: tuple[str, ...] = ()
-    sources: Mapping[str, bytes] = field(default_factory=dict)  # of the driver, by path inside
+    sources: Mapping[str, bytes] = field(default_factory=dict)  # the driver's modules, by path inside
 
     def command(self, *, work_mb: int, source_fds: Mapping[str, int], seccomp_fd: int) -> list[str]:
-        """The command that starts a driver; its modules and the filter are read from these files."""
+        """The command that starts a driver; it reads its modules and the filter from these descriptors."""
         command = []
         if self.setpriv is not None:
-            # not by subprocess's own `user`: it then copies this process, which may hold a whole model
+            # not subprocess's `user`: that forks with a copy of this process, which may hold a large model
             uid = str(_FIRST_UID + next(_uids) % _NUM_UIDS)
             command = [self.setpriv, "--reuid", uid, "--regid", uid, "--clear-groups", "--"]
         command += [self.bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
@@ -92,18 +92,19 @@ class Cage:
         command += ["--symlink", "/proc/self/fd", "/dev/fd"]
         for path, fd in source_fds.items():
             command += ["--ro-bind-data", str(fd), path]
+        # the root can become read-only only when all mount points exist
         command += ["--size", str(work_mb << 20), "--tmpfs", WORK, "--remount-ro", "/", "--chdir", WORK]
         command += ["--seccomp", str(seccomp_fd)]
         return [*command, self.tools["python"], "-s", "-B", "-c", _START]
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that the driver has of an environment, and all that a program has."""
+        """The environment of the driver, and of every program."""
         return dict(ENVIRONMENT)
 
 
 def make_cages() -> list[Cage]:
-    """The cages that may work here, untried. Raises `SandboxUnavailable` where something is missing."""
+    """The cages that may work here, untried. Raises `SandboxUnavailable` if something is missing."""
     if sys.platform != "linux":
         raise SandboxUnavailable("problems of kind code run untrusted programs, which is done on Linux only.")
     machine = platform.machine()
@@ -124,18 +125,18 @@ def make_cages() -> list[Cage]:
         f"{DRIVER_FOLDER}/r1kit/sandbox/{name}.py": (here / f"{name}.py").read_bytes()
         for name in _DRIVER_MODULES
     }
-    # tried in this order: a root that is none of the machine's (in a user namespace) is bounded as it is
+    # in this order: a root inside a user namespace is limited without giving up its id
     ways = (shutil.which("setpriv"), None) if os.geteuid() == 0 else (None,)
     return [Cage(bwrap, machine, way, tools, folders, sources) for way in dict.fromkeys(ways)]
 
 
 def _find_tools() -> tuple[dict[str, str], tuple[str, ...]]:
-    """The languages' programs as they are called inside, and what else must be seen for them."""
+    """Each language's program as it is called inside, and the extra folders that must be visible for it."""
     tools: dict[str, str] = {}
     folders: list[str] = []
     if Path("/usr/bin/python3").exists():
         tools["python"] = "/usr/bin/python3"
-    else:  # no python of the system's: the one that r1kit runs on, with nothing that was installed for it
+    else:  # no system Python: use r1kit's own, without its installed packages
         prefix = Path(sys.base_prefix)
         tools["python"] = str(prefix / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
         folders += [str(prefix / "bin"), str(prefix / "lib")]
@@ -150,13 +151,14 @@ def _find_tools() -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def install_command(missing: str) -> str:
-    """The one command that installs what is missing, for this machine's package manager."""
+    """The command that installs what is missing, with this machine's package manager."""
     tool = next((tool for tool in _INSTALLERS if shutil.which(tool)), "apt-get")
     return f"{_INSTALLERS[tool]} {_PACKAGES.get(missing, {}).get(tool, missing)}"
 
 
 def what_to_allow(message: str) -> str:
-    """From what bubblewrap complains of to what would allow it, on this machine as it is set up."""
+    """What would fix bubblewrap's complaint on this machine, as it is configured."""
+    # the settings of Ubuntu, Debian and any distribution, from the most specific to the least
     if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
         return "allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     if _setting("kernel/unprivileged_userns_clone") == "0":

@@ -1,14 +1,13 @@
-"""The one process of ours in the cage: runs programs one after another against many inputs.
+"""The one process of ours in the cage: runs programs one after another on many inputs.
 
 Started by `session`. It is the first process of its namespace: signals from inside do not reach it, its
-memory and its open files are closed to everybody else (it is not dumpable), and when it ends everything
-ends. Each test is a process forked from it (`tasks`); when that has ended or has used up a limit
-(`watch`), whatever the program has started is killed and reaped, and the work folder emptied. The driver
-knows one input at a time and no expected output at all. A program's text is compiled in such a process
-too, never in the driver.
+memory and open files are closed to everybody else (it is not dumpable), and when it ends everything ends.
+Each test is a process forked from it (`tasks`). When that has ended or reached a limit (`watch`), everything
+the program started is killed and reaped, and the work folder is emptied. The driver knows one input at a time
+and no expected output. A program's text is also compiled in such a process, never in the driver.
 
-Requests on stdin and replies on stdout are frames: length of a header, the header as JSON, then as many
-bytes as it says. The standard library alone, Python 3.9 or newer; on the other side is `session`.
+Requests on stdin and replies on stdout are frames: the length of a header, the header as JSON, then as many
+bytes as it states. Standard library only, Python 3.9 or newer; `session` is on the other side.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ from r1kit.sandbox.watch import Reply, WatchedProcess
 
 _MAX_COMPILED_BYTES = 32 * 2**20
 _COMPILER_PROCESSES = 64
-# node reserves far more addresses than it uses; its data are limited instead
+# node reserves far more address space than it uses; its data segment is limited instead
 _NODE_ADDRESS_BYTES = 64 * 2**30
 
 
 def read_exactly(fd: int, size: int) -> bytes:
-    """So many bytes; ends the process, and so the cage, where there are no more."""
+    """Exactly `size` bytes; at the end of the input it ends the process, and so the cage."""
     parts = []
     while size:
         part = os.read(fd, min(size, 1 << 20))
@@ -66,9 +65,9 @@ def write_frame(fd: int, header: dict[str, Any], *bodies: bytes) -> None:
 
 
 def empty(folder: str) -> None:
-    """Remove all that is in a folder, however deep and whatever its rights; follows no link.
+    """Remove everything in a folder, at any depth and with any permissions; follows no links.
 
-    Nested folders are moved to the top before they are looked into, so that depth costs nothing.
+    Nested folders are moved to the top before they are listed, so that depth costs nothing.
     """
     os.chmod(folder, 0o700)  # the mount itself: never a link
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -82,7 +81,7 @@ def empty(folder: str) -> None:
             os.chmod(name, 0o700, dir_fd=top)
             inside = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
             for child in os.listdir(inside):
-                # a folder without rights can't be moved: its ".." would change
+                # a folder without permissions can't be moved, because its ".." would change
                 if stat.S_ISDIR(os.stat(child, dir_fd=inside, follow_symlinks=False).st_mode):
                     os.chmod(child, 0o700, dir_fd=inside)
                 moved += 1
@@ -95,7 +94,7 @@ def empty(folder: str) -> None:
 
 
 class Driver:
-    """The program at hand, once it is prepared, and how its tests are run."""
+    """The prepared program, and how its tests are run."""
 
     def __init__(self, limits: dict[str, Any], language: str, tool: str) -> None:
         self.limits = limits
@@ -105,7 +104,7 @@ class Driver:
         self.code = b""
 
     def prepare(self, source: bytes) -> Reply:
-        """Compile it: the reply of the compiler, or of what checks the program's syntax."""
+        """Compile the program: the reply of the compiler or of the syntax check."""
         self.source = source
         if self.language == "python":
             header, out, err, self.code = self.watch(CompileTask(source.decode()), compiling=True)
@@ -118,7 +117,7 @@ class Driver:
             command = [self.tool, "-O2", "-std=gnu++17", "-o", "program", name]
             reply = self.watch(ExecTask(command), compiling=True)
             if reply[0]["ending"] == "exit" and reply[0]["code"] == 0:
-                # held open and without a name: no test can change what the next one runs
+                # kept open after it is unlinked: no test can change what the next one runs
                 fd = os.open(os.path.join(WORK, "program"), os.O_RDONLY | os.O_NOFOLLOW)
                 os.dup2(fd, BINARY_FD, inheritable=False)
                 os.close(fd)
@@ -126,13 +125,14 @@ class Driver:
         return reply
 
     def test(self, stdin: bytes, call: dict[str, Any] | None) -> tuple[dict[str, Any], bytes, bytes, bytes]:
-        """One run in a process and an empty work folder of its own: the reply."""
+        """One run in its own process, with an empty work folder: the reply."""
         if self.language == "python":
             task: PythonTask | ExecTask = PythonTask(self.code, call)
         elif self.language == "cpp":
             task = ExecTask(["program"], needs_binary=True)
         else:
             self.write("program.js", self.source)
+            # 3,900 KB: deeper recursion than node's default, and far below RLIMIT_STACK
             memory = f"--max-old-space-size={self.limits['memory_mb']}"
             task = ExecTask([self.tool, memory, "--stack-size=3900", "program.js"])
         reply = self.watch(task, stdin)
@@ -142,7 +142,7 @@ class Driver:
     def watch(
         self, run: ExecTask | CompileTask | PythonTask, stdin: bytes = b"", *, compiling: bool = False
     ) -> Reply:
-        """The reply of one process that runs this."""
+        """The reply of one process that runs this task."""
         limits = self.limits
         seconds = limits["compile_seconds"]
         task = Task(
@@ -157,21 +157,22 @@ class Driver:
         return WatchedProcess(task, stdin).run()
 
     def write(self, name: str, data: bytes) -> None:
-        """A fresh file in the work folder."""
+        """Create a file in the work folder."""
         fd = os.open(os.path.join(WORK, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
 
 
 def serve() -> None:
-    """Answer requests until there are none. Raises `Child` in the processes that it forks."""
+    """Answer requests until the input ends. Raises `Child` in the processes that it forks."""
     set_dumpable(False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # moved to high numbers, because 0 to 4 are what a child expects as its own
     requests, replies = os.dup2(0, 100, inheritable=False), os.dup2(1, 101, inheritable=False)
     opened = os.open("/dev/null", os.O_RDWR)
     null = os.dup2(opened, 102, inheritable=False)
     os.close(opened)
-    # 3 and 4 are kept taken, so that no pipe lands on what a child is given
+    # 3 and 4 stay taken, so that no new pipe gets a number that a child expects
     for fd in (0, 1, VALUE_FD, BINARY_FD):
         os.dup2(null, fd, inheritable=fd < VALUE_FD)
     write_frame(replies, {"ready": list(sys.version_info[:2])})

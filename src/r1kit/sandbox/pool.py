@@ -1,12 +1,11 @@
-"""Programs against tests, side by side: jobs go to workers, each with a cage at a time.
+"""Runs programs against tests in parallel: jobs go to workers, each with one cage at a time.
 
-Workers and their cages stay for the next jobs. A cage goes on to the worker's next program where the
-limits are the same and all that was run in it has ended by itself; after anything else - a limit used up,
-a driver lost - it is ended, and the next program gets a new one. Between two programs there is what there
-is between two tests of one: every process killed and reaped, the work folder emptied, and no other place
-to leave a thing in. What takes the driver of a new cage down twice is the program's fault, like a crash;
-only where a cage can't be had at all is there no result (None). The kind of cage is chosen once a process,
-by trying.
+Workers and their cages stay for later jobs. A cage is reused for the worker's next program if the limits are
+the same and everything that ran in it ended by itself. After anything else (a limit reached, a driver lost)
+it is ended, and the next program gets a new one. Between two programs there is the same separation as between
+two tests of one: every process is killed and reaped, the work folder is emptied, and there is no other place
+to leave anything. A program that takes down a new cage's driver twice is at fault, as for a crash; only if no
+cage can be started is there no result (None). The kind of cage is chosen by trying, once per process.
 """
 
 import os
@@ -31,11 +30,11 @@ from r1kit.sandbox.session import (
 
 _MAX_ATTEMPTS = 2
 _LOST = Outcome("lost", -9)
-_MAX_PROGRAMS = 64  # in one cage
-# A program that is too slow for so many tests is not given the others: each would cost its whole limit.
+_MAX_PROGRAMS = 64  # per cage
+# After this many time-outs a program's other tests are skipped: each would take the full limit.
 _MAX_TIMEOUTS = 2
 
-# Tries the bound on processes: how many it could start beside itself, of those that it was not to.
+# Tests the limit on processes: how many the probe can start, although it tries to exceed the limit.
 _PROBE_LIMITS = CodeLimits(processes=8)
 _PROBE = """
 import os, time
@@ -54,9 +53,9 @@ print(started)
 
 @dataclass(frozen=True, slots=True)
 class ProgramTests:
-    """A program, its tests, and what is asked of each: `accept(i, outcome)` says whether test i is passed.
+    """A program, its tests and their check: `accept(i, outcome)` says whether test i passed.
 
-    `stop_early`: the tests behind the first that is not passed are not run.
+    `stop_early`: the tests after the first failed one are not run.
     """
 
     program: Program
@@ -68,9 +67,9 @@ class ProgramTests:
 
 @dataclass(frozen=True, slots=True)
 class TestedProgram:
-    """What came of a job: the compiler's outcome, and those of the tests that were run, in order.
+    """The result of a job: the compiler's outcome, and those of the tests that ran, in order.
 
-    `passed` says of each of these whether it was accepted. Where the compiler's is not clean there are none.
+    `passed` says for each test whether it was accepted. If compilation was not clean, no tests ran.
     """
 
     compiled: Outcome
@@ -79,14 +78,14 @@ class TestedProgram:
 
     @property
     def num_passed(self) -> int:
-        """How many tests were passed."""
+        """The number of passed tests."""
         return sum(self.passed)
 
 
 class SandboxPool:
-    """Runs jobs in `num_workers` cages at a time; by default as many as this process has cores.
+    """Runs jobs in `num_workers` cages at a time; by default one per core of this process.
 
-    Raises `SandboxUnavailable` at the first job where this machine has no cage.
+    Raises `SandboxUnavailable` at the first job if this machine has no cage.
     """
 
     def __init__(self, *, num_workers: int | None = None, cage: Cage | None = None) -> None:
@@ -98,16 +97,16 @@ class SandboxPool:
         self._kept = threading.local()  # `session`: the worker's cage, if it has one
 
     def run(self, jobs: Sequence[ProgramTests]) -> list[TestedProgram | None]:
-        """The result of each job, in order; None where no cage could be had for it."""
+        """The result of each job, in order; None if no cage could be started for it."""
         if not jobs:
             return []
         cage = self._cage or find_cage()
-        # ranks on this machine share its cores: tests that wait for a core would run out of time
+        # ranks on this machine share its cores; too many workers would make tests time out
         num_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         num_workers = self._num_workers or max(1, len(os.sched_getaffinity(0)) // num_ranks)
         results: list[TestedProgram | None] = [None] * len(jobs)
         left = iter(range(len(jobs)))
-        # a cage dies with the thread that started it: the threads stay as long as the pool
+        # a cage dies with the thread that started it, so the threads live as long as the pool
         self._threads = self._threads or ThreadPoolExecutor(num_workers, thread_name_prefix="sandbox")
         share = min(num_workers, len(jobs))
         futures = [self._threads.submit(self._work, cage, jobs, left, results) for _ in range(share)]
@@ -116,7 +115,7 @@ class SandboxPool:
                 future.result()
             return results
         except BaseException:
-            list(left)  # nothing more is begun
+            list(left)  # drain the iterator: no worker starts another job
             with self._lock:
                 for session in self._sessions:
                     session.kill()
@@ -140,7 +139,7 @@ class SandboxPool:
         left: Iterator[int],
         results: list[TestedProgram | None],
     ) -> None:
-        """One worker: a job after another, in the cage of the last one where that is as good as new."""
+        """One worker: one job after another, in the last one's cage if that is as good as new."""
         while (i := next(left, None)) is not None:
             kept: Session | None = getattr(self._kept, "session", None)
             self._kept.session = None
@@ -149,9 +148,9 @@ class SandboxPool:
     def _run(
         self, cage: Cage, job: ProgramTests, kept: Session | None
     ) -> tuple[TestedProgram | None, Session | None]:
-        """One job from beginning to end, and the cage if it may be used again.
+        """One job from start to end, and the cage if it may be used again.
 
-        What was run before a driver was lost is not run again.
+        Tests that ran before a driver was lost are not run again.
         """
         done: list[Outcome] = []
         passed: list[bool] = []
@@ -180,6 +179,7 @@ class SandboxPool:
             except SandboxFailed:
                 continue
             except DriverLost:
+                # a reused cage may have been broken by another program: only a new one counts as an attempt
                 if attempts == _MAX_ATTEMPTS:
                     if compiled is None:
                         return TestedProgram(_LOST, (), ()), None
@@ -196,7 +196,7 @@ class SandboxPool:
 
 
 def _run_tests(session: Session, job: ProgramTests, done: list[Outcome], passed: list[bool]) -> None:
-    """Run what is not done yet, and add to what is."""
+    """Run the tests that have not run yet, and append their outcomes."""
     for i in range(len(done), len(job.tests)):
         outcome = session.run(job.tests[i])
         done.append(outcome)
@@ -208,7 +208,7 @@ def _run_tests(session: Session, job: ProgramTests, done: list[Outcome], passed:
 
 
 def find_cage() -> Cage:
-    """The cage of this machine, tried out once. Raises `SandboxUnavailable`, which says what to do."""
+    """This machine's cage, tried once per process. Raises `SandboxUnavailable` that says what to do."""
     found = _find_cage()
     if isinstance(found, str):
         raise SandboxUnavailable(found)
@@ -224,7 +224,7 @@ def _find_cage() -> Cage | str:
 
 
 def _tried_cage() -> Cage:
-    """The first cage that works and bounds processes; raises what was wrong with the last one."""
+    """The first cage that works and limits processes; raises the fault of the last one."""
     fault = ""
     for cage in make_cages():
         try:
@@ -232,10 +232,11 @@ def _tried_cage() -> Cage:
         except SandboxFailed as error:
             fault = f"bubblewrap can't cage them here ({error}): {what_to_allow(str(error))}"
             continue
+        # the limit must bind, and still leave room for a few processes
         if started.isdigit() and 2 <= int(started) <= _PROBE_LIMITS.processes:
             return cage
         fault = (
-            f"how many processes they start can't be bounded here (a limit of {_PROBE_LIMITS.processes} "
+            f"the number of processes they start can't be limited here (a limit of {_PROBE_LIMITS.processes} "
             f"allowed {started.decode('ascii', 'replace') or 'none'}): run on Linux 5.14 or newer, as an "
             "ordinary user, or as root with setpriv (util-linux) to give up its id"
         )
@@ -254,7 +255,7 @@ def _probe(cage: Cage) -> Outcome:
 
 
 def sandbox_refusal(language: Language = "python") -> str | None:
-    """Why programs of this language can't be run here, and what to do; None where they can."""
+    """Why programs in this language can't run here, and what to do; None if they can."""
     try:
         cage = find_cage()
     except SandboxUnavailable as error:
@@ -271,5 +272,5 @@ def shared_sandbox() -> SandboxPool:
     return SandboxPool()
 
 
-# a forked process has none of the workers' threads, and no cages of its own
+# a forked process has neither the workers' threads nor their cages
 os.register_at_fork(after_in_child=shared_sandbox.cache_clear)

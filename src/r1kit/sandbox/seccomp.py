@@ -1,18 +1,20 @@
 """The system calls that a caged program is refused, as a BPF filter for `bwrap --seccomp`.
 
-Namespaces, limits and the read-only root hold without it. It closes what they leave open: memory that no
-limit counts (memfd, System V), other people's address spaces and limits (ptrace, prlimit of another
-process), sockets that a network namespace does not hold (vsock), new namespaces, and much of the kernel's
-surface. A refused call returns EPERM; one of a foreign architecture ends the process.
-Not covered: what an allowed system call does wrong.
+Namespaces, limits and the read-only root work without it. The filter closes what they leave open: memory that
+no limit counts (memfd, System V), other processes' address spaces and limits (ptrace, prlimit of another
+process), sockets that a network namespace does not isolate (vsock), new namespaces, and much of the kernel's
+attack surface. A refused call returns EPERM; a call of a foreign architecture ends the process.
+Not covered: misuse of allowed system calls.
 """
 
 import errno
 import struct
 
+# BPF opcodes (linux/bpf_common.h): load a word; jump if equal, if at least, if any bit is set; return.
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENT_0 = 0, 4, 16  # offsets in struct seccomp_data, little-endian
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+# x32 calls have the architecture of x86_64, but other numbers, which the filter would not recognise.
 _X32_BIT = 0x40000000
 _NEW_NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS to CLONE_NEWNET, of clone's first argument
 _AF_UNIX = 1
@@ -87,8 +89,9 @@ _REFUSED = {
     "adjtimex": (159, 171),
     "clock_adjtime": (305, 266),
 }
+# Refused by their arguments, or in another way; (x86_64, aarch64).
 _CLONE = (56, 220)
-_CLONE3 = (435, 435)  # its flags are out of a filter's sight: not there, so that libc takes clone
+_CLONE3 = (435, 435)  # a filter can't read its flags: ENOSYS makes libc fall back to clone
 _SOCKET = (41, 198)
 _PRLIMIT = (302, 261)
 
@@ -97,6 +100,7 @@ def seccomp_filter(machine: str) -> bytes:
     """The filter for a machine of `ARCHITECTURES`, as an array of struct sock_filter."""
     column = list(ARCHITECTURES).index(machine)
     refuse = _ERRNO | errno.EPERM
+    # wrong architecture: the numbers below would mean other calls
     program = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
@@ -110,7 +114,8 @@ def seccomp_filter(machine: str) -> bytes:
     program += [(_JUMP_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     program += _by_argument(_CLONE[column], (_JUMP_SET, 0, 1, _NEW_NAMESPACE_FLAGS), refuse)
     program += _by_argument(_SOCKET[column], (_JUMP_EQUAL, 1, 0, _AF_UNIX), refuse)
-    program += _by_argument(_PRLIMIT[column], (_JUMP_EQUAL, 1, 0, 0), refuse)  # 0: its own limits
+    # pid 0: the process's own limits
+    program += _by_argument(_PRLIMIT[column], (_JUMP_EQUAL, 1, 0, 0), refuse)
     program.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
@@ -118,7 +123,7 @@ def seccomp_filter(machine: str) -> bytes:
 def _by_argument(
     number: int, test: tuple[int, int, int, int], refuse: int
 ) -> list[tuple[int, int, int, int]]:
-    """Of one system call: `test` looks at the low word of its first argument, and falls through to refuse."""
+    """Checks one system call: `test` inspects its first argument (low word); falling through refuses."""
     return [
         (_JUMP_EQUAL, 0, 4, number),
         (_LOAD, 0, 0, _ARGUMENT_0),

@@ -1,8 +1,8 @@
-"""One cage at work, seen from outside: start it, send it programs and their inputs one after another, end it.
+"""One running cage, seen from outside: start it, send it programs and their inputs, end it.
 
-Whatever the driver says is taken with bounds on its size and time, as if it could lie. A driver that can't
-be started is the machine's fault (`SandboxFailed`); one that goes away or silent after the program has come
-in is `DriverLost`, and `pool` decides whose fault that is.
+The driver's replies are bounded in size and time, as if it could lie. A driver that can't be started is the
+machine's fault (`SandboxFailed`). One that ends or goes silent after it has received the program is
+`DriverLost`, and `pool` decides whose fault that is.
 """
 
 import contextlib
@@ -24,28 +24,28 @@ from r1kit.sandbox.seccomp import seccomp_filter
 
 Language = Literal["python", "cpp", "javascript"]
 LANGUAGES: tuple[Language, ...] = ("python", "cpp", "javascript")
-# exit: by itself, see `code`; the others name the limit that was used up; lost: it took the driver down
+# exit: ended by itself, see `code`; lost: took the driver down; the others name the limit that was reached
 Ending = Literal["exit", "cpu", "wall", "memory", "output", "files", "lost"]
 _ENDINGS = ("exit", "cpu", "wall", "memory", "output", "files")
 
-_START_SECONDS = 60.0  # a machine under load; otherwise a tenth of a second
-_GRACE_SECONDS = 30.0  # the driver keeps the limits; this is for a driver that does not
+_START_SECONDS = 60.0  # on a machine under load; usually a tenth of a second
+_GRACE_SECONDS = 30.0  # in case the driver does not enforce the limits itself
 _MAX_HEADER_BYTES = 65_536
 _MAX_ERROR_BYTES = 65_536
 _MAX_COMPLAINT_BYTES = 4096
 
 
 class SandboxFailed(Exception):
-    """The cage could not be started, or not work: nothing is known about the program."""
+    """The cage could not be started or does not work: nothing is known about the program."""
 
 
 class DriverLost(Exception):
-    """The driver ended, or did not answer in time, while the program was in its hands."""
+    """The driver ended, or did not answer in time, while it had the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is to be run: its text, and the language."""
+    """A program to run: its text and its language."""
 
     source: str
     language: Language
@@ -53,14 +53,14 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Stdin:
-    """A run of the whole program with this on its stdin."""
+    """A run of the entire program with this text on stdin."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of one function of a Python program; arguments as `values.encode_value` makes them."""
+    """A call of one function of a Python program; arguments are encoded by `values.encode_value`."""
 
     function: str
     arguments: tuple[Any, ...]
@@ -69,27 +69,27 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one run ended, and what it left. `code` is the exit code, or minus the signal's number."""
+    """How one run ended, and its output. `code`: the exit code, or minus the signal's number."""
 
     ending: Ending
     code: int = 0
     stdout: bytes = b""
     stderr: bytes = b""  # the end of it
-    value: bytes = b""  # what a call returned, to be read by `values.decode_value`
+    value: bytes = b""  # the value of a call, to decode with `values.decode_value`
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 
     @property
     def is_clean(self) -> bool:
-        """Whether the program ended by itself and says that all went well."""
+        """Whether the program ended by itself and reported success."""
         return self.ending == "exit" and self.code == 0
 
 
 class Session:
-    """A driver in its cage. Not safe to share; it must be closed by the thread that made it."""
+    """A driver in its cage. Not thread-safe; the thread that created it must close it."""
 
     def __init__(self, cage: Cage, limits: CodeLimits) -> None:
-        """Raises `SandboxFailed` with what bubblewrap says."""
+        """Raises `SandboxFailed` with bubblewrap's message."""
         self.limits = limits
         self.num_programs = 0
         self._language: Language = "python"
@@ -99,6 +99,7 @@ class Session:
         assert self._process.stdout is not None
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
         try:
+            # the driver's first frame says that it is ready
             header, _ = self._reply(_START_SECONDS, 0)
             if not isinstance(header.get("ready"), list):
                 raise DriverLost
@@ -108,7 +109,7 @@ class Session:
             raise SandboxFailed(complaint or "the sandbox did not start in time") from None
 
     def prepare(self, program: Program, tool: str) -> Outcome:
-        """Hand the program over and compile it; not clean where it does not compile."""
+        """Send the program and compile it; the outcome is not clean if it does not compile."""
         self._language = program.language
         self.num_programs += 1
         header = {
@@ -138,14 +139,14 @@ class Session:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End the cage at once; from any thread. It still has to be closed."""
+        """Kill the cage immediately, from any thread. It still has to be closed."""
         if self._process.returncode is None:
-            # bubblewrap's own group; what is inside dies with it (PR_SET_PDEATHSIG, then the namespace)
+            # bubblewrap's own group; its inside dies with it (PR_SET_PDEATHSIG, then the namespace)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the cage and all that is in it. May be called again."""
+        """End the cage and everything in it. May be called more than once."""
         self.kill()
         self._process.wait()
         self._selector.close()
@@ -185,6 +186,7 @@ class Session:
             sizes = list(header.get("sizes", []))
         except (ValueError, TypeError, RecursionError):
             raise DriverLost from None
+        # the driver's own caps are smaller, so a larger reply can't be genuine
         most = max(self.limits.output_kb << 10, _MAX_ERROR_BYTES) + 65_536
         if len(sizes) != num_bodies or not all(type(size) is int and 0 <= size <= most for size in sizes):
             raise DriverLost
@@ -204,13 +206,13 @@ class Session:
         return b"".join(parts)
 
     def complaint(self) -> str:
-        """What bubblewrap and the driver wrote to their stderr; no program can write there."""
+        """The stderr of bubblewrap and the driver, where no program can write."""
         self._errors.seek(0)
         return self._errors.read(_MAX_COMPLAINT_BYTES).decode("utf-8", "replace").strip()
 
 
 def _start(cage: Cage, limits: CodeLimits, errors: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """The process of bubblewrap. Raises `SandboxFailed` where there can't be one."""
+    """The bubblewrap process. Raises `SandboxFailed` if it can't be started."""
     fds: list[int] = []
     try:
         source_fds = {path: _readable(source, fds) for path, source in cage.sources.items()}
@@ -234,7 +236,7 @@ def _start(cage: Cage, limits: CodeLimits, errors: IO[bytes]) -> "subprocess.Pop
 
 
 def _readable(data: bytes, fds: list[int]) -> int:
-    """A file from which these bytes can be read once; kept in `fds`, to be closed."""
+    """A descriptor from which these bytes can be read once; added to `fds`, for closing."""
     fd = os.memfd_create("r1kit")
     fds.append(fd)
     with os.fdopen(os.dup(fd), "wb") as file:

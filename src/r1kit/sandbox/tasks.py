@@ -1,8 +1,8 @@
-"""What a process that the driver has forked does: become the program, or compile it. Runs in the cage.
+"""What a process forked by the driver does: become the program, or compile it. Runs in the cage.
 
-It has given up everything of the driver's but its own pipes before a line of the program's is looked at.
-Values travel as JSON in which every container is a list that begins with its type. The standard library
-alone, Python 3.9 or newer.
+It has given up everything of the driver's except its own pipes before it touches a line of the program.
+Values are sent as JSON in which every container is a list that starts with its type. Standard library only,
+Python 3.9 or newer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 WORK = "/tmp"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": WORK, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
-# Where a child finds the pipe for the value of a call, and a compiled program.
+# The descriptors at which a child finds the pipe for a call's value, and a compiled program.
 VALUE_FD = 3
 BINARY_FD = 4
 _MAX_FD = 256
@@ -34,12 +34,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_dumpable(is_dumpable: bool) -> None:
-    """Whether other processes of this user may look into this one: its memory, its files, ptrace."""
+    """Whether other processes of this user may inspect this one: its memory, its files, ptrace."""
     _libc.prctl(_PR_SET_DUMPABLE, int(is_dumpable), 0, 0, 0)
 
 
 class Task:
-    """What a forked process is to do, and its limits. `run` is called in it and does not come back."""
+    """The job of a forked process, and its limits. `run` is called in that process and never returns."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Task:
 
 
 class Child(Exception):
-    """Unwinds the driver in a forked process, which then runs `then` with nothing of the driver's below."""
+    """Unwinds the driver's stack in a forked process, which then runs `then` with no driver frames below."""
 
     def __init__(self, then: Callable[[], None]) -> None:
         super().__init__()
@@ -70,10 +70,10 @@ class Child(Exception):
 
 
 def become(task: Task, pipes: list[int]) -> None:
-    """From a copy of the driver to a process that has nothing of it but three pipes for the program."""
+    """Turn a copy of the driver into a process that has nothing of it but the program's pipes."""
     os.setsid()
     stdin, stdout, stderr, value = pipes
-    # above all targets first, so that no target is overwritten before it is moved
+    # first to numbers above all targets, so that no target is overwritten before it is moved
     high = [os.dup2(fd, 200 + i, inheritable=False) for i, fd in enumerate((stdin, stdout, stderr, value))]
     for target, fd in enumerate(high):
         os.dup2(fd, target, inheritable=target < VALUE_FD)
@@ -83,41 +83,41 @@ def become(task: Task, pipes: list[int]) -> None:
     memory = task.limits["memory_mb"] << 20
     lower(resource.RLIMIT_AS, task.address_bytes or memory)
     lower(resource.RLIMIT_DATA, memory)
-    lower(resource.RLIMIT_CPU, int(task.cpu_seconds) + 2)  # behind the driver's own count
+    lower(resource.RLIMIT_CPU, int(task.cpu_seconds) + 2)  # a backstop behind the driver's own count
     lower(resource.RLIMIT_FSIZE, task.limits["work_mb"] << 20)
     lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    # one, not none: a kernel that pipes cores to a handler does so at 0, and not at 1
+    # one, not zero: at 0 a kernel that pipes cores to a handler still does so, at 1 it does not
     lower(resource.RLIMIT_CORE, 1)
-    lower(resource.RLIMIT_NPROC, task.processes + 1)  # the driver is one of them
+    lower(resource.RLIMIT_NPROC, task.processes + 1)  # the driver counts too
     lower(resource.RLIMIT_MEMLOCK, 0)
     lower(resource.RLIMIT_MSGQUEUE, 0)
     lower(resource.RLIMIT_STACK, _STACK_BYTES)
-    set_dumpable(True)  # or it could not open its own /dev/stdin
+    set_dumpable(True)  # otherwise it can't open its own /dev/stdin
     os.chdir(WORK)
 
 
 def lower(limit: int, value: int) -> None:
-    """Set a limit for good, or leave it where it is lower already."""
+    """Set a limit permanently, or keep it if it is already lower."""
     hard = resource.getrlimit(limit)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(limit, (value, value))
 
 
 class ExecTask:
-    """Another program takes the process over."""
+    """Replaces the process by another program."""
 
     def __init__(self, argv: list[str], *, needs_binary: bool = False) -> None:
         self.argv = argv
         self.needs_binary = needs_binary
 
     def __call__(self) -> None:
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores, and would hand on
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and exec would inherit that
             signal.signal(number, signal.SIG_DFL)
         os.execve(BINARY_FD if self.needs_binary else self.argv[0], self.argv, ENVIRONMENT)
 
 
 class CompileTask:
-    """Python text to a code object, handed back in marshalled form; a syntax error is a traceback."""
+    """Compiles Python text to a code object, returned in marshalled form; a syntax error is a traceback."""
 
     needs_binary = False
 
@@ -133,7 +133,7 @@ class CompileTask:
 
 
 class PythonTask:
-    """A compiled Python program as `__main__`, or one call of a function of it."""
+    """Runs a compiled Python program as `__main__`, or calls one of its functions."""
 
     needs_binary = False
 
@@ -151,9 +151,9 @@ class PythonTask:
             sys.modules[module.__name__] = module
             sys.argv = ["program.py"]
             module.__dict__["__file__"] = "program.py"
-            if hasattr(sys, "set_int_max_str_digits"):  # tests were made before Python had the limit
+            if hasattr(sys, "set_int_max_str_digits"):  # many tests are older than this limit
                 sys.set_int_max_str_digits(0)
-            if call is not None:  # as starter code has it: `nums: List[int]`, and no import
+            if call is not None:  # starter code writes `nums: List[int]` without an import
                 module.__dict__.update({name: getattr(typing, name) for name in typing.__all__})
             exec(code, module.__dict__)
             if call is not None:
@@ -163,8 +163,9 @@ class PythonTask:
 
 
 def return_value(module: Any, call: dict[str, Any]) -> None:
-    """Call the function and send what it returns. Raises what the program raises."""
+    """Call the function and send its value. Raises whatever the program raises."""
     function = getattr(module, call["function"], None)
+    # LeetCode's form: a method of class Solution
     if function is None and hasattr(module, "Solution"):
         function = getattr(module.Solution(), call["function"], None)
     if function is None:
@@ -178,7 +179,7 @@ def return_value(module: Any, call: dict[str, Any]) -> None:
 
 
 def decode(value: Any) -> Any:
-    """What `encode` made of it, back again."""
+    """The inverse of `encode`."""
     if not isinstance(value, list):
         return value
     kind, items = value[0], value[1:]
@@ -195,11 +196,11 @@ def decode(value: Any) -> Any:
 
 
 def encode(value: Any) -> Any:
-    """A value of plain data as JSON in which containers begin with their type."""
+    """Plain data as JSON in which containers start with their type."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
-        # Python writes no longer ones in decimal
+        # Python refuses to write longer ones in decimal
         return int(value) if value.bit_length() <= _MAX_DECIMAL_BITS else ["int", hex(value)]
     if isinstance(value, float):
         return float(value)
@@ -212,10 +213,10 @@ def encode(value: Any) -> Any:
     for base in (list, tuple, frozenset, set):
         if isinstance(value, base):
             return [base.__name__, *map(encode, value)]
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a number of numpy's
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
         return encode(value.item())
     if hasattr(value, "tolist"):  # an array
         return encode(value.tolist())
     if hasattr(value, "__next__") or type(value).__name__ in _ITERABLES:
         return ["iterator", *map(encode, value)]
-    raise TypeError(f"a value of type {type(value).__name__} is no plain data")
+    raise TypeError(f"a value of type {type(value).__name__} is not plain data")

@@ -1,8 +1,7 @@
-"""One test's processes from the first to the last: fed, read, held to their limits, ended. Runs in the cage.
+"""Watches one test's processes from start to end: feeds, reads, limits and kills them. Runs in the cage.
 
-Limits count for all processes of the test together; they are looked at fifty times a second, and what a
-program can do in between is bounded by its own limits (`tasks.become`). The standard library alone,
-Python 3.9 or newer.
+Limits apply to all processes of the test together. They are checked fifty times a second; what a program can
+do in between is bounded by per-process limits (`tasks.become`). Standard library only, Python 3.9 or newer.
 """
 
 from __future__ import annotations
@@ -17,18 +16,19 @@ from typing import Any
 
 from r1kit.sandbox.tasks import WORK, Task, become
 
+# Enough for the last lines of a traceback.
 _ERROR_TAIL_BYTES = 4096
 _POLL_SECONDS = 0.02
 _CHUNK = 65536
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
-# header, stdout, the end of stderr, the value of a call
+# header, stdout, the end of stderr, the returned value of a call
 Reply = tuple[dict[str, Any], bytes, bytes, bytes]
 
 
 class WatchedProcess:
-    """One forked process and everything that comes of it, until all of that has ended."""
+    """One forked process and all its descendants, until all of them have ended."""
 
     def __init__(self, task: Task, stdin: bytes) -> None:
         self.task = task
@@ -45,7 +45,7 @@ class WatchedProcess:
         self.cpu_before = usage.ru_utime + usage.ru_stime
 
     def run(self) -> Reply:
-        """In the driver the reply: header, stdout, the end of stderr, the value. The child never returns."""
+        """In the driver, the reply: header, stdout, end of stderr, value. In the child, it never returns."""
         inner, outer = [], self.fds
         for name in ("in", "out", "err", "value"):
             read, write = os.pipe()
@@ -53,7 +53,7 @@ class WatchedProcess:
             outer[name] = write if name == "in" else read
         try:
             self.pid = os.fork()
-        except OSError as error:  # the machine has none left: nothing of the program's runs at this time
+        except OSError as error:  # no processes left on this machine; the program has not started
             return {"ending": "failed", "code": error.errno}, b"", str(error).encode(), b""
         if self.pid == 0:
             become(self.task, inner)
@@ -61,6 +61,7 @@ class WatchedProcess:
         for fd in inner:
             os.close(fd)
         for fd in outer.values():
+            # non-blocking: a program that neither reads nor writes must not stall the checks
             os.set_blocking(fd, False)
         status, cpu_seconds = self.watch()
         for name in ("out", "err", "value"):
@@ -78,7 +79,7 @@ class WatchedProcess:
         return header, bytes(self.texts["out"]), bytes(self.texts["err"]), bytes(self.texts["value"])
 
     def watch(self) -> tuple[int, float]:
-        """Serve the pipes until the process ends or a limit is used up; then end and reap all there is."""
+        """Serve the pipes until the process ends or reaches a limit; then kill and reap everything."""
         poll = select.poll()
         process = os.pidfd_open(self.pid)
         poll.register(process, select.POLLIN)
@@ -102,7 +103,7 @@ class WatchedProcess:
         return self.end_all()
 
     def give(self, name: str, poll: select.poll) -> None:
-        """More of the input."""
+        """Write more of the input."""
         try:
             self.stdin = self.stdin[os.write(self.fds[name], self.stdin[:_CHUNK]) :]
         except BlockingIOError:
@@ -113,7 +114,7 @@ class WatchedProcess:
             self.close(name, poll)
 
     def take(self, name: str, poll: select.poll | None = None) -> bool:
-        """Whether there was anything to read; what comes after the cap is not kept."""
+        """Read once; returns whether there was anything. Output beyond the cap is not kept."""
         try:
             part = os.read(self.fds[name], _CHUNK)
         except BlockingIOError:
@@ -133,19 +134,21 @@ class WatchedProcess:
         return True
 
     def close(self, name: str, poll: select.poll | None) -> None:
-        """One pipe is through."""
+        """A pipe has ended."""
         fd = self.fds.pop(name)
         if poll is not None:
             poll.unregister(fd)
         os.close(fd)
 
     def check_limits(self) -> None:
-        """Name the limit that all processes together have used up, if there is one."""
+        """Set `ending` to the limit that all processes together have reached, if any."""
         pages, ticks = 0, 0
         for entry in os.listdir("/proc"):
             if entry.isdigit() and entry != "1":
+                # resident minus shared: pages of files and libraries are not the program's
                 try:
                     with open(f"/proc/{entry}/statm", "rb") as file:
+                        # utime, stime, cutime, cstime: fields 14 to 17 of proc(5)
                         _, resident, shared = file.read().split()[:3]
                     with open(f"/proc/{entry}/stat", "rb") as file:
                         ticks += sum(map(int, file.read().rsplit(b")", 1)[1].split()[11:15]))
@@ -154,6 +157,7 @@ class WatchedProcess:
                 pages += int(resident) - int(shared)
         limits, task = self.task.limits, self.task
         work = os.statvfs(WORK)
+        # reaped first, so that their CPU time is in the usage of the driver's children
         self.reap_orphans()
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = ticks / _TICKS + usage.ru_utime + usage.ru_stime - self.cpu_before
@@ -167,7 +171,7 @@ class WatchedProcess:
             self.ending = "wall"
 
     def reap_orphans(self) -> None:
-        """Bury what has lost its parent, but not the test's own process."""
+        """Reap processes that have lost their parent, but not the test's own process."""
         while True:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None or found.si_pid == self.pid:
@@ -175,9 +179,10 @@ class WatchedProcess:
             os.waitpid(found.si_pid, 0)
 
     def end_all(self) -> tuple[int, float]:
-        """Kill everything but the driver and wait for all of it: the status of the test's process, CPU."""
+        """Kill and reap everything but the driver; returns the test's exit status and CPU seconds."""
         own_status = 0
         while True:
+            # again before each wait: a process may have forked before it was killed
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)
             try:

@@ -1,1 +1,1 @@
-"""Text as models read and write it: templates, prompts, turns, languages, what makes it unfit."""
+"""Text as models read and write it: templates, prompts, turns, languages, filters."""

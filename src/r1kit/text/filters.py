@@ -1,8 +1,8 @@
-"""What makes a sample unfit for supervised data, whatever its answer: language, repetition, form.
+"""Filters on the text of a sample, whatever its answer: language, repetition, form.
 
 DeepSeek-R1 drops cold-start samples that mix languages or repeat themselves (v2, B.3.2), and from the 800k
 set those with mixed languages, long paragraphs or code blocks in the reasoning (v1, 2.3.3). It publishes no
-thresholds; they are the caller's. Not here: correctness (`rewards`).
+thresholds; the caller chooses them. Not here: correctness (`rewards`).
 """
 
 import itertools
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from r1kit.text.language import language_consistency, problem_language
 from r1kit.types import Problem
 
-# a Chinese character, a number's digit and a mark count alone; other letters by the word
+# A Chinese character, a digit and a punctuation mark are one token each; other letters form words.
 _TOKEN = re.compile(r"[\u3400-\u9fff]|\d|[^\W\d_]+|[^\w\s]")
 _CODE = re.compile(r"```|^~~~|<code>", re.MULTILINE)
 
@@ -26,7 +26,7 @@ def is_one_language(
     min_words: int,
     languages: Sequence[str] | None = None,
 ) -> bool:
-    """Whether a reasoning has enough words, and enough of them in the problem's language."""
+    """Whether the reasoning has enough words, and a large enough share of them in the problem's language."""
     target = problem_language(problem, languages)
     if target is None:
         return False
@@ -35,37 +35,36 @@ def is_one_language(
 
 
 def repeated_frac(text: str, ngram: int) -> float:
-    """The share of n-grams of words, digits and marks that were there before; 0 where there are none."""
+    """The fraction of n-grams of words, digits and marks that repeat an earlier one; 0 if there are none."""
     tokens = _TOKEN.findall(text)
     grams = [tuple(tokens[i : i + ngram]) for i in range(len(tokens) - ngram + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def longest_paragraph(text: str) -> int:
-    """Characters of the longest line."""
+    """The number of characters in the longest line."""
     return max((len(line.strip()) for line in text.splitlines()), default=0)
 
 
 def has_code_block(text: str) -> bool:
-    """Whether there is a fenced block or a code tag."""
+    """Whether there is a fenced block or a <code> tag."""
     return _CODE.search(text) is not None
 
 
 def content_key(text: str) -> str:
-    """Equal for texts that differ in space and case only."""
+    """A key that is equal for texts that differ only in white space and case."""
     return re.sub(r"\s+", "", text).casefold()
 
 
 def word_pairs(text: str) -> frozenset[tuple[str, str]]:
-    """The pairs of neighbours among a text's tokens: how two texts are compared."""
+    """The set of adjacent token pairs in a text, by which two texts are compared."""
     tokens = _TOKEN.findall(text.casefold())
     return frozenset(itertools.pairwise(tokens))
 
 
 def pick_diverse(texts: Sequence[str], num: int) -> list[int]:
-    """Indices of `num` texts that differ most: the first, then each time the one least like all picked.
-
-    Likeness of two texts is their shared word pairs over all of them. Of equals the earlier is picked.
+    """Indices of `num` diverse texts: the first, then repeatedly the one least similar to those picked.
+    Similarity is the Jaccard index of the word pairs. Ties go to the earlier text.
     """
     if len(texts) <= num:
         return list(range(len(texts)))
@@ -73,6 +72,7 @@ def pick_diverse(texts: Sequence[str], num: int) -> list[int]:
     picked = [0] if num else []
     while len(picked) < num:
         rest = [i for i in range(len(texts)) if i not in picked]
+        # the similarity to a set is that to its most similar member
         picked.append(min(rest, key=lambda i: max(_likeness(pairs[i], pairs[j]) for j in picked)))
     return sorted(picked)
 
@@ -94,13 +94,13 @@ class Counts:
         self._counts.setdefault(source, Counter())[what] += num
 
     def table(self) -> dict[str, dict[str, int]]:
-        """Per source: sampled, each filter in its order (also where it dropped nothing), kept."""
+        """Per source: sampled, each filter in order (even if it dropped nothing), kept."""
         names = ("sampled", *self._filters, "kept")
         return {source: {name: counts[name] for name in names} for source, counts in self._counts.items()}
 
 
 def format_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """Rows as aligned text, for a person."""
+    """Rows as an aligned text table."""
     lines = [list(columns), *[[_cell(row.get(name, "")) for name in columns] for row in rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(

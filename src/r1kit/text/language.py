@@ -1,11 +1,10 @@
 """Language consistency: words of the target language / all words of the reasoning (DeepSeek-R1 v2, eq. 7).
 
-Where only one of the candidate languages is written in a script, the script decides. Han in a sentence with
-kana is Japanese. Where candidates share a script (English and French), lingua decides for a whole stretch
-of words between punctuation, not for single words, of which it would take `we`, `is` and `so` for other
-languages; a stretch too short to tell goes with the one before it. lingua is loaded only if that is needed:
-never for texts whose candidates all have scripts of their own, nor for plainly English stretches. What a
-word is: `words`.
+If only one of the candidate languages uses a script, the script decides. Han in a sentence with kana is
+Japanese. If candidates share a script (English and French), lingua decides, for an entire stretch of words
+between punctuation and not for single words: it would assign `we`, `is` and `so` to other languages. A
+stretch too short to tell follows the one before it. lingua is only loaded if it is needed: never if all
+candidates have their own scripts, nor for plainly English stretches. What counts as a word: `words`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,23 +34,23 @@ _SCRIPTS_OF: dict[str, tuple[str, ...]] = {
     **{"bn": ("Bengali",), "pa": ("Gurmukhi",), "gu": ("Gujarati",), "ta": ("Tamil",)},
     **{"te": ("Telugu",), "kn": ("Kannada",), "ml": ("Malayalam",)},
 }
-# What may turn up in a reasoning where the recipe names no candidates: languages that models mix in. Close
-# relatives of each other (Norwegian and Danish, Malay and Indonesian) are left to be named.
+# Languages that may occur in a reasoning if the recipe names no candidates: those that models mix in. Close
+# relatives (Norwegian and Danish, Malay and Indonesian) only count if they are named.
 _OPEN = "en zh de fr es it pt nl sv pl cs fi hu ro tr vi id ru uk ja ko ar fa hi th"
 OPEN_CANDIDATES = tuple(_OPEN.split())
 
-# A stretch of fewer words goes with its neighbour.
+# A shorter stretch is joined with its neighbour: lingua needs a few words.
 _SHORTEST_STRETCH = 4
-# Long stretches are cut, so that a switch inside a sentence is seen.
+# Longer stretches are split, so that a switch inside a sentence is seen.
 _LONGEST_STRETCH = 8
-# lingua's confidence in the target, relative to the best candidate's, below which a stretch is of another
-# language: certainly; or also where that other language certainly occurs elsewhere in the text. Of four to
-# eight words, names and all, lingua may be wrong with a confidence of 0.9, but hardly ever of 0.999.
+# lingua's confidence in the target, relative to the best candidate, below which a stretch is in another
+# language: always below _CERTAIN; below _LIKELY if that language certainly occurs elsewhere in the text. On
+# four to eight words, including names, lingua may be wrong at a confidence of 0.9, but rarely at 0.999.
 _CERTAIN = 0.001
 _LIKELY = 0.1
-# Words that say English in a reasoning and nothing else elsewhere: with half of a stretch made of them,
-# there is nothing to ask. Words that other languages share (a, in, no, so, an, was, die, on, as, me, he,
-# one) are left out.
+# Words that are typical of English reasoning and of no other language: if they make up half of a stretch,
+# lingua is not asked. Words shared with other languages (a, in, no, so, an, was, die, on, as, me, he, one)
+# are left out.
 _PLAIN_ENGLISH = (
     "the of and to is are be been it its this that these those we you they he she what which who how why "
     "when where there then than let's lets first second third next now with from into each every both "
@@ -67,7 +66,7 @@ _ENGLISH = frozenset(_PLAIN_ENGLISH.split())
 
 @dataclass(frozen=True, slots=True)
 class LanguageShare:
-    """The share of a text's words that are of the target language; 0 where it has no words at all."""
+    """The fraction of a text's words that are in the target language; 0 if it has no words."""
 
     share: float
     num_words: int
@@ -81,8 +80,8 @@ def problem_language(problem: Problem, candidates: Sequence[str] | None = None) 
 def language_consistency(text: str, target: str, candidates: Sequence[str] | None = None) -> LanguageShare:
     """Words of the language `target` (ISO 639-1) / all words of the text.
 
-    `candidates` are the languages that may occur; None leaves it open. Raises `RecipeError` for a language
-    that is not known.
+    `candidates` are the languages that may occur; None: `OPEN_CANDIDATES`. Raises `RecipeError` for an
+    unknown language.
     """
     check_language(target)
     rivals = _rivals(target, None if candidates is None else tuple(candidates))
@@ -93,6 +92,7 @@ def language_consistency(text: str, target: str, candidates: Sequence[str] | Non
     num_target = 0
     for script in _SCRIPTS_OF[target]:
         contested = [code for code in rivals if script in _SCRIPTS_OF[code]]
+        # nobody else writes in this script
         if not contested:
             num_target += sum(word.num_words for word in all_words if word.script == script)
         elif script == "Han":
@@ -103,7 +103,7 @@ def language_consistency(text: str, target: str, candidates: Sequence[str] | Non
 
 
 def detect_language(text: str, candidates: Sequence[str] | None = None) -> str | None:
-    """The language that most words of the text are in (ISO 639-1), or None where that can't be told."""
+    """The language of most words of the text (ISO 639-1), or None if it can't be determined."""
     codes = tuple(OPEN_CANDIDATES if candidates is None else candidates)
     for code in codes:
         check_language(code)
@@ -111,7 +111,7 @@ def detect_language(text: str, candidates: Sequence[str] | None = None) -> str |
     counts: dict[str, int] = {}
     for word in all_words:
         counts[word.script] = counts.get(word.script, 0) + word.num_words
-    # a Japanese sentence may well have more Han than kana
+    # a Japanese sentence may have more Han than kana, so they are added up
     script = max(
         counts, key=lambda s: (counts[s] + (counts.get("Kana", 0) if s == "Han" else 0), s), default=""
     )
@@ -132,7 +132,7 @@ def detect_language(text: str, candidates: Sequence[str] | None = None) -> str |
 
 
 def check_language(code: str) -> None:
-    """A `RecipeError` for a code that is not known here."""
+    """Raise `RecipeError` for an unknown language code."""
     if code not in _SCRIPTS_OF:
         raise RecipeError(f"language {code!r} is not known; use an ISO 639-1 code such as `en` or `zh`.")
 
@@ -147,9 +147,9 @@ def _rivals(target: str, candidates: tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _count_han(all_words: Sequence[Word], *, japanese: bool) -> int:
-    """Words in Han runs that are Japanese, or Chinese: by the kana in their sentence.
+    """Words in Han runs that are Japanese, or else Chinese, by the kana in their sentence.
 
-    A run of Han alone of at most four characters may be a Japanese name or answer: it goes with the text.
+    A run of at most four Han characters may be a Japanese name or answer: it follows the rest of the text.
     """
     text_has_kana = any(word.script == "Kana" for word in all_words)
     count = 0
@@ -176,9 +176,10 @@ def _sentences(all_words: Sequence[Word]) -> Iterable[list[Word]]:
 def _count_in_stretches(
     all_words: Sequence[Word], script: str, target: str, languages: tuple[str, ...]
 ) -> int:
-    """Words of a script in stretches that are of the target language."""
+    """The number of words in stretches of the target language, in one script."""
     stretches = _stretches(all_words, script)
     guesses = [_guess(" ".join(stretch), target, languages) for stretch in stretches]
+    # first pass: the languages that certainly occur; only these compete with the target at _LIKELY
     occurring = {
         max(guess, key=lambda code: guess[code])
         for stretch, guess in zip(stretches, guesses, strict=True)
@@ -189,19 +190,20 @@ def _count_in_stretches(
     previous: bool | None = None
     for stretch, guess in zip(stretches, guesses, strict=True):
         own, rival = guess[target], max((guess[code] for code in occurring), default=0.0)
+        # a short stretch only decides if it agrees with the target or a rival is known to occur
         if len(stretch) >= _SHORTEST_STRETCH or rival or own == max(guess.values()):
             previous = own >= max(_LIKELY * rival, _CERTAIN * max(guess.values()))
         if previous is None:
             undecided += len(stretch)
         else:
-            # what came before anything was clear goes with the first that is
+            # stretches before the first clear one follow it
             count += (len(stretch) + undecided) * previous
             undecided = 0
     return count + undecided
 
 
 def _stretches(all_words: Sequence[Word], script: str) -> list[list[str]]:
-    """Runs of a script's words between punctuation: short ones put together, long ones cut."""
+    """Runs of a script's words between punctuation: short ones joined, long ones split."""
     clauses: list[list[str]] = [[]]
     for word in all_words:
         if word.script == script:
@@ -216,6 +218,7 @@ def _stretches(all_words: Sequence[Word], script: str) -> list[list[str]]:
             joined.append(clause)
     stretches: list[list[str]] = []
     for clause in joined:
+        # equal pieces, so that no rest is too short to tell
         num_pieces = -(-len(clause) // _LONGEST_STRETCH)
         for i in range(num_pieces):
             stretches.append(clause[i * len(clause) // num_pieces : (i + 1) * len(clause) // num_pieces])
@@ -228,7 +231,7 @@ def _is_plainly_english(stretch: Sequence[str]) -> bool:
 
 
 def _guess(stretch: str, target: str, languages: tuple[str, ...]) -> dict[str, float]:
-    """The confidence in each language; all in the target where there is nothing to ask."""
+    """The confidence in each language; all of it in the target if there is nothing to ask."""
     if target == "en" and _is_plainly_english(stretch.split(" ")):
         return {code: float(code == "en") for code in languages}
     confidences = _confidences(stretch, languages)
@@ -244,7 +247,7 @@ def _confidences(text: str, languages: tuple[str, ...]) -> dict[str, float]:
 
 @lru_cache(maxsize=32)
 def _detector(languages: tuple[str, ...]) -> "LanguageDetector":
-    """lingua by trigrams alone: a quarter of a second to load, a tenth of a millisecond a stretch."""
+    """lingua with trigrams only: a quarter of a second to load, a tenth of a millisecond per stretch."""
     from lingua import IsoCode639_1, LanguageDetectorBuilder
 
     codes = [IsoCode639_1.from_str(code.upper()) for code in sorted(languages)]

@@ -1,9 +1,9 @@
-"""Problems as prompt tokens, texts as completion tokens, and whether a tokenizer can be trained on.
+"""Encodes problems as prompt tokens and texts as completion tokens, and checks a tokenizer for training.
 
-Prompt and completion are encoded apart and joined as ids: a sampled completion and one that was written
-have the same tokens at the seam. A finished turn is never rendered to be trained on, so it is no matter
-whether the chat template drops the reasoning of one, as DeepSeek-R1's own does.
-Not here: the shapes of responses (`template`), and which tokens end them (`turns`).
+Prompt and completion are encoded separately and joined as ids, so that a sampled completion and a written one
+have the same tokens at the seam. A finished turn is never rendered for training, so it does not matter
+whether the chat template drops its reasoning, as DeepSeek-R1's own does. Not here: the format of responses
+(`template`), and which tokens end them (`turns`).
 """
 
 import itertools
@@ -26,15 +26,16 @@ from r1kit.types import Message, Problem, PromptStyle
 
 TokenIds = tuple[int, ...]
 
-# Tokens at a prompt's end that hold what it opened: tags may be in pieces, with white space between.
+# The last tokens of a prompt, which hold what it opened: a tag may be several tokens, with white space
+# between.
 _OPENING_TOKENS = 24
 
 
 def encode_prompt(problem: Problem, tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> TokenIds:
     """The prompt of a problem: Table 1's template around its question, or the chat template around its turns.
 
-    The zero prompt gets the begin token where the tokenizer puts one; a chat template writes its own. Raises
-    `ModelError` where there is no chat template, `DataError` where it refuses the turns.
+    The zero prompt gets the begin token if the tokenizer adds one; a chat template writes its own. Raises
+    `ModelError` if there is no chat template, `DataError` if the template rejects the turns.
     """
     if style == "chat":
         try:
@@ -45,9 +46,9 @@ def encode_prompt(problem: Problem, tokenizer: PreTrainedTokenizerBase, style: P
 
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> TokenIds:
-    """A prompt that is plain text, with the begin token where the tokenizer puts one."""
+    """A prompt in plain text, with the begin token if the tokenizer adds one."""
     ids = tokenizer.encode(text)
-    # some tokenizers end every text; a prompt goes on
+    # some tokenizers append the end token to every text; a prompt must continue
     return tuple(ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids)
 
 
@@ -60,14 +61,14 @@ def encode_response(text: str, tokenizer: PreTrainedTokenizerBase, style: Prompt
 def encode_exchange(
     problem: Problem, response: str, tokenizer: PreTrainedTokenizerBase, style: PromptStyle
 ) -> tuple[TokenIds, TokenIds]:
-    """Prompt and response as tokens; what the prompt has opened of the response is not written twice."""
+    """Prompt and response as tokens; the part of the response that the prompt opens is not repeated."""
     prompt_ids = encode_prompt(problem, tokenizer, style)
     rest = after_opening(prompt_opening(prompt_ids, tokenizer), response)
     return prompt_ids, encode_response(rest, tokenizer, style)
 
 
 def prompt_opening(prompt_token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> str:
-    """What a prompt has opened of the response (`template.opening_of`), by its last tokens."""
+    """The part of the response that a prompt opens (`template.opening_of`), from its last tokens."""
     return opening_of(_end_of(prompt_token_ids, tokenizer))
 
 
@@ -84,7 +85,7 @@ def _end_of(prompt_token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> s
 def vocabulary_fault(
     token_ids: Iterable[int], tokenizer: PreTrainedTokenizerBase, num_embeddings: int
 ) -> str | None:
-    """Which of some tokens a model with so many embeddings has no row for, and what to do; or None."""
+    """The tokens that a model of `num_embeddings` has no embedding for, and what to do; or None."""
     beyond = sorted({i for i in token_ids if i >= num_embeddings})
     if not beyond:
         return None
@@ -98,35 +99,35 @@ def vocabulary_fault(
 
 
 def check_chat_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise `UserError` where the chat template is missing, raises, or leaves out what the user says."""
+    """Raise `UserError` if the chat template is missing, fails, or leaves out the user's text."""
     question: Message = {"role": "user", "content": "How many?"}
     prompt = render(tokenizer, [question], add_generation_prompt=True)
     if question["content"] not in prompt:
         raise ModelError(
-            f"{name_of(tokenizer)}: its chat template leaves out what the user says; mend `chat_template` in "
+            f"{name_of(tokenizer)}: its chat template leaves out what the user says; fix `chat_template` in "
             "its tokenizer_config.json"
         )
 
 
 def check_begin(source: str, tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> None:
-    """Raise `ModelError` where prompts do not begin with one begin token, though the tokenizer asks for it.
+    """Raise `ModelError` if prompts do not begin with one begin token although the tokenizer asks for it.
 
     `source` is the folder or hub name that the tokenizer was loaded from. A tokenizer asks by `add_bos_token`
-    or by its post-processor, and transformers does not always do as it asks.
+    or by its post-processor; transformers does not always comply.
     """
     begin, name = tokenizer.bos_token, name_of(tokenizer)
     if begin is None:
         return
     problem = Problem(id="", kind="general", messages=({"role": "user", "content": "How many?"},))
     prompt = encode_prompt(problem, tokenizer, style)
-    # later ones are no fault: SmolLM2's begin token, <|im_start|>, is also what opens each turn
+    # only count at the start: SmolLM2's begin token, <|im_start|>, also opens each turn
     count = sum(1 for _ in itertools.takewhile(lambda i: i == tokenizer.bos_token_id, prompt))
     if count > 1:
         raise ModelError(
             f"{name}: a prompt in the {style} style begins with {count} begin tokens ({begin}); it should be "
             "one: write it in the chat template or in the tokenizer's post-processor, not in both"
         )
-    # a chat template that writes none is how its model was trained
+    # if a chat template writes none, its model was trained without
     if tokenizer.bos_token_id in prompt or style == "chat" or not asks_for_begin(source, tokenizer):
         return
     raise ModelError(
@@ -137,7 +138,7 @@ def check_begin(source: str, tokenizer: PreTrainedTokenizerBase, style: PromptSt
 
 
 def check_round_trip(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise `ModelError` where a response that is encoded and decoded is not the same to the parser."""
+    """Raise `ModelError` if encoding and decoding a response changes what the parser reads."""
     reasoning, answer = "One plus\none.", "Two."
     texts: dict[PromptStyle, str] = {
         "zero": format_zero(reasoning, answer),
@@ -149,5 +150,5 @@ def check_round_trip(tokenizer: PreTrainedTokenizerBase) -> None:
         if parse_response(decoded, style) != parse_response(text, style):
             raise ModelError(
                 f"{name_of(tokenizer)}: its tokenizer does not give a response back as it was: {text!r} "
-                f"comes back as {decoded!r}; mend its normalizer and decoder in tokenizer.json"
+                f"comes back as {decoded!r}; fix its normalizer and decoder in tokenizer.json"
             )

@@ -1,11 +1,11 @@
-"""How prompts are written and responses are read: Table 1's template, and one strict parser.
+"""How prompts are rendered and responses are parsed: Table 1's template, and one strict parser.
 
-Two shapes exist. `zero` (DeepSeek-R1 v1, Table 1): `<think> reasoning </think> <answer> answer </answer>`
-and nothing else. `chat` (DeepSeek-R1 v1, 2.3.1): `<think>` reasoning `</think>` and then a summary for the
-reader. A tag that is missing, nested, repeated or out of order, or text where none belongs, is a fault; so
-is a marker of a turn (`<|user|>`), behind which a model talks to itself. A prompt that opens `<think>` itself
-has begun the response: what is read is the whole of it.
-Not covered: extracting an answer from a summary (`rewards.answers`), chat templates (`prompts`).
+There are two formats. `zero` (DeepSeek-R1 v1, Table 1) is exactly `<think> reasoning </think> <answer> answer
+</answer>`. `chat` (DeepSeek-R1 v1, 2.3.1) is `<think>` reasoning `</think>`, then a summary for the reader. A
+missing, nested, repeated or misplaced tag is a fault, and so is text where none belongs, or a turn marker
+(`<|user|>`), after which a model talks to itself. A prompt that ends with `<think>` has begun the response:
+the parser then reads the complete response. Not covered: extracting an answer from a summary
+(`verify.answers`), chat templates (`prompts`).
 """
 
 import re
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from r1kit.types import PromptStyle, Response
 
-# DeepSeek-R1 v1, Table 1, to the letter.
+# DeepSeek-R1 v1, Table 1, verbatim.
 ZERO_TEMPLATE = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. "
     "The assistant first thinks about the reasoning process in the mind and then provides the user with the "
@@ -24,10 +24,10 @@ ZERO_TEMPLATE = (
 )
 
 _TURN = "User: "
-# What a model writes when, after few-shot examples, it asks itself a next question.
+# After few-shot examples, a model may write this and ask itself the next question.
 NEXT_TURN = "\nUser:"
 
-# Direct prompting for reflection and verification (DeepSeek-R1 v1, 2.3.1): stands behind the question.
+# Direct prompting for reflection and verification (DeepSeek-R1 v1, 2.3.1): appended to the question.
 REFLECTION_REQUEST: Mapping[str, str] = {
     "en": " Think step by step and check your answer.",
     "zh": "请一步一步思考并检查答案。",
@@ -35,56 +35,56 @@ REFLECTION_REQUEST: Mapping[str, str] = {
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile("|".join(TAGS))
-# A chat template's marker in a completion: the model plays the other side too. DeepSeek's have a wide bar;
-# Gemma's, Llama 2's and Mistral's have none.
+# A chat template's marker in a completion: the model also plays the other side. DeepSeek's have a wide bar;
+# Gemma's, Llama 2's and Mistral's have no bar.
 _MARKER = re.compile(r"<[|｜][^\s<>|｜]{1,40}[|｜]>|</?(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]")
-# The end of a prompt that has begun the response: an open thought, and one that is closed and empty.
+# The end of a prompt that has begun the response: an open thought, or one that is closed and empty.
 _OPENING = re.compile(r"<think>\s*$")
 _CLOSED_THOUGHT = re.compile(r"<think>\s*</think>\s*$")
-# Letters and signs by their category, and nothing to see: fillers of Hangul, the empty Braille pattern.
+# Letters and symbols by category, but invisible: Hangul fillers, the empty Braille pattern.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _ZERO_SHAPE = list(TAGS)
 _CHAT_SHAPE = ["<think>", "</think>"]
 
 
 def render_zero(question: str) -> str:
-    """The R1-Zero prompt for a question. Closing punctuation is not doubled before the template's period."""
+    """The R1-Zero prompt for a question. Its closing punctuation replaces the template's period."""
     question = question.strip()
     before, after = ZERO_TEMPLATE.split("{question}")
     return before + question + (after.removeprefix(".") if question.endswith(tuple(".?!。？！")) else after)
 
 
 def render_zero_turn(question: str) -> str:
-    """A further question of the same conversation: the template's end, without its introduction."""
+    """A further question of the same conversation: the end of the template, without its introduction."""
     rendered = render_zero(question)
     return rendered[rendered.index(_TURN) :]
 
 
 def format_zero(reasoning: str, answer: str) -> str:
-    """A completion in the zero shape, as it follows the prompt of `render_zero`."""
+    """A completion in the zero format, as it follows the prompt of `render_zero`."""
     return f" <think> {reasoning} </think> <answer> {answer} </answer>"
 
 
 def format_chat(reasoning: str | None, summary: str) -> str:
-    """A completion in the chat shape; without reasoning it is the bare summary."""
+    """A completion in the chat format; without reasoning, the bare summary."""
     return summary if reasoning is None else f"<think>\n{reasoning}\n</think>\n\n{summary}"
 
 
 def opening_of(prompt: str) -> str:
-    """What a prompt's end has opened of the response: `<think>` and white space, or ""."""
+    """The part of the response that a prompt's end has opened: `<think>` and white space, or ""."""
     found = _OPENING.search(prompt)
     return found.group() if found else ""
 
 
 def closes_thought(prompt: str) -> bool:
-    """Whether a prompt ends with a thought that is empty and closed: what follows can hold no reasoning."""
+    """Whether a prompt ends with an empty, closed thought: the response can then have no reasoning."""
     return _CLOSED_THOUGHT.search(prompt) is not None
 
 
 def whole_response(opening: str, text: str) -> str:
-    """The response that a prompt opened with `opening` and that goes on with `text`.
+    """The complete response, if the prompt ended with `opening` and the model continued with `text`.
 
-    A thought that is closed with nothing in it is none: it is how such a response begins without reasoning.
+    A closed thought without content is dropped: this is how such a response begins if it has no reasoning.
     """
     if not opening:
         return text
@@ -95,9 +95,9 @@ def whole_response(opening: str, text: str) -> str:
 
 
 def after_opening(opening: str, response: str) -> str:
-    """What is left to write of a response that the prompt opened with `opening`: the way back.
+    """The rest of a response whose prompt ended with `opening`: the inverse of `whole_response`.
 
-    A response without reasoning closes the thought first; one that begins inside of it is left as it is.
+    A response without reasoning first closes the thought; one that starts inside the thought is unchanged.
     """
     if not opening:
         return response
@@ -110,13 +110,13 @@ def after_opening(opening: str, response: str) -> str:
 
 
 def reopened(reply: str) -> str:
-    """A reply of which only the end of the thought came, with its beginning: the prompt had opened it."""
+    """A reply with `<think>` restored, if the prompt opened it and only the end of the thought came back."""
     first = _TAG.search(reply)
     return f"<think>\n{reply}" if first is not None and first.group() == "</think>" else reply
 
 
 def as_chat(text: str, style: PromptStyle, *, reasoning_required: bool = True) -> str:
-    """A completion in the chat shape, which reward models read; one that is not well formed as it is."""
+    """A completion in the chat format, which reward models read; a malformed one is unchanged."""
     if style == "chat":
         return text
     response = parse_response(text, style, reasoning_required=reasoning_required)
@@ -124,10 +124,10 @@ def as_chat(text: str, style: PromptStyle, *, reasoning_required: bool = True) -
 
 
 def parse_response(text: str, style: PromptStyle, *, reasoning_required: bool = True) -> Response:
-    """Take a completion's text apart. Whatever is not exactly the shape is not well formed.
+    """Parse a completion's text. Anything that is not exactly in the format is malformed.
 
-    An empty reasoning or an empty answer is a fault. In the chat style a text without any tag is well formed
-    where no reasoning is required ("hello"), and is then all summary.
+    Empty reasoning or an empty answer is a fault. In the chat style, a text without tags is well formed if no
+    reasoning is required ("hello"); all of it is the summary.
     """
     tags = _TAG.findall(text)
     pieces = [piece.strip() for piece in _TAG.split(text)]
@@ -147,14 +147,14 @@ def parse_response(text: str, style: PromptStyle, *, reasoning_required: bool = 
 
 
 def _is_visible(text: str) -> bool:
-    """Whether there is anything to see in it: zero-width, blank or combining characters fill no reasoning."""
+    """Whether the text has a visible character: zero-width, blank or combining ones do not count."""
     return any(
         unicodedata.category(character)[0] not in "CZM" and character not in _BLANK for character in text
     )
 
 
 def _loose_reasoning(text: str) -> str | None:
-    """What stands behind the first <think>, up to the next tag or marker; None where there is nothing."""
+    """The text after the first <think>, up to the next tag or marker; None if there is none."""
     _, tag, rest = text.partition("<think>")
     end = re.search(f"{_TAG.pattern}|{_MARKER.pattern}", rest)
     return (rest[: end.start()] if end else rest).strip() or None if tag else None

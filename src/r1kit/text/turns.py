@@ -1,10 +1,10 @@
-"""How a model's turns begin and end, as its tokenizer, its chat template and its configurations have it.
+"""How a model's turns begin and end, according to its tokenizer, chat template and configuration files.
 
-Several tokens may end a completion: the tokenizer's end token, those that `config.json` and
-`generation_config.json` list, and the one that the chat template puts behind a finished turn. Sampling stops
-at any of them. A model may also have marks of its own around its reasoning, such as channels, where ours are
-`<think>` tags: what it writes is read in its own. Not here: prompts and responses as tokens (`prompts`), and
-where the files are read (`model.loading`).
+Several tokens may end a completion: the tokenizer's end token, those listed in `config.json` and
+`generation_config.json`, and the one that the chat template writes after a finished turn. Sampling stops at
+any of them. A model may also have its own marks around its reasoning, such as channels, instead of our
+`<think>` tags: they are translated. Not here: prompts and responses as tokens (`prompts`), and where the
+files are read (`model.loading`).
 """
 
 import json
@@ -25,17 +25,17 @@ _QUESTION: Message = {"role": "user", "content": "How many?"}
 _ANSWER = "Eleven"
 _REASONING = "Seven and four"
 
-# What a generation config says of how to sample.
+# The sampling fields of a generation config that are kept.
 _SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 EndIds = int | Sequence[int] | None
-"""End tokens as configurations have them: one, several or none."""
+"""End tokens as configuration files have them: one, several or none."""
 
 
 def end_token_ids(tokenizer: PreTrainedTokenizerBase, *stated: EndIds) -> tuple[int, ...]:
-    """All tokens that end a completion, the tokenizer's own first; `stated` are those of configurations.
+    """All tokens that end a completion, the tokenizer's own first; `stated` are those in configuration files.
 
-    An ordinary word that a configuration names is no end: text would be cut off at it.
+    An ordinary word listed as an end token is ignored: it would cut off text.
     """
     known = control_token_ids(tokenizer)
     found = [tokenizer.eos_token_id, turn_end_id(tokenizer)]
@@ -44,31 +44,32 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase, *stated: EndIds) -> tuple[
 
 
 def ignored_end_ids(tokenizer: PreTrainedTokenizerBase, *stated: EndIds) -> list[int]:
-    """What configurations name as an end though it is an ordinary word."""
+    """The ordinary words that configuration files list as end tokens."""
     known = control_token_ids(tokenizer)
     return sorted({token_id for ids in stated for token_id in _as_tuple(ids)} - known)
 
 
 def response_end_id(tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> int:
-    """The token that is trained behind a response: in a chat the template's end of a turn, if it has one."""
+    """The token trained after a response: in a chat, the template's end of turn if it has one."""
     end_id = turn_end_id(tokenizer) if style == "chat" else None
     return int(tokenizer.eos_token_id) if end_id is None else end_id
 
 
 def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that the chat template puts behind a finished turn; None where there is none."""
+    """The token that the chat template writes after a finished turn; None if there is none."""
     if not tokenizer.chat_template:
         return None
     return _turn_end_id(tokenizer, str(tokenizer.chat_template), tokenizer.eos_token)
 
 
-# a stage asks once for every response; the template and the end token may be set on a tokenizer
+# a stage asks for every response; the template and end token are arguments because they may be replaced
 @lru_cache(maxsize=16)
 def _turn_end_id(tokenizer: PreTrainedTokenizerBase, template: str, eos_token: str | None) -> int | None:
     try:
         finished = render(tokenizer, [_QUESTION, {"role": "assistant", "content": _ANSWER}])
-    except UserError:  # said by `check_chat_template`, where the template is used
+    except UserError:  # reported by `check_chat_template`, if the template is used
         return None
+    # whatever the template writes after the answer: its first control token ends the turn
     _, turn, behind = finished.rpartition(_ANSWER)
     ids = tokenizer.encode(behind, add_special_tokens=False) if turn else []
     known = control_token_ids(tokenizer)
@@ -77,14 +78,14 @@ def _turn_end_id(tokenizer: PreTrainedTokenizerBase, template: str, eos_token: s
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """A model's own marks: in front of its reasoning, behind it, and in front of an answer without one."""
+    """A model's own marks: before its reasoning, after it, and before an answer without reasoning."""
 
     opening: str
     closing: str
     bare: str
 
     def to_tags(self, text: str) -> str:
-        """A completion with `<think>` tags in place of the marks; any other text as it is."""
+        """A completion with `<think>` tags in place of the marks; any other text unchanged."""
         if self.bare and text.startswith(self.bare):
             return text.removeprefix(self.bare)
         thought, closing, answer = text.partition(self.closing)
@@ -95,15 +96,16 @@ class Marks:
 
 
 def own_marks(tokenizer: PreTrainedTokenizerBase) -> Marks | None:
-    """The marks that the chat template puts around a reasoning; None where it has none, or our tags."""
+    """The marks that the chat template writes around reasoning; None if it has none, or uses our tags."""
     return _own_marks(tokenizer, str(tokenizer.chat_template)) if tokenizer.chat_template else None
 
 
 @lru_cache(maxsize=16)
 def _own_marks(tokenizer: PreTrainedTokenizerBase, template: str) -> Marks | None:
     answer: Any = {"role": "assistant", "content": _ANSWER}
-    # the names that templates know a reasoning by
+    # the field names under which templates look for reasoning
     thought = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), _REASONING)
+    # the marks are the differences between rendering the same turn with and without reasoning
     try:
         prompt = render(tokenizer, [_QUESTION], add_generation_prompt=True)
         with_thought = render(tokenizer, [_QUESTION, answer | thought])
@@ -121,13 +123,13 @@ def _own_marks(tokenizer: PreTrainedTokenizerBase, template: str) -> Marks | Non
 
 
 def control_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The tokens that are no ordinary text: special ones, and those that were added to the vocabulary."""
+    """The tokens that are not ordinary text: special ones, and those added to the vocabulary."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     return {*tokenizer.all_special_ids, *added}
 
 
 def configured_ends(generation: GenerationConfig | None, config: PreTrainedConfig) -> tuple[EndIds, ...]:
-    """The end tokens that a model's generation config and configuration name."""
+    """The end tokens listed in a model's generation config and configuration."""
     parts = (generation, config, config.get_text_config())
     return tuple(getattr(part, "eos_token_id", None) for part in parts)
 
@@ -135,7 +137,7 @@ def configured_ends(generation: GenerationConfig | None, config: PreTrainedConfi
 def generation_config(
     base: GenerationConfig, tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]
 ) -> GenerationConfig:
-    """What is exported: end, pad and begin tokens, and how the base's own config says to sample."""
+    """The generation config to export: end, pad and begin tokens, and the base model's sampling settings."""
     sampling = {name: value for name in _SAMPLING if (value := getattr(base, name, None)) is not None}
     config = GenerationConfig(
         **sampling,
@@ -145,13 +147,13 @@ def generation_config(
     )
     try:
         config.validate(strict=True)
-    except ValueError:  # a temperature without `do_sample`, which transformers refuses to write
+    except ValueError:  # a temperature without `do_sample`, which transformers refuses to save
         config.do_sample = True
     return config
 
 
 def one_or_list(ids: tuple[int, ...]) -> int | list[int]:
-    """End tokens as configurations have them."""
+    """End tokens in the form used by configuration files."""
     return ids[0] if len(ids) == 1 else list(ids)
 
 
@@ -162,9 +164,9 @@ def _as_tuple(ids: EndIds) -> tuple[int, ...]:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message], **options: Any) -> Any:
-    """What the chat template makes of the messages: text, or tokens with `tokenize=True`.
+    """The messages rendered by the chat template: text, or tokens with `tokenize=True`.
 
-    Raises `ModelError` where there is no template, `DataError` where it refuses the conversation.
+    Raises `ModelError` if there is no template, `DataError` if it rejects the conversation.
     """
     name, turns = name_of(tokenizer), list(messages)
     if not tokenizer.chat_template:
@@ -174,18 +176,18 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Iterable[Message], **op
         )
     try:
         return tokenizer.apply_chat_template(turns, **{"tokenize": False, "return_dict": False, **options})
-    # a template is somebody's program
+    # a template is third-party code and may raise any of these
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         roles = ", ".join(turn["role"] for turn in turns)
         raise DataError(
             f"the chat template of {name} takes no conversation of {roles}: {_first_line(error)}; leave such "
-            "rows out, put a system turn's words into the first user turn, or mend `chat_template` in its "
+            "rows out, put a system turn's words into the first user turn, or fix `chat_template` in its "
             "tokenizer_config.json"
         ) from None
 
 
 def asks_for_begin(source: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the files of a tokenizer ask for a begin token in front of every text."""
+    """Whether a tokenizer's files ask for a begin token before every text."""
     settings = _read_json(source, "tokenizer_config.json")
     if settings.get("add_bos_token") is not None:
         return bool(settings["add_bos_token"])
@@ -194,7 +196,7 @@ def asks_for_begin(source: str, tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _read_json(source: str, name: str) -> dict[str, Any]:
-    """A file of a model's folder or hub page; nothing where there is none."""
+    """A file from a model's folder or hub page; {} if it does not exist."""
     path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return {}
@@ -203,7 +205,7 @@ def _read_json(source: str, name: str) -> dict[str, Any]:
 
 
 def name_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What messages call the model of a tokenizer."""
+    """The name of a tokenizer's model in messages."""
     return tokenizer.name_or_path or "the model"
 
 

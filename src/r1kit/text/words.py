@@ -1,16 +1,16 @@
-"""Words of a text with their scripts: what the language measure counts.
+"""The words of a text with their scripts: what the language measure counts.
 
-What is a word. Where a script is written with spaces, a run of its letters is a word, as in Unicode's word
-segmentation (apostrophes inside are part of it, a hyphen separates). Han, kana, Thai, Lao, Khmer and
-Burmese are written without, and there Unicode's rules say nothing (they split every Han character, which
-would make one Chinese word weigh as much as two English ones): a run of n such letters counts as
-ceil(n / c) words, c being about the mean length of a running word - 2 characters in Chinese and Japanese,
-3 base letters in the others. So a text that switches languages halfway is half of each.
+What is a word. In scripts written with spaces, a run of letters is a word, as in Unicode's word segmentation
+(apostrophes inside are part of it, a hyphen separates). Han, kana, Thai, Lao, Khmer and Burmese are written
+without spaces. Unicode's rules do not help there (they split every Han character, so that one Chinese word
+would weigh as much as two English ones). A run of n such letters counts as ceil(n / c) words, where c is
+about the mean length of a running word: 2 characters in Chinese and Japanese, 3 base letters in the others.
+So a text that switches languages halfway is half of each.
 
-What is no word: digits; formulas (between dollars, LaTeX commands); code (but for what is written in it in
-scripts that no code is written in, such as Han or Cyrillic); addresses; tags; names of
-variables and functions - single ASCII or Greek letters (so `a` and `I` don't count either), letters beside
-digits or underscores, `f(`, `np.sum`, camelCase.
+What is not a word: digits; formulas (between dollars, LaTeX commands); code (except for scripts that no code
+is written in, such as Han or Cyrillic); addresses; tags; names of variables and functions (single ASCII or
+Greek letters, so `a` and `I` don't count either; letters next to digits or underscores; `f(`, `np.sum`,
+camelCase).
 """
 
 import re
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import regex
 
-# Unicode scripts that are told apart, as `regex` names them; "Kana" and "Han" are below.
+# The Unicode scripts that are distinguished, as `regex` names them; "Han" and "Kana" are added below.
 _SPACED = (
     *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Bengali", "Gurmukhi", "Gujarati"),
     *("Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Hangul", "Georgian", "Armenian", "Ethiopic"),
@@ -29,7 +29,10 @@ SCRIPTS = (*_SPACED, *_UNSPACED, "Han", "Kana")
 CJK_LETTERS_PER_WORD = 2
 UNSPACED_LETTERS_PER_WORD = 3
 
+# "$x + 1$", but not prices: no space inside the dollars, no digit after them.
 _INLINE_FORMULA = r"(?<![\\\w$])\$(?=\S)[^$\n]{0,500}?(?<=\S)\$(?!\d)"
+# Code, tags, formulas, LaTeX commands, URLs, e-mail addresses. Formulas are bounded in length, so that one
+# that is never closed costs little.
 _NOT_WORDS = regex.compile(
     r"```.*?(?:```|\Z)|`[^`\n]*`"
     r"|</?[A-Za-z][\w-]{0,30}/?>|<\|[^<>\s]{0,40}\|>"
@@ -38,13 +41,14 @@ _NOT_WORDS = regex.compile(
     + r"|\\(?:begin|end)\{[^{}\n]*\}|\\[A-Za-z]+|(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+\.[\w.]+",
     regex.DOTALL,
 )
-# Without any of these in it, a text has nothing to take out.
+# A text without any of these has nothing to remove, which saves the slow substitution.
 _SUSPICIOUS = regex.compile(r"[`<$\\@]|://|www\.")
 _FORMULA_TEXT = regex.compile(r"\\(?:text|textbf|mbox)\s*\{([^{}]*)\}")
-# Between backticks and dollars these are words: else a reasoning could hide another language there.
+# In backticks and dollars, these still count as words: else a reasoning could hide another language there.
 _NO_CODE = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Cyrillic}\p{Arabic}\p{Hebrew}\p{Devanagari}\p{Thai}]+"
 )
+# `*+` and `++` are possessive: a run is never split by backtracking.
 _RUNS = {
     **{
         s: rf"\p{{{s}}}[\p{{{s}}}\p{{M}}\u200c\u200d]*+(?:['’·]\p{{{s}}}[\p{{{s}}}\p{{M}}]*+)*+"
@@ -55,7 +59,7 @@ _RUNS = {
     "Kana": r"[\p{Han}\p{Hiragana}\p{Katakana}ー]++",
     "other": r"\p{L}[\p{L}\p{M}]*+",
 }
-# ASCII letters that touch digits, underscores or a call's bracket, or have a dot or a capital inside
+# ASCII letters next to digits, underscores or a call's bracket, or with a dot or a capital inside.
 _IDENTIFIER = (
     r"[A-Za-z]*+[0-9_][A-Za-z0-9_]*+|[A-Za-z]++\((?=[^)\n]{0,40}\))"
     r"|[a-z][A-Za-z0-9_]*+(?:\.[a-z_][A-Za-z0-9_]*+)+|[a-z]++[A-Z][A-Za-z]*+"
@@ -69,7 +73,7 @@ _KIND = regex.compile(
         for kind, pattern in [("identifier", _IDENTIFIER), *_RUNS.items(), ("stop", _STOP), ("pause", _PAUSE)]
     )
 )
-# English and Chinese need fewer alternatives, and the standard library's `re` finds them three times as fast.
+# English and Chinese need fewer alternatives, and the standard library's `re` is three times as fast on them.
 _IS_PLAIN = re.compile(r"[\x00-\x7f\u4e00-\u9fff。，！？：；、（）“”‘…—×÷]*+")
 _PLAIN_TOKEN = re.compile(
     rf"[A-Za-z]++(?![A-Za-z0-9_('’·]|\.[a-z_])|[\u4e00-\u9fff]++|{_IDENTIFIER}|[A-Za-z]++(?:'[A-Za-z]++)*+|{_STOP}|{_PAUSE}"
@@ -80,8 +84,8 @@ _MARK = regex.compile(r"\p{M}")
 class Word(NamedTuple):
     """A run of letters of one script, and how many words it counts as.
 
-    `script` is one of SCRIPTS, "other", or "stop" or "pause" for punctuation, which counts for none. A run
-    of Han and kana is "Kana" where any kana is in it.
+    `script` is one of SCRIPTS, "other", or "stop" or "pause" for punctuation, which counts as no words. A run
+    of Han and kana is "Kana" if it contains any kana.
     """
 
     script: str
@@ -90,7 +94,7 @@ class Word(NamedTuple):
 
 
 def words(text: str) -> list[Word]:
-    """The words of a text in order, with the punctuation between them."""
+    """The words of a text in order, including the punctuation between them."""
     if _SUSPICIOUS.search(text):
         text = _NOT_WORDS.sub(_text_in_formula, text)
     tokens = (_PLAIN_TOKEN if _IS_PLAIN.fullmatch(text) else _TOKEN).findall(text)
@@ -109,6 +113,7 @@ def _classified(token: str) -> Word | None:
     if script in ("stop", "pause"):
         return Word(script, token, 0)
     if script in ("Han", "Kana"):
+        # -(-n // c) is ceil(n / c)
         return Word(script, token, -(-len(token) // CJK_LETTERS_PER_WORD))
     if script in _UNSPACED:
         return Word(script, token, -(-len(_MARK.sub("", token)) // UNSPACED_LETTERS_PER_WORD))
@@ -117,7 +122,7 @@ def _classified(token: str) -> Word | None:
 
 
 def _text_in_formula(match: "regex.Match[str]") -> str:
-    """What is left of a formula or of code: words in \\text{}, and those of scripts that are no code's."""
+    """What remains of a formula or code: words in \\text{}, and those in scripts that code does not use."""
     formula = match.group()
     if formula[0] in "$\\" and "{" in formula:
         return " ; " + " ; ".join(_FORMULA_TEXT.findall(formula)) + " ; "

@@ -91,14 +91,18 @@ def make_problems(
 
     `families` are among `FAMILIES`; by default those that need no sandbox.
 
-    Raises DataError for an unknown family, tier or split, and where a family has too few problems left.
+    Raises DataError for an unknown family, tier, language or split, for none of them, and where a family has
+    too few problems left.
     """
     families = list(families or DEFAULT_FAMILIES)
     for name, value, known in (
         ("family", families, FAMILIES),
         ("tier", tiers, TIERS),
+        ("language", languages, LANGUAGES),
         ("split", [split], SPLITS),
     ):
+        if not value:
+            raise DataError(f"tinyworld was given no {name}; it has {', '.join(known)}")
         if unknown := [v for v in value if v not in known]:
             raise DataError(f"tinyworld has no {name} {unknown[0]!r}; it has {', '.join(known)}")
     cells = [(f, t, lang) for lang in languages for t in tiers for f in families]

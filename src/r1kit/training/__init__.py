@@ -1,1 +1,1 @@
-"""What every training stage shares: the update, losses, the optimizer, checkpoints, the log of metrics."""
+"""Shared by all training stages: the update, losses, the optimizer, checkpoints and the metrics log."""

@@ -1,9 +1,9 @@
-"""Checkpoints of a stage in the making: written aside, synced, renamed; a half-written one is never loaded.
+"""Checkpoints of an unfinished stage. Writes are atomic: a half-written checkpoint is never loaded.
 
-A checkpoint is a folder `step-00000123` with `state.pt` and `complete.json` (sizes and checksums). Of sharded
-tensors every rank writes its parts beside it, into `shards/`. The last two are kept: if the newest turns out
-damaged, the one before it is loaded. The summary of a stage that has written its model lies in
-`summary.json`: a kill after that costs nothing of the stage. Not here: finished models (`models.save_model`).
+A checkpoint is a folder `step-00000123` with `state.pt` and `complete.json` (sizes and checksums). Each rank
+writes its parts of sharded tensors into `shards/`. The last two are kept: if the newest is damaged, the one
+before it is loaded. A stage that has written its model leaves `summary.json`, so a kill after that loses
+nothing. Not here: finished models (`loading.save_model`).
 """
 
 import errno
@@ -32,23 +32,24 @@ _STATE, _COMPLETE, _SHARDS, _SUMMARY = "state.pt", "complete.json", "shards", "s
 
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Turn a write that failed because the disk is full into one clear sentence; other errors pass."""
+    """Turn a failed write on a full disk into a one-sentence `UserError`; other errors pass through."""
     try:
         yield
     except (OSError, SafetensorError, CheckpointException) as error:
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # safetensors and torch's distributed checkpoints have the reason in their message only
         if not is_full and "No space left" not in str(error):
             raise
         raise UserError(
-            f"{folder}: no space left on the disk. Nothing that was written before is lost; "
-            "free some space and run the same command again to go on"
+            f"{folder}: no space left on the disk. Nothing written before this is lost; "
+            "free some space and run the same command again to resume"
         ) from None
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int = 2) -> Path:
-    """Write `state` into `folder`, atomically, named by its "step"; all but the last `keep` are deleted.
+    """Write `state` into `folder` atomically, named by its "step"; delete all but the last `keep`.
 
-    Every rank calls this. The first one writes; of sharded tensors each writes its own parts.
+    Every rank calls this. Rank 0 writes the state; each rank writes its own parts of sharded tensors.
     """
     path = folder / f"step-{state['step']:08d}"
     rest, parts = take_parts(state)
@@ -57,11 +58,12 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int = 2) ->
         with explain_full_disk(folder):
             if collectives.is_main():
                 folder.mkdir(parents=True, exist_ok=True)
-                for leftover in folder.glob(".step-*"):  # of a killed run
+                for leftover in folder.glob(".step-*"):  # from a killed run
                     shutil.rmtree(leftover, ignore_errors=True)
                 aside.mkdir()
             stamps = _write_shards(aside, parts) if parts else {}
             if collectives.is_main():
+                # all content is on disk before the rename makes the checkpoint visible
                 _write(aside, rest, stamps)
                 shutil.rmtree(path, ignore_errors=True)
                 aside.replace(path)
@@ -76,18 +78,18 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int = 2) ->
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole, by sizes and checksums; None where there is none.
+    """The newest checkpoint that is intact by sizes and checksums; None if there is none.
 
-    Every rank calls this: each checks its share of the files, and all get the same.
+    Every rank calls this. Each checks its share of the files, and all get the same answer.
     """
     paths = collectives.broadcast(sorted(folder.glob("step-*"), reverse=True))
     return next((path for path in paths if _is_whole(path)), None)
 
 
 def load_checkpoint(path: Path, *, device: str = "cpu", mesh: DeviceMesh | None = None) -> dict[str, Any]:
-    """The state that was saved to `path`: its weights sharded over `mesh` where there is one, else whole.
+    """The state saved at `path`, with weights sharded over `mesh` if given, else unsharded.
 
-    Of `state.pt` only tensors and plain values are read, never code.
+    Reads only tensors and plain values from `state.pt`, never code.
     """
     state = torch.load(path / _STATE, map_location=device, weights_only=True)
     return put_parts_back(cast(dict[str, Any], state), path / _SHARDS, mesh)
@@ -97,22 +99,22 @@ Summary = dict[str, float | int | str]
 
 
 def finish(work_dir: Path, summary: Summary) -> None:
-    """Say that all the stage has to write is written, and let its checkpoints go."""
+    """Record that the stage has written all its output, and delete its checkpoints."""
     with explain_full_disk(work_dir):
         write_json(work_dir / _SUMMARY, summary)
     shutil.rmtree(work_dir / "checkpoints", ignore_errors=True)
 
 
 def read_finished(work_dir: Path) -> Summary | None:
-    """The summary of a stage that wrote all it has to, in an earlier process; else None."""
+    """The summary of a stage that an earlier process finished; else None."""
     path = work_dir / _SUMMARY
     return cast(Summary, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 class _HashingFile:
-    """A file that takes the checksum of what is written, so that nothing is read twice.
+    """A file that hashes what is written to it, so that no file is read back.
 
-    It keeps the error of a write that failed: torch reports another one, of its own archive, in its place.
+    It keeps the error of a failed write, because torch raises an error about its archive instead.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -136,8 +138,8 @@ class _HashingFile:
 
 
 def _write_shards(folder: Path, parts: Mapping[str, DTensor]) -> dict[str, list[int | str]]:
-    """Write this rank's parts; size and checksum of all ranks' files by name, once all are on the disk."""
-    collectives.barrier()  # the folder is there
+    """Write this rank's parts; return size and checksum of all ranks' files by name, once all are on disk."""
+    collectives.barrier()  # rank 0 has made the folder
     shards = folder / _SHARDS
     write_parts(shards, parts)
     collectives.barrier()
@@ -152,11 +154,12 @@ def _write(folder: Path, state: Mapping[str, Any], shards: Mapping[str, list[int
         try:
             torch.save(dict(state), cast(IO[bytes], file))
         except RuntimeError:
-            if file.error is not None:
+            if file.error is not None:  # the cause, such as a full disk
                 raise file.error from None
             raise
         raw.flush()
         os.fsync(raw.fileno())
+    # written last: a folder without it is not a checkpoint
     with (folder / _COMPLETE).open("w", encoding="utf-8") as marker:
         json.dump({"bytes": file.size, "sha256": file.digest.hexdigest(), "shards": shards}, marker)
         marker.flush()
@@ -171,7 +174,7 @@ def _stamp(path: Path) -> list[int | str]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether all files are as they were written, to all ranks alike; each reads its share of them."""
+    """Whether all files are as they were written. Each rank reads its share; all get the same answer."""
     try:
         marker = json.loads((path / _COMPLETE).read_text(encoding="utf-8"))
         shards = {f"{_SHARDS}/{name}": stamp for name, stamp in marker.get("shards", {}).items()}

@@ -1,7 +1,7 @@
-"""Metrics of a stage: one row per step in `metrics.jsonl`, and the same numbers for TensorBoard.
+"""A stage's metrics: one row per step in `metrics.jsonl`, and the same numbers for TensorBoard.
 
-A stage that resumes goes back to its last checkpoint; the rows from there on are written again, so they
-are cut off first. Only finite numbers are kept: JSON has no others.
+A resumed stage restarts from its last checkpoint and writes the later rows again, so the old ones are removed
+first. Only finite numbers are kept: JSON has no others.
 """
 
 import math
@@ -16,7 +16,7 @@ _FILE = "metrics.jsonl"
 
 
 class MetricsWriter:
-    """Writes the rows of one folder. The first row that is written decides from which step on old rows go."""
+    """Writes the rows of one folder. The first row written removes old rows from its step on."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class MetricsWriter:
         self._board: SummaryWriter | None = None
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Append a row; rows of this step and later that a killed run left are cut off."""
+        """Append a row; a killed run's rows of this step and later are removed."""
         finite = {name: float(value) for name, value in row.items() if math.isfinite(value)}
         if self._last_step is None or step <= self._last_step:
             self._rewind(step)
@@ -47,12 +47,12 @@ class MetricsWriter:
         write_jsonl(self._folder / _FILE, kept)
         if self._board is not None:
             self._board.close()
-        # purge_step: TensorBoard forgets what an earlier process wrote from this step on
+        # purge_step: TensorBoard drops what an earlier process wrote from this step on
         self._board = SummaryWriter(str(self._folder / "tb"), purge_step=step)
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The rows of a folder in order of `step`; [] where none were written."""
+    """A folder's rows in order of `step`; [] if there are none."""
     path = folder / _FILE
     if not path.exists():
         return []

@@ -1,6 +1,6 @@
-"""The optimizer and its learning-rate schedule: AdamW, warm-up, then constant, linear or cosine.
+"""The optimizer and its learning-rate schedule: AdamW; warm-up, then constant, linear or cosine.
 
-The learning rate is a pure function of the update's number, so a resumed run needs no scheduler state.
+The learning rate is a pure function of the update number, so a resumed run needs no scheduler state.
 """
 
 import math
@@ -12,11 +12,11 @@ from pydantic import Field
 
 from r1kit.config import Config
 
-_FUSED = ("cpu", "cuda", "mps", "xpu")  # where torch has AdamW as one kernel
+_FUSED = ("cpu", "cuda", "mps", "xpu")  # devices with a fused AdamW kernel in torch
 
 
 class OptimizerConfig(Config):
-    """How weights are updated. Published are learning rates; betas and warm-up are not."""
+    """How weights are updated. The learning rates are published; betas and warm-up are not."""
 
     learning_rate: float = Field(default=3e-6, gt=0)  # DeepSeek-R1 v2, 2.1: RL; SFT 5e-5
     betas: tuple[float, float] = (0.9, 0.95)  # not published; the usual choice for language models
@@ -34,6 +34,7 @@ def learning_rate_at(config: OptimizerConfig, update: int, total_steps: int) -> 
     `min_learning_rate_frac` of it at the last update and stays there.
     """
     if update < config.warmup_steps:
+        # from 1, not 0: update 0 with a rate of 0 would be wasted
         return config.learning_rate * (update + 1) / (config.warmup_steps + 1)
     if config.schedule == "constant":
         return config.learning_rate
@@ -45,7 +46,7 @@ def learning_rate_at(config: OptimizerConfig, update: int, total_steps: int) -> 
 
 
 def build_optimizer(trained: Sequence[torch.nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over these, fused where there is such a kernel; vectors (norms, biases) are not decayed."""
+    """AdamW, fused if the device has such a kernel. Vectors (norms, biases) get no weight decay."""
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},

@@ -1,8 +1,8 @@
-"""The updates of a stage that knows all its batches beforehand (SFT, reward models): go on, log, checkpoint.
+"""The updates of a stage whose batches are known beforehand (SFT, reward models): resume, log, checkpoint.
 
-The batches are a pure function of data, configuration and seed, so a killed stage goes on from its last
-checkpoint to the same weights, on a CPU to the bit. Every rank calls what is here. Not covered: what a
-batch is, and its loss.
+The batches are a pure function of data, configuration and seed, so a killed stage resumes from its last
+checkpoint and reaches the same weights, on a CPU to the bit. Every rank calls these functions. Not covered:
+what a batch is, and its loss.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ def run_updates(
     identity: str,
     checkpoint_every: int,
 ) -> dict[str, float]:
-    """Do the updates that are left, of which each writes a row of metrics; the last row.
+    """Do the remaining updates, writing a row of metrics for each; return the last row.
 
-    `update` takes the indices of a batch. A checkpoint of another `identity` is not gone on from. Raises
-    `StageHalted` where updates are not finite.
+    `update` takes the indices of a batch. A checkpoint with another `identity` is discarded. Raises
+    `StageHalted` if updates are not finite.
     """
     checkpoints = context.work_dir / "checkpoints"
     row = _resume(context, trainer, checkpoints, identity)
@@ -52,9 +52,11 @@ def run_updates(
                 row = update(batches[number - 1])
             except NotFinite as error:
                 raise error.at(context.work_dir, latest_checkpoint(checkpoints)) from None
+            # before the checkpoint, so that a resumed stage has the rows of all updates before it
             if collectives.is_main():
                 with explain_full_disk(context.work_dir):
                     metrics.write(number, row)
+            # after a skipped update the next ones may fail, too: keep the last checkpoint before the trouble
             due = number % checkpoint_every == 0 or number == total
             if due and trainer.num_skipped_in_a_row == 0:
                 own = {"step": number, "row": row, "identity": identity}
@@ -64,7 +66,7 @@ def run_updates(
 
 
 def identity_of(seed: int, config: Config, examples: Iterable[object]) -> str:
-    """A checksum of all that decides the updates."""
+    """A checksum of everything that determines the updates."""
     digest = hashlib.sha256(json.dumps([seed, config.model_dump(mode="json")]).encode())
     for example in examples:
         digest.update(repr(example).encode())
@@ -72,7 +74,7 @@ def identity_of(seed: int, config: Config, examples: Iterable[object]) -> str:
 
 
 def finish_stage(context: StageContext, summary: Summary) -> Summary:
-    """Say that the stage has written all it has to, and wait for all ranks to be there."""
+    """Record that the stage has written all its output, and wait for all ranks."""
     if collectives.is_main():
         finish(context.work_dir, summary)
     collectives.barrier()
@@ -80,17 +82,17 @@ def finish_stage(context: StageContext, summary: Summary) -> Summary:
 
 
 def _resume(context: StageContext, trainer: Trainer, checkpoints: Path, identity: str) -> dict[str, float]:
-    """Go back to the last checkpoint; its metrics row, or an empty one where the stage starts anew."""
+    """Load the last checkpoint; return its metrics row, or an empty one if the stage starts from scratch."""
     path = latest_checkpoint(checkpoints)
     if path is None:
         return {}
     state = load_checkpoint(path, device=context.device, mesh=mesh_of(trainer.model))
     if state["identity"] != identity:
-        context.progress.note(f"{path}: of another configuration or other data; starting anew")
-        collectives.barrier()  # all have read it
+        context.progress.note(f"{path}: written with another configuration or other data; starting over")
+        collectives.barrier()  # all ranks have read it
         if collectives.is_main():
             shutil.rmtree(checkpoints)
         return {}
     trainer.load_state_dict(state)
-    context.progress.note(f"going on after update {trainer.num_updates} of {trainer.total_steps}")
+    context.progress.note(f"resuming after update {trainer.num_updates} of {trainer.total_steps}")
     return dict(state["row"])

@@ -1,10 +1,10 @@
-"""The one loop of SFT, GRPO and reward models: accumulate micro-batches, guard, clip, step.
+"""The update shared by SFT, GRPO and reward models: accumulate micro-batches, check, clip, step.
 
-The caller brings the losses of the micro-batches, computed one by one as they are asked for; nothing here
-depends on what is trained. A loss or gradient that is not finite never reaches the weights.
-All weights are trained, or an adapter (`lora`); those in bfloat16 have float32 masters (`precision`).
-The model may be sharded over ranks (`sharding`), which then makes the masters. Not covered: what the batches
-are, when to checkpoint (`checkpoint`).
+The caller passes the micro-batches' losses as an iterable that computes each one on demand; nothing here
+depends on the kind of stage. A loss or gradient that is not finite never reaches the weights. Trains all
+weights or an adapter (`lora`); bfloat16 weights have float32 masters (`precision`). The model may be sharded
+over ranks; its shards are then the masters (`sharding`). Not covered: the content of batches, when to
+checkpoint (`checkpoint`).
 """
 
 import itertools
@@ -30,27 +30,27 @@ from r1kit.training.optim import OptimizerConfig, build_optimizer, learning_rate
 
 __all__ = ["LoraConfig", "NotFinite", "OptimizerConfig", "Trainer"]
 
-# One bad batch can happen; three in a row means that the weights or the data are broken.
+# One bad batch can happen; three in a row mean that the weights or the data are broken.
 _MAX_SKIPPED_IN_A_ROW = 3
 
 
 class NotFinite(StageHalted):
-    """Loss or gradient were not finite too many times in a row; the weights are those before."""
+    """The loss or gradient was not finite too many times in a row; the weights are unchanged."""
 
     def at(self, work_dir: Path, checkpoint: Path | None) -> StageHalted:
-        """The same, with what is left of the stage: its last good checkpoint, its metrics."""
+        """The same error, with the stage's last good checkpoint and metrics file."""
         good = "there is none yet" if checkpoint is None else str(checkpoint)
         return StageHalted(
             f"{self}. The last good checkpoint: {good}. The same data and settings "
-            f"would halt again in the same place: lower the learning rate, or look at what is trained on "
-            f"there ({work_dir / 'metrics.jsonl'} says where it began)"
+            f"would halt again at the same update: lower the learning rate, or inspect the data of that "
+            f"update ({work_dir / 'metrics.jsonl'} shows where it began)"
         )
 
 
 class Trainer:
-    """A model, its optimizer, and how many updates it has had.
+    """A model, its optimizer, and the number of updates done.
 
-    The model is trained with all dropout off: a policy's ratio must not be noise. An adapter's
+    The model is trained with all dropout off, because it would turn a policy's ratio into noise. An adapter's
     own dropout is seeded by update and micro-batch. With `lora` the model gets an adapter (`self.lora`), and
     its own weights are frozen. `gradient_checkpointing` trades a second forward pass for memory.
     """
@@ -70,7 +70,7 @@ class Trainer:
         self.total_steps = total_steps
         self.num_updates = 0
         self.num_skipped = 0
-        self.num_skipped_in_a_row = 0  # where it is not 0, this is no state to go back to
+        self.num_skipped_in_a_row = 0  # do not checkpoint unless it is 0
         self._seed = seed
         self.lora = None if lora is None else Lora(model, lora, seed=derive_seed(seed, "adapter"))
         self._masters = MasterWeights([p for p in model.parameters() if p.requires_grad])
@@ -83,37 +83,38 @@ class Trainer:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and its batches have to be."""
+        """The device of the model, where its batches must be, too."""
         return self._parameters[0].device
 
     def update(self, losses: Iterable[LossParts]) -> dict[str, float]:
         """One update from the sum of the micro-batches' losses, over all ranks.
 
-        `losses` is best lazy (`map(loss, micro_batches)`): then each micro-batch's backward pass is done, and
-        its memory free, before the next one's forward pass.
+        Pass lazy `losses` (`map(loss, micro_batches)`), so that each micro-batch's backward pass frees its
+        memory before the next forward pass.
 
         Returns `loss`, `grad_norm` (before clipping), `learning_rate`, `update/skipped` and the loss's own
-        metrics. Where loss or gradient is not finite the weights stay as they are, and after three such
-        updates in a row `NotFinite` is raised. A skipped update counts for the schedule.
+        metrics. If loss or gradient is not finite, the weights stay unchanged; the third such update in a row
+        raises `NotFinite`. A skipped update advances the schedule.
         """
         self._optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
         for parts in self._seeded(losses):
-            if parts.loss.requires_grad:  # not so where no token of the micro-batch is trained
+            if parts.loss.requires_grad:  # False if no token of the micro-batch is trained on
                 torch.autograd.backward(parts.loss)
             else:
                 assert not is_sharded(self.model), "the other ranks wait for this one's backward pass"
             for name, value in {"loss": parts.loss, **parts.metrics}.items():
-                value = value.detach().double()
+                value = value.detach().double()  # left on the device: `float` would wait for it every time
                 sums[name] = _join(name, sums[name], value) if name in sums else value
         metrics = _over_ranks({name: float(value) for name, value in sums.items()})
-        if not is_sharded(self.model):  # else the backward pass has summed them
+        if not is_sharded(self.model):  # FSDP has already summed them in the backward pass
             collectives.all_reduce_grads(self._parameters)
         norm = clip_gradients(self._parameters, self.config.max_grad_norm)
 
         learning_rate = learning_rate_at(self.config, self.num_updates, self.total_steps)
+        # `norm` and `metrics` are the same on all ranks, so all ranks skip or step together
         is_finite = math.isfinite(norm) and math.isfinite(metrics.get("loss", 0.0))
-        if is_finite and "loss" in metrics:  # else no rank had a row: momentum alone moves nothing
+        if is_finite and "loss" in metrics:  # no loss: no rank had a row, and momentum alone must not step
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate
             self._optimizer.step()
@@ -129,14 +130,14 @@ class Trainer:
         }
 
     def weights(self) -> Iterable[tuple[str, Tensor]]:
-        """What a sampler computes the same with, by Hugging Face names; an adapter is merged into them."""
+        """The weights for a sampler, by Hugging Face names, with any adapter merged in."""
         return whole_weights(self.model) if self.lora is None else self.lora.merged_weights()
 
     def save(self, tokenizer: PreTrainedTokenizerBase, work_dir: Path, *, dtype: str) -> None:
-        """Write `model/`, and with LoRA the adapter into `adapter/`; it can't be trained on then.
+        """Write `model/`, and with LoRA also `adapter/`; training can't continue after that.
 
-        Every rank calls this, and the first writes. `dtype` is what is computed in: a sharded model's masters
-        are rounded to it.
+        Every rank calls this; rank 0 writes. A sharded model's float32 weights are rounded to `dtype`, the
+        dtype it computes in.
         """
         weights = weights_to_save(self.model, dtype)
         if not collectives.is_main():
@@ -147,9 +148,10 @@ class Trainer:
         save_model(self.model, tokenizer, work_dir / "model", weights=weights)
 
     def _seeded(self, losses: Iterable[LossParts]) -> Iterator[LossParts]:
-        """The losses; before each forward pass dropout is seeded by update and micro-batch, not by rank."""
+        """Seed dropout by update and micro-batch, not by rank, before each loss's forward pass."""
         drops = self.lora is not None and self.lora.has_dropout
         remaining = iter(losses)
+        # `place` is the micro-batch's index before `collectives.shard` dealt it to this rank
         for place in itertools.count(collectives.rank(), collectives.world_size()):
             if drops:
                 torch.manual_seed(derive_seed(self._seed, "dropout", self.num_updates, place))
@@ -170,10 +172,10 @@ class Trainer:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next update depends on: trained weights, optimizer, generators, counts.
+        """Everything the next update depends on: trained weights, optimizer state, generators, counters.
 
-        The weights are those that are trained: an adapter alone where there is one, masters in place of what
-        is rounded. So a checkpoint of a sharded model and one of a whole model have the same names.
+        Only trained weights: with LoRA just the adapter, and masters instead of rounded weights. So
+        checkpoints of sharded and unsharded models have the same names.
         """
         return {
             "model": trained_state(self.model, self._masters),
@@ -186,7 +188,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict` to the bit. Other keys in `state` are left alone."""
+        """Resume from `state_dict`, to the bit. Other keys in `state` are ignored."""
         load_trained_state(self.model, self._masters, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
@@ -202,7 +204,7 @@ def _join(name: str, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def _over_ranks(sums: dict[str, float]) -> dict[str, float]:
-    """Metrics joined over ranks; a rank that had no row knows no names, and adds nothing."""
+    """Metrics combined over ranks; a rank without rows has no metrics and adds nothing."""
     by_rank = collectives.gather(sums)
     metrics: dict[str, float] = {}
     for name in sorted({name for found in by_rank for name in found}):

@@ -1,1 +1,1 @@
-"""Is it right? Answers read out of responses, and their comparison with the ground truth."""
+"""Is the answer right? Answer extraction from responses, and comparison with the ground truth."""

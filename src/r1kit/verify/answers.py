@@ -1,11 +1,11 @@
-"""Where the answer is in a response: found by the kind of problem, and never in the reasoning.
+"""Answer extraction: finds the answer in a response by the kind of problem, never in the reasoning.
 
 The order is: the last `\\boxed{}`; what follows the last "the answer is"; the last expression (mathematics:
-`expressions`, options: `choice`). A zero response's summary is the content of `<answer>`, a chat response's
-what follows `</think>`; both are searched alike, so an `<answer>` may hold a sentence. Only one answer is
-ever read, the last one: listing several gains nothing. A response that is not well formed has no summary and
-so no answer. `lenient_answer` forgives that; it is for the evaluation, which tells learning the format from
-learning to solve, and nothing is trained on it.
+`expressions`, options: `choice`). The summary of a zero response is the content of `<answer>`; that of a chat
+response is what follows `</think>`. Both are searched alike, so an `<answer>` may hold a sentence. Only one
+answer is read, the last, so listing several gains nothing. A malformed response has no summary and so no
+answer. `lenient_answer` forgives that. It is for the evaluation only, to tell learning the format from
+learning to solve; nothing is trained on it.
 """
 
 import re
@@ -26,16 +26,17 @@ from r1kit.verify.expressions import (
 from r1kit.verify.latex import plain_thousands
 from r1kit.verify.numbers import plain_characters, spans_of_numbers
 
-# Of longer summaries and answers the end is read: no answer is a book, and every later step assumes a bound.
+# Only the end of longer summaries and answers is read. Every later step relies on these bounds.
 MAX_ANSWER_CHARS = 2000
 
 _MAX_SUMMARY_CHARS = 20_000
 
+# Digits, operators, brackets and "=". A minus after a letter or a bracket is not a sign: "x-3" gives "3".
 _ARITHMETIC = re.compile(r"(?:(?<![\w)])-)?(?:[\d(][\d\s+\-*/()=]*[\d)]|\d)")
 
 
 def extract_answer(response: Response, problem: Problem | None = None) -> str | None:
-    """The answer that a response gives, as it wrote it; None where it gives none.
+    """The answer that a response gives, verbatim; None if it gives none.
 
     What to look for depends on the problem: letters for choice, numbers for a multiset and so on. Without a
     problem, a mathematical expression.
@@ -46,12 +47,12 @@ def extract_answer(response: Response, problem: Problem | None = None) -> str | 
 
 
 def lenient_answer(text: str, style: PromptStyle, problem: Problem | None = None) -> str | None:
-    """An answer wherever one can be found, however broken the format. For the evaluation only.
+    """An answer wherever one can be found, even if the format is broken. For the evaluation only.
 
-    Looked for in the last `<answer>`, else after the last `</think>`, else in the whole text - its last
-    number or word, which may then be one of the reasoning.
+    Searches the last `<answer>`, then the text after the last `</think>`, then the entire text. In the last
+    case it takes the last number or word, which may be part of the reasoning.
     """
-    places = [text]
+    places = [text]  # the most specific place comes first
     if "</think>" in text:
         places.insert(0, text.rsplit("</think>", 1)[1])
     if "<answer>" in text:
@@ -60,14 +61,14 @@ def lenient_answer(text: str, style: PromptStyle, problem: Problem | None = None
         return _lenient_program(places, problem)
     for place in places:
         bare = re.sub(r"</?(?:think|answer)>", " ", place).strip()
-        # a whole text may be longer than any answer: its end decides
+        # only the end: the entire text may be longer than any answer
         if bare and (answer := answer_in(bare[-MAX_ANSWER_CHARS:], problem)) is not None:
             return answer
     return None
 
 
 def _lenient_program(places: Sequence[str], problem: Problem) -> str | None:
-    """Of the whole text only what is fenced is a program."""
+    """The program in the first place that has one; in the entire text, only a fenced block counts."""
     language = language_of(problem)
     for i, place in enumerate(places):
         program = program_in(place, language, needs_fence=i == len(places) - 1)
@@ -77,7 +78,7 @@ def _lenient_program(places: Sequence[str], problem: Problem) -> str | None:
 
 
 def answer_in(summary: str, problem: Problem | None) -> str | None:
-    """The answer in a summary, by the problem's kind and verifier; of a code problem, the program."""
+    """The answer in a summary, by the problem's kind and verifier; for a code problem, the program."""
     if problem is not None and problem.kind == "code":
         return program_in(summary, language_of(problem))
     text = plain_thousands(plain_characters(summary[-_MAX_SUMMARY_CHARS:])).strip()
@@ -89,6 +90,7 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
     boxed = last_boxed(text)
     if boxed is not None:
         text = boxed
+        # empty or never closed: searching on would find a number that the box was meant to replace
     elif has_box(text):
         return None
     if kind not in ("math", "logic"):
@@ -101,7 +103,7 @@ def answer_in(summary: str, problem: Problem | None) -> str | None:
 
 
 def truth_in(ground_truth: str) -> str:
-    """The answer that a ground truth states: a whole solution is read like a response, by its box or cue."""
+    """The answer in a ground truth: a complete solution is read like a response, by its box or cue."""
     text = re.sub(
         r"^\s*(?:the )?solutions? (?:is|are):?\s*", "", plain_characters(ground_truth), flags=re.IGNORECASE
     )
@@ -117,15 +119,16 @@ def numbers_in(text: str, *, thousands: bool = True) -> list[str]:
 
 
 def _logic_answer(text: str, problem: Problem) -> str | None:
+    # each verifier expects its own form; without one, listed choices, then a number, then words
     verifier = problem.metadata.get("verifier", "exact")
     if verifier == "multiset":
         truth = numbers_in(problem.ground_truth or "", thousands=False)
-        # where no number has four digits, a comma can only separate
+        # if no number has four digits, a comma can only be a separator
         thousands = any(len(number) > 3 for number in truth)
         found = numbers_in(text, thousands=thousands)
         region, _ = _regions(text)[0]
         if is_bare(region) and len(found) > len(truth):
-            # a bare list is the answer as a whole, not some of its end
+            # a bare list is the complete answer: do not pick the right numbers from its end
             listed = numbers_in(region, thousands=thousands)
             return " ".join(number.replace(",", "") for number in listed) if listed else None
         last = [number.replace(",", "") for number in found[-len(truth) :]]
@@ -138,6 +141,7 @@ def _logic_answer(text: str, problem: Problem) -> str | None:
     if choices:
         mention = last_mention(text, choices)
         return None if mention is None else str(choices[mention])
+        # the truth is a single number
     if numbers_in(problem.ground_truth or "") == [problem.ground_truth]:
         return expression_in(text)
     after_cue, cued = after_last_cue(text)
@@ -147,13 +151,13 @@ def _logic_answer(text: str, problem: Problem) -> str | None:
 
 
 def _regions(text: str) -> list[tuple[str, bool]]:
-    """Where to look, in this order: the sentence after the last cue (True), then all of the text (False)."""
+    """Where to look, in order: the sentence after the last cue (True), then the entire text (False)."""
     after_cue, cued = after_last_cue(text)
     return [(first_sentence(after_cue), True), (text, False)] if cued else [(text, False)]
 
 
 def _arithmetic_in(text: str) -> str | None:
-    """The last stretch of arithmetic; of `12*3 = 36` the side that calculates."""
+    """The last stretch of arithmetic; for `12*3 = 36`, the side with the operation."""
     text = text.replace("\\times", "*").replace("\\cdot", "*").replace("\\div", "/")
     text = text.replace("×", "*").replace("÷", "/").replace("·", "*")
     stretches = [match.group().strip() for match in _ARITHMETIC.finditer(text)]

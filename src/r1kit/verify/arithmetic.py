@@ -1,7 +1,7 @@
-"""Arithmetic expressions over given numbers (countdown, the 24 game), valued exactly and without `eval`.
+"""Arithmetic expressions over given numbers (countdown, the 24 game), evaluated exactly and without `eval`.
 
-Covered: + - * / and brackets over whole numbers, each number used at most as often as it is given. Not
-covered, and so wrong: powers, decimals, floor division, digits put together (1 and 2 are not 12).
+Covered: + - * / and brackets over whole numbers; each number is used at most as often as it is given. Not
+covered, and so wrong: powers, decimals, floor division, joined digits (1 and 2 do not make 12).
 """
 
 import ast
@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from r1kit.verify.numbers import plain_characters
 
-# No sensible expression of a handful of numbers is longer; the bound keeps the parser's recursion small.
+# No sensible expression of a few numbers is longer. The bound keeps the parser's recursion small.
 MAX_EXPRESSION_CHARS = 200
 
 _OPERATIONS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
@@ -29,15 +29,17 @@ def makes_target(expression: str, numbers: Iterable[int], target: int | Fraction
         return False
     value, used = parsed
     return value == target and not Counter(used) - Counter(numbers)
+    # checked before parsing, so that `ast` never sees names, calls or attributes
 
 
 def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
-    """The exact value of an expression, and the numbers in it in order; None where it has no value."""
+    """The exact value of an expression, and its numbers in order; None if it has no value."""
     text = plain_characters(expression).replace("×", "*").replace("÷", "/").strip()
     if len(text) > MAX_EXPRESSION_CHARS or not set(text) <= set("0123456789+-*/() "):
         return None
     used: list[int] = []
     try:
+        # "**" and "//" pass the character test above; `_value` rejects them
         tree = ast.parse(text, mode="eval")
         return _value(tree.body, used), used
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
@@ -45,7 +47,8 @@ def evaluate(expression: str) -> tuple[Fraction, list[int]] | None:
 
 
 def _value(node: ast.expr, used: list[int]) -> Fraction:
-    """The value of a node. Raises ValueError for whatever is not arithmetic."""
+    """The value of a node. Raises ValueError for anything that is not arithmetic."""
+    # `type(...) is int`: True is an int too
     if isinstance(node, ast.Constant) and type(node.value) is int:
         used.append(node.value)
         return Fraction(node.value)

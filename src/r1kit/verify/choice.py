@@ -1,12 +1,12 @@
-"""Which of the options a text settles on: by its letter, or by the option's own text in any writing.
+"""Which option a text settles on: by its letter, or by the option's own text in any notation.
 
 The order: the last box that names an option; the last sentence that says what the answer is ("the answer is
 B", "B is correct", "I choose B", 答案是B); the last letter that stands for an option; the last option's text.
-A letter stands for an option where it is in brackets or labels what follows (`(B)`, `B. 13`, `option b`), or
-alone behind a word or mark that leads to one ("so B"), before one that ends or goes on. So it is no unit (20
-°C), variable (`$C = 3$`), name (vitamin C), article (A 5 kg mass) or pronoun (I don't know). What is negated
-("not B", "B is wrong") does not count, several given as one answer ("A or B") are none, and several labelled
-options are a list, of which none is the answer.
+A letter stands for an option if it is in brackets, labels what follows (`(B)`, `B. 13`, `option b`), or is
+alone between words or marks that introduce and end one ("so B."). Units (20 °C), variables (`$C = 3$`), names
+(vitamin C), articles (A 5 kg mass) and pronouns (I don't know) do not count. Negated options ("not B", "B is
+wrong") do not count either. Several options given as one answer ("A or B") are no answer. Several labelled
+options are a list, none of which is the answer.
 """
 
 import re
@@ -20,19 +20,23 @@ from r1kit.verify.units import same_unit
 from r1kit.verify.writing import plain_writing
 
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+# A single letter: not in "x_B", "B^2", "C3", "\D" or the t of "don't".
 _LETTER = re.compile(r"(?<![A-Za-z0-9'_^\\])[A-Za-z](?![A-Za-z0-9_^])")
+# Format with a letter: "A) " in the option "A) 12".
 _OWN_LABEL = r"\s*[(\[]?{}\s*[).:\]]\s*"
+# An operator next to an option's text makes it part of a formula: the 13 of "2 + 13" and of "13^2".
 _OPERATOR_BEFORE = re.compile(r"(?:[\w)]\s*[+*/^]\s*|\d\s?-\s?|(?:^|[^\w)])-|√)$")
 _OPERATOR_AFTER = re.compile(r"\s*(?:[+*/]\s*[\w(√]|\^|!(?=\w)|-\s?\d)")
+# A number with an optional name, currency and unit: "x = 5 cm", "$1/2".
 _VALUE = re.compile(
     r"\s*(?:[A-Za-zα-ω]\s*=\s*)?([$€£¥]?)\s*(-?(?:\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?)(?![\d^])\s*(.*)",
     re.DOTALL,
 )
 _MAX_VALUE_CHARS = 60
-# What bounds the time for a text that is nothing but cues or letters.
+# These bound the time on a text of nothing but cues or letters.
 _MAX_SENTENCE_CHARS, _MAX_CUES, _MAX_LETTERS, _CONTEXT_CHARS = 400, 40, 2000, 60
 
-# Several options given as one answer, which is none.
+# Several options given as one answer, which counts as none.
 _SEVERAL = -1
 
 
@@ -45,37 +49,37 @@ class _Mention:
 
 
 def choice_letter(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that a text settles on; None where it settles on none, or on several.
+    """The letter of the option that a text settles on; None if it settles on none or on several.
 
-    Where an option's text is itself a letter, the letter names the option.
+    If an option's text is itself a letter, a letter in the text means the label, not the option's text.
     """
     found = _decision(text, _texts(tuple(options)))
     return None if found is None or found == _SEVERAL else chr(ord("A") + found)
 
 
 def are_different(options: Sequence[str]) -> bool:
-    """Whether no two options are one text in different writings; case counts (BB and Bb)."""
+    """Whether no two options are the same text in different notation; case counts (BB and Bb)."""
     return len({_squeezed(text) for text in _texts(tuple(options))}) == len(options)
 
 
 def last_mention(text: str, phrases: Sequence[str]) -> int | None:
-    """Which of the phrases the text mentions last (of two that end together, the longer).
+    """The index of the phrase that the text mentions last (the longer of two that end together).
 
-    None for none, and where the last one is joined to another ("true or false"); what is negated ("not true")
-    is not mentioned.
+    None if there is none, or if the last one is joined to another ("true or false"). Negated phrases ("not
+    true") are not mentions.
     """
     found = _last_text(plain_writing(text), [plain_writing(phrase) for phrase in phrases], letters=True)
     return None if found == _SEVERAL else found
 
 
 def is_negated(text: str, start: int) -> bool:
-    """Whether what starts here is said not to be so: "not 5", "rather than 5"."""
+    """Whether the text before this place negates what starts here: "not 5", "rather than 5"."""
     return words.NEGATED.search(text[max(0, start - _CONTEXT_CHARS) : start]) is not None
 
 
 @lru_cache(maxsize=1024)
 def _texts(options: tuple[str, ...]) -> tuple[str, ...]:
-    """The options in one writing, without the letters that all of them may bring along (`A) 12`)."""
+    """The options in plain notation, without the letters that all of them may carry (`A) 12`)."""
     labels = [re.match(_OWN_LABEL.format(chr(ord("A") + i)), option) for i, option in enumerate(options)]
     if all(labels):
         options = tuple(option[label.end() :] for option, label in zip(options, labels, strict=True) if label)
@@ -83,6 +87,7 @@ def _texts(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _decision(text: str, texts: Sequence[str]) -> int | None:
+    # "B" or "13" alone: nothing else can be meant
     plain = plain_writing(text)
     whole = _stated(plain, texts)
     if whole is not None:
@@ -90,8 +95,10 @@ def _decision(text: str, texts: Sequence[str]) -> int | None:
     boxed = _boxed(text, texts)
     if boxed is not None:
         option, end, is_letter = boxed
+        # \boxed{13}. So the answer is A: a letter that follows overrules a box with the option's text
         behind = None if is_letter else _cued(plain_writing(text[end:]), texts, letters_only=True)
         return option if behind is None else behind
+    # from the most explicit to the least
     for look in (_cued, _last_letter, _last_text):
         found = look(plain, texts)
         if found is not None:
@@ -111,6 +118,7 @@ def _boxed(text: str, texts: Sequence[str]) -> tuple[int, int, bool] | None:
     if not named:
         return None
     start, end, option, is_letter = named[-1]
+    # \boxed{A} or \boxed{B}
     if len(named) > 1:
         _, end_before, option_before, _ = named[-2]
         between = plain_writing(text[end_before:start])
@@ -135,11 +143,12 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
 
 
 def _stated(text: str, texts: Sequence[str]) -> int | None:
-    """The option that a short text is, all of it: its letter or its text; None for any other text."""
+    """The option that a short text consists of: its letter or its text; None for any other text."""
     bare = text.strip(" \n.,:*()[]\"'。")
     letter = ord(bare.upper()) - ord("A") if len(bare) == 1 and bare.isascii() else -1
     if 0 <= letter < len(texts):
         return letter
+    # exact case first: options may be "BB" and "Bb"
     for fold in (str, str.casefold):
         squeezed = [_squeezed(fold(option)) for option in texts]
         for whole in (_squeezed(fold(text)), _squeezed(fold(bare))):
@@ -154,13 +163,14 @@ def _squeezed(text: str) -> str:
 
 
 def _same_value(one: str, other: str) -> bool:
-    """Whether two texts are one number, with the same unit, or with a unit missing in one of them."""
+    """Whether two texts are the same number, with the same unit or with the unit missing in one."""
     if max(len(one), len(other)) > _MAX_VALUE_CHARS:
         return False
     a, b = _VALUE.fullmatch(one.rstrip(". ")), _VALUE.fullmatch(other.rstrip(". "))
     if a is None or b is None or _value(a[2]) != _value(b[2]):
         return False
     one_unit, other_unit = (match[1] or match[3] for match in (a, b))
+    # the rest is more of a formula, not a unit: it must be the same text
     if re.search(r"[\d+*/^=<>(,;-]", one_unit + other_unit):
         return _squeezed(one_unit) == _squeezed(other_unit)
     return not one_unit or not other_unit or same_unit(one_unit, other_unit)
@@ -170,11 +180,12 @@ def _value(digits: str) -> Fraction | str:
     try:
         return Fraction(re.sub(r"\s", "", digits))
     except ZeroDivisionError:
+        # "1/0" is equal only to itself
         return digits
 
 
 def _cued(text: str, texts: Sequence[str], *, letters_only: bool = False) -> int | None:
-    """The option of the last sentence that says which one is the answer."""
+    """The option in the last sentence that says which one is the answer."""
     places: list[tuple[int, int | None]] = [
         (mention.start, mention.option)
         for mention in _letters(text, texts)
@@ -197,7 +208,7 @@ def _cued(text: str, texts: Sequence[str], *, letters_only: bool = False) -> int
 
 def _first_sentence(text: str) -> str:
     text = text.strip(" \n:")
-    # the period of "B. 13" ends nothing
+    # the period of "B. 13" does not end a sentence
     match = words.SENTENCE_END.search(text, 2 if re.match(r"[A-Za-z][.)]\s*\S", text) else 0)
     return text[: match.start()] if match else text
 
@@ -210,13 +221,15 @@ def _named(region: str, texts: Sequence[str]) -> int | None:
 
 def _last_letter(text: str, texts: Sequence[str]) -> int | None:
     named = _letters(text, texts)
+    # "A. 12 / B. 13" repeats the list of options
     if len({mention.option for mention in named if mention.is_label}) > 1:
         named = [mention for mention in named if not mention.is_label]
     return named[-1].option if named else None
 
 
 def _letters(text: str, texts: Sequence[str], *, is_cued: bool = False) -> list[_Mention]:
-    """The letters that stand for options and are not said to be wrong; those given together as one."""
+    """The letters that stand for options and are not called wrong; letters given together count as one."""
+    # a letter inside an option's text ("vitamin C") is not a label
     covered = [(m.start, m.end) for m in _text_mentions(text, texts) if m.end - m.start > 1]
     found: list[_Mention] = []
     group: list[re.Match[str]] = []
@@ -233,7 +246,7 @@ def _letters(text: str, texts: Sequence[str], *, is_cued: bool = False) -> list[
 
 
 def _may_be_option(match: re.Match[str], texts: Sequence[str], *, is_cued: bool) -> bool:
-    """Whether a letter is one of an option and no word, unit, variable or part of a formula by its looks."""
+    """Whether a letter looks like an option's, and not like a word, unit, variable or part of a formula."""
     letter = match.group()
     if ord(letter.upper()) - ord("A") >= len(texts):
         return False
@@ -242,8 +255,10 @@ def _may_be_option(match: re.Match[str], texts: Sequence[str], *, is_cued: bool)
         return False
     if _is_marked(before, after):
         return True
+    # 20 C
     if words.AFTER_NUMBER.search(before):
         return False
+        # lower case only right after a cue: "the answer is b"; after "a" and "i", punctuation only
     if letter.islower():
         ends = words.BARE_END if letter in "ai" else words.ENDS
         return is_cued and not before.strip() and ends.match(after) is not None
@@ -257,7 +272,7 @@ def _around(text: str, start: int, end: int) -> tuple[str, str]:
 
 
 def _is_marked(before: str, after: str) -> bool:
-    """Whether what is between the two is called an option, labels what follows, or is in brackets."""
+    """Whether the part in between is called an option, labels what follows, or is in brackets."""
     if words.CALLED.search(before) or (words.OPENED.search(before) and after[:1] in (*")]\"'",)):
         return True
     return _is_label(before, after)
@@ -268,13 +283,14 @@ def _is_label(before: str, after: str) -> bool:
 
 
 def _mentions(text: str, group: Sequence[re.Match[str]], texts: Sequence[str]) -> list[_Mention]:
-    """What letters that are given together stand for; [] where for no option, or for one that is wrong."""
+    """The option of letters that are given together; [] if they stand for none, or are called wrong."""
     if not group:
         return []
     start, end = group[0].start(), group[-1].end()
     before, after = _around(text, start, end)
     options = {ord(match.group().upper()) - ord("A") for match in group}
     option = options.pop() if len(options) == 1 else _SEVERAL
+    # a bare letter needs an introduction ("so B") and an end ("B.", "B because") or its option's text
     if not _is_marked(before, after):
         with_text = option >= 0 and _begins_with(after, texts[option])
         if not words.LEADS.search(before) or not (with_text or words.ENDS.match(after)):
@@ -289,11 +305,12 @@ def _begins_with(text: str, phrase: str) -> bool:
 
 
 def _last_text(text: str, texts: Sequence[str], *, letters: bool = False) -> int | None:
-    """The option whose text is mentioned last (of two that end together, the longer)."""
+    """The option whose text is mentioned last (the longer of two that end together)."""
     found = _text_mentions(text, texts, letters=letters)
     if not found:
         return None
     last = max(found, key=lambda mention: (mention.end, mention.end - mention.start))
+    # "red or blue" is no decision
     others = [mention for mention in found if mention.end <= last.start and mention.option != last.option]
     if others:
         nearest = max(others, key=lambda mention: mention.end)
@@ -303,10 +320,12 @@ def _last_text(text: str, texts: Sequence[str], *, letters: bool = False) -> int
 
 
 def _text_mentions(text: str, texts: Sequence[str], *, letters: bool = False) -> list[_Mention]:
-    """Where the texts stand, as whole words, numbers and formulas, and are not said to be wrong."""
+    """Where the texts occur as complete words, numbers and formulas, and are not called wrong."""
+    # ignore case unless it tells two options apart
     folds = len({phrase.casefold() for phrase in texts}) == len(texts)
     found: list[_Mention] = []
     for i, phrase in enumerate(texts):
+        # as a text, a single letter would match every article and variable
         if not phrase or (not letters and len(phrase) == 1 and phrase.isascii() and phrase.isalpha()):
             continue
         is_formula = re.search(r"[\d=+*/^√]", phrase) is not None
@@ -322,7 +341,7 @@ def _text_mentions(text: str, texts: Sequence[str], *, letters: bool = False) ->
 
 @lru_cache(maxsize=4096)
 def _pattern(phrase: str, folds: bool) -> re.Pattern[str]:
-    """Whole words and numbers only: no 12 in 123 or 12.5, no "true" in "untrue"."""
+    """Complete words and numbers only: not 12 in 123 or 12.5, not "true" in "untrue"."""
     tokens = [token.group() for token in re.finditer(r"\d+(?:\.\d+)?|[^\W\d_]+|\S", phrase)]
     pattern = ""
     for before, token in zip(["", *tokens], tokens, strict=False):

@@ -1,15 +1,15 @@
-"""Whether a program is right: taken from the answer, run in the sandbox, its outputs compared out here.
+"""Whether a program is right: extracted from the answer, run in the sandbox, its outputs compared out here.
 
-The program is the last fenced code block of the summary (of the chat style) or of `<answer>` (of the zero
-style) that is not marked as another language's; where there is no fence at all, all of it. Never is it taken
-from the reasoning. Its language is the problem's `metadata["programming_language"]`: python, cpp or
-javascript; calls of functions are for Python.
+The program is the last fenced code block of the summary (chat style) or of `<answer>` (zero style) that is
+not marked as another language; without any fence, all of it. It is never taken from the reasoning. The
+language is the problem's `metadata["programming_language"]`: python, cpp or javascript. Only Python functions
+can be called.
 
-What is compared: stdout by lines, spaces at their ends and empty lines at the end aside, numbers with a
-decimal point to one part in a million; a returned value as Python's `==` does, but lists and tuples are
-alike where the expected value is JSON, and floats are taken to one part in a million; an assert by what it
-says (`data.code_tests`). A program that is too slow, crashes or does not compile has failed for its own
-fault; only where there was no sandbox to be had is there no verdict.
+How outputs are compared: stdout line by line, ignoring spaces at line ends and empty lines at the end;
+numbers with a decimal point to one part in a million. A returned value as by Python's `==`, but lists and
+tuples are equal if the expected value is JSON, and floats are compared to one part in a million. An assert by
+what it states (`data.code_tests`). A program that is too slow, crashes or does not compile has failed by its
+own fault; only if no sandbox could be started is there no verdict.
 """
 
 import json
@@ -47,9 +47,10 @@ from r1kit.types import Problem
 Status = Literal[
     "right", "wrong", "runtime error", "time-out", "too much memory", "too much output", "compile error"
 ]
-# Of longer texts nobody's answer is a program; it also bounds what the sandbox is sent.
+# No answer is a longer program; this also bounds what is sent to the sandbox.
 MAX_PROGRAM_CHARS = 65_536
 
+# "```python", "~~~"; the closing fence is alone on its line.
 _OPENING = re.compile(r"(`{3,}|~{3,})[ \t]*([\w+#.-]*)")
 _CLOSING = re.compile(r"(`{3,}|~{3,})[ \t]*")
 _NAMES: Mapping[str, Language] = {
@@ -64,6 +65,7 @@ _NAMES: Mapping[str, Language] = {
     "node": "javascript",
 }
 _TOLERANCE = 1e-6
+# Only expected words with a point or an exponent are compared with a tolerance: integers must be exact.
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _ENDINGS: Mapping[str, Status] = {
@@ -79,9 +81,9 @@ _MAX_MESSAGE_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class CodeVerdict:
-    """How a program did: the status is that of its first test that is not passed.
+    """How a program did; the status is that of the first test it failed.
 
-    `message` is the line that says what went wrong, for a person.
+    `message` is the error line, for a person.
     """
 
     status: Status
@@ -91,19 +93,19 @@ class CodeVerdict:
 
     @property
     def is_right(self) -> bool:
-        """Whether every test is passed."""
+        """Whether every test passed."""
         return self.num_passed == self.num_tests
 
     @property
     def share(self) -> float:
-        """The share of the tests that are passed."""
+        """The fraction of tests that passed."""
         return self.num_passed / self.num_tests
 
 
 def program_in(text: str, language: Language = "python", *, needs_fence: bool = False) -> str | None:
-    """The program that an answer gives; None where it gives none.
+    """The program in an answer; None if there is none.
 
-    Without a fence, all of the text, unless one is needed.
+    Without a fence, the entire text, unless a fence is needed.
     """
     blocks = _fenced_blocks(text.replace("\r\n", "\n"))
     fitting = [body for name, body in blocks if not name or _NAMES.get(name) == language]
@@ -112,15 +114,15 @@ def program_in(text: str, language: Language = "python", *, needs_fence: bool = 
     if blocks or needs_fence:
         return None
     bare = textwrap.dedent(text).strip("\r\n")
-    # a tag may leave a space before the first line alone
+    # a tag may leave a space before the first line only
     return (text.strip() if bare[:1].isspace() else bare) or None
 
 
 def _fenced_blocks(text: str) -> list[tuple[str, str]]:
-    """Name (in lower case) and body of each block between a fence and the next line of the same fence alone.
+    """Name (in lower case) and body of each block, up to the next line that is only the same fence.
 
-    A fence that is not closed is no fence. In linear time, whatever a model writes: a regular expression
-    would look for the end of each unclosed one through all of the text.
+    An unclosed fence does not count. Linear in the length of the text, whatever a model writes: a regular
+    expression would search the rest of the text for the end of each unclosed fence.
     """
     lines = text.split("\n")
     closings: dict[str, list[int]] = {}
@@ -143,7 +145,7 @@ def _fenced_blocks(text: str) -> list[tuple[str, str]]:
 
 
 def language_of(problem: Problem) -> Language:
-    """The language a problem's program is written in. Raises `UserError` for one that is not known."""
+    """The language of a problem's program. Raises `UserError` for an unknown one."""
     name = str(problem.metadata.get("programming_language", "python"))
     language = _NAMES.get(name.lower())
     if language is None:
@@ -161,20 +163,22 @@ def grade_programs(
     pool: SandboxPool | None = None,
     counts: Counter[str] | None = None,
 ) -> list[CodeVerdict | None]:
-    """The verdict on each program, in order, the same program on the same problem run once.
+    """The verdict on each program, in order; the same program for the same problem is run only once.
 
-    Tests behind the first failed one are run only with `all_tests`. None where no sandbox could be had for an
-    item. Statuses are added to `counts`. Raises `UserError` where this machine has no sandbox or no such
+    Tests after the first failed one are run only with `all_tests`. None if no sandbox could be started for an
+    item. Statuses are added to `counts`. Raises `UserError` if this machine has no sandbox or lacks the
     language.
     """
     if not items:
         return []
+    # a group's samples often give the same program
     different = {(problem.id, program): (problem, program) for problem, program in items}
     jobs = [
         _job(problem, program, all_tests=all_tests)
         for problem, program in different.values()
         if len(program) <= MAX_PROGRAM_CHARS
     ]
+    # in one batch: the pool runs programs side by side
     results = iter((pool or shared_sandbox()).run(jobs))
     verdicts: dict[tuple[str, str], CodeVerdict | None] = {}
     for key, (problem, program) in different.items():
@@ -190,9 +194,9 @@ def grade_programs(
 
 
 def verify_code_problem(problem: Problem) -> str | None:
-    """What is wrong with a problem: its tests, or the solution that it comes with (as `reference`).
+    """What is wrong with a problem's tests, or with its own solution (`reference`); None if nothing is.
 
-    The solution must pass every test, and a program that does nothing must not.
+    The solution must pass every test, and a program that does nothing must fail.
     """
     try:
         language = language_of(problem)
@@ -240,7 +244,7 @@ def _job(problem: Problem, program: str, *, all_tests: bool) -> ProgramTests:
 def _test(
     problem: Problem, test: Mapping[str, Any], language: Language
 ) -> tuple[Stdin | Call, Callable[[Outcome], bool]]:
-    """What is run in the sandbox for a test, and what is asked out here of its outcome."""
+    """The call to run in the sandbox for a test, and the check of its outcome, which runs out here."""
     if test["type"] == "stdin":
         wanted = test["output"]
         return Stdin(test["input"]), lambda outcome: same_output(outcome.stdout, wanted)
@@ -285,7 +289,7 @@ def _is_value(outcome: Outcome, wanted: Sequence[Any]) -> bool:
 
 
 def same_value(value: Any, wanted: Any) -> bool:
-    """Whether a returned value is the one that is wanted, which is JSON: tuples are lists, keys are text."""
+    """Whether a returned value equals the expected JSON value: tuples count as lists, keys as text."""
     if isinstance(wanted, list):
         return (
             isinstance(value, list | tuple)
@@ -295,21 +299,23 @@ def same_value(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, dict):
         if not isinstance(value, dict) or len(value) != len(wanted):
             return False
+        # JSON has text keys only: {1: "a"} is expected as {"1": "a"}
         by_text = {
             key if isinstance(key, str) else json.dumps(key, default=repr): v for key, v in value.items()
         }
         return by_text.keys() == wanted.keys() and all(same_value(by_text[k], wanted[k]) for k in wanted)
     if isinstance(value, float) or isinstance(wanted, float):
         numbers = isinstance(value, int | float) and isinstance(wanted, int | float)
-        if value != value and wanted != wanted:  # both are not a number
+        if value != value and wanted != wanted:  # both are NaN
             return True
         return numbers and _near(value, wanted)
     return bool(value == wanted)
 
 
 def same_output(stdout: bytes, wanted: str) -> bool:
-    """Whether a program's stdout is the one that is wanted, line by line."""
+    """Whether a program's stdout is the expected one, line by line."""
     lines, wanted_lines = _lines(stdout.decode("utf-8", "replace")), _lines(wanted)
+    # word by word only within a line: line breaks count, the spaces between words do not
     return len(lines) == len(wanted_lines) and all(map(_same_line, lines, wanted_lines))
 
 
@@ -350,6 +356,7 @@ def _verdict(problem: Problem, result: TestedProgram | None) -> CodeVerdict | No
         return CodeVerdict("compile error", 0, num_tests, _message(result.compiled, language))
     if result.num_passed == num_tests:
         return CodeVerdict("right", num_tests, num_tests)
+    # the status is that of the first failed test
     first = next(
         (outcome for outcome, passed in zip(result.outcomes, result.passed, strict=True) if not passed)
     )
@@ -362,7 +369,7 @@ def _verdict(problem: Problem, result: TestedProgram | None) -> CodeVerdict | No
 
 
 def _message(outcome: Outcome, language: Language) -> str:
-    """The one line of what a program or compiler wrote to stderr that names the error."""
+    """The line in what a program or compiler wrote to stderr that names the error."""
     lines = [line.strip() for line in outcome.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     if outcome.ending != "exit":
         limits = {"cpu": "CPU time", "wall": "wall-clock time", "files": "files in its work folder"}
@@ -373,6 +380,7 @@ def _message(outcome: Outcome, language: Language) -> str:
         named = [line for line in lines if "error" in line]
     elif language == "javascript":
         named = [line for line in lines if re.match(r"\w*Error\b", line)]
+        # the last line of a traceback
     else:
         named = lines[-1:]
     return (named or lines or [f"it ended with exit code {outcome.code}"])[0][:_MAX_MESSAGE_CHARS]

@@ -1,9 +1,9 @@
-"""What an answer to a reasoning-gym problem must be beside scored 1 by the data set's own scorer.
+"""Further checks on answers to reasoning-gym problems, on top of a score of 1 from the data set's own scorer.
 
-Seen in reasoning-gym 0.1.25, by answers changed one by one (other numbers, further members, other signs, text
-around them, other problems' answers) to a dozen problems of each of its data sets: the scorers of those named
-here give full score to some wrong answers. Each has a check of its own here, which comes on top. Not here:
-data sets that are refused altogether (`data.gym.REFUSED`); partial scores, which are never paid.
+Found with reasoning-gym 0.1.25, on a dozen problems of each data set, by changing right answers one by one
+(other numbers, extra members, other signs, surrounding text, other problems' answers): the scorers of the
+data sets named here give full score to some wrong answers. Each has its own check here. Not here: data sets
+that are refused altogether (`data.gym.REFUSED`), and partial scores, which are never paid.
 """
 
 import json
@@ -19,6 +19,7 @@ from r1kit.verify.numbers import plain_characters
 Entry = Mapping[str, Any]
 Check = Callable[[str, str, Entry], bool]
 
+# Markdown and LaTeX around an answer: `$110$`, `**110**`, `\(110\)`, `\boxed{110}`.
 _WRAPPINGS = (
     re.compile(r"\$\$?([^$]*)\$\$?"),
     re.compile(r"\*\*(.*)\*\*|__(.*)__|`+([^`]*)`+", re.DOTALL),
@@ -31,9 +32,9 @@ _MAX_NUMBER_CHARS = 400
 
 
 def writings(answer: str, truth: str) -> list[str]:
-    """The answer as it is, and without what only dresses it: a period, `$110$`, `**110**`, `\\boxed{110}`.
+    """The answer as it is, and without decoration: a period, `$110$`, `**110**`, `\\boxed{110}`.
 
-    Where the truth is a number, also without thousands separators and with an ASCII sign.
+    If the truth is a number, also without thousands separators and with an ASCII sign.
     """
     found = [answer, answer.rstrip(".。")]
     for text in tuple(found):
@@ -55,7 +56,7 @@ def _undressed(text: str) -> str:
 
 
 def passes(dataset: str, answer: str, truth: str, entry: Entry) -> bool:
-    """Whether an answer that the scorer takes passes the data set's own check here, where there is one."""
+    """Whether an answer that the scorer accepts also passes the data set's check here, if it has one."""
     check = OWN_CHECKS.get(dataset)
     return check is None or check(answer.strip(), truth.strip(), entry)
 
@@ -83,7 +84,7 @@ def _is_same_number(answer: str, truth: str, entry: Entry) -> bool:
 
 
 def _is_same_share(answer: str, truth: str, entry: Entry) -> bool:
-    """A probability: to one part in a million of itself, as a decimal or a fraction."""
+    """A probability, as a decimal or a fraction: relative error of at most one in a million."""
     if len(answer) > _MAX_NUMBER_CHARS:
         return False
     try:
@@ -94,7 +95,7 @@ def _is_same_share(answer: str, truth: str, entry: Entry) -> bool:
 
 
 def _is_same_list(answer: str, truth: str, entry: Entry) -> bool:
-    """The members between the commas, in order; numbers by value."""
+    """The comma-separated members, in order; numbers by value."""
 
     def members(text: str) -> list[Any]:
         found = [member.strip(" \"'[]\n") for member in text.split(",")]
@@ -104,9 +105,10 @@ def _is_same_list(answer: str, truth: str, entry: Entry) -> bool:
 
 
 def _are_same_roots(answer: str, truth: str, entry: Entry) -> bool:
-    """The same number of roots, each to the four places that are asked for; in any order."""
+    """The same number of roots, each to the four decimal places that are asked for, in any order."""
     given = [[_number(root.strip()) for root in text.split(",")] for text in (answer, truth)]
     roots, wanted = ([number for number in numbers if number is not None] for numbers in given)
+    # a root that is not a number would otherwise be skipped
     if not len(given[0]) == len(roots) == len(wanted):
         return False
     pairs = zip(sorted(roots), sorted(wanted), strict=True)
@@ -119,6 +121,7 @@ def _is_same_matrix(answer: str, truth: str, entry: Entry) -> bool:
         [[_number(cell) for cell in row.split()] for row in text.splitlines()] for text in (answer, truth)
     )
     return [len(row) for row in rows] == [len(row) for row in wanted] and all(
+        # half of the last place, and a bit for the binary representation
         cell is not None and one is not None and abs(cell - one) <= Decimal("0.0051")
         for row, wanted_row in zip(rows, wanted, strict=True)
         for cell, one in zip(row, wanted_row, strict=True)
@@ -126,7 +129,7 @@ def _is_same_matrix(answer: str, truth: str, entry: Entry) -> bool:
 
 
 def _is_shaped_alike(answer: str, truth: str, entry: Entry) -> bool:
-    """The truth's form with other numbers: "67 days, 01:04:00" has that of "3 days, 1:04:00"."""
+    """The truth's form with other numbers: "67 days, 01:04:00" has the form of "3 days, 1:04:00"."""
 
     def shape(text: str) -> str:
         spaced = re.sub(r"\s*([(),:])\s*", r"\1", _squeezed(text)).replace("°", "")
@@ -143,7 +146,7 @@ def _is_made_of(pattern: str) -> Check:
 
 
 def _has_the_same_words(answer: str, truth: str, entry: Entry) -> bool:
-    """Who is what may be said in any order, and once."""
+    """Roles may be stated in any order, but only once."""
 
     def words(text: str) -> list[str]:
         return sorted(word for word in re.findall(r"\w+", text.casefold()) if word != "and")
@@ -168,7 +171,7 @@ def _is_the_fraction(answer: str, truth: str, entry: Entry) -> bool:
 
 
 def _is_same_json(answer: str, truth: str, entry: Entry) -> bool:
-    """Floats to one part in a million; where the truth is no JSON, its text."""
+    """Floats to one part in a million; if the truth is not JSON, compared as text."""
     try:
         return _is_same_value(json.loads(answer), json.loads(truth))
     except (ValueError, RecursionError):
@@ -190,26 +193,27 @@ def _is_same_value(value: Any, wanted: Any) -> bool:
 _DISK = r"move disk \d+ from peg \d+ to peg \d+\.?"
 
 OWN_CHECKS: Mapping[str, Check] = {
-    "advanced_geometry": _is_shaped_alike,  # (x, y) with anything behind
+    # beside each: the wrong answer that the scorer accepts
+    "advanced_geometry": _is_shaped_alike,  # (x, y) with anything after it
     "codeio": _is_same_json,  # last digits of floats
     "coin_flip": _is_same_share,  # 0 for any small probability
     "decimal_arithmetic": _is_same_number,  # a last digit that is off by one
-    "fraction_simplification": _is_the_fraction,  # any text behind
+    "fraction_simplification": _is_the_fraction,  # any text after it
     "game_of_life_halting": _is_same_text,  # any text for True
     "gsm_symbolic": _is_same_number,  # the first number without its sign
-    "kakurasu": _is_made_of(r"[01\s]+"),  # words and signs between
-    "knights_knaves": _has_the_same_words,  # both roles for one person, any text around
-    "letter_jumble": _is_same_text,  # further words
+    "kakurasu": _is_made_of(r"[01\s]+"),  # words and signs in between
+    "knights_knaves": _has_the_same_words,  # both roles for one person, any text around it
+    "letter_jumble": _is_same_text,  # extra words
     "number_format": _is_same_number,  # a neighbour within 0.01
     "number_sorting": _is_same_list,  # numbers that are off by one
-    "polynomial_equations": _are_same_roots,  # what is no number is passed over
+    "polynomial_equations": _are_same_roots,  # anything that is not a number is skipped
     "pool_matrix": _is_same_matrix,  # cells that are off by one in a hundred
     "puzzle24": _uses_its_numbers,  # any four numbers that make 24
     "quantum_lock": _is_made_of(r"[abc](?:\s*(?:→|->|,|\s)\s*[abc])*"),  # text without these letters
-    "sokoban": _is_made_of(r"[udlr\s,]+"),  # other letters are passed over
-    "spell_backward": _is_same_text,  # further letters, where shares of a letter add up to more than 1
-    "survo": _is_made_of(r"[\d\s]+"),  # words between
-    "time_intervals": _is_shaped_alike,  # anything behind the first number
+    "sokoban": _is_made_of(r"[udlr\s,]+"),  # other letters are skipped
+    "spell_backward": _is_same_text,  # extra letters, where partial credit per letter adds up to more than 1
+    "survo": _is_made_of(r"[\d\s]+"),  # words in between
+    "time_intervals": _is_shaped_alike,  # anything after the first number
     "tower_of_hanoi": _is_made_of(rf"{_DISK}(?:\s*\n\s*{_DISK})*"),  # text in a move's line
-    "word_sorting": _is_same_list,  # further words
+    "word_sorting": _is_same_list,  # extra words
 }

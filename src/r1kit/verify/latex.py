@@ -1,8 +1,8 @@
-r"""One way of writing: LaTeX, Unicode and plain text that mean the same, before anything is read from them.
+r"""One notation for LaTeX, Unicode and plain text that mean the same, before anything is parsed.
 
 `plain_latex` drops what does not change a formula (dollars, spacing, sizes, styles) and writes the rest in
-one way: `\frac{a}{b}` for `\dfrac ab`, `\le` for `<=` and ≤, `\sqrt{2}` for √2, `1,234` for `1{,}234`. What
-was marked as words (`\text{...}`) stands between ‹ and ›. Not covered: reading the formula (`shapes`).
+one notation: `\frac{a}{b}` for `\dfrac ab`, `\le` for `<=` and ≤, `\sqrt{2}` for √2, `1,234` for `1{,}234`.
+Text marked as words (`\text{...}`) is put between ‹ and ›. Not covered: parsing the formula (`shapes`).
 """
 
 import re
@@ -14,14 +14,16 @@ _FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _OTHER = {
     **dict.fromkeys((0x3000, 0x00A0, 0x2009, 0x202F), " "),
     **dict.fromkeys((0x2044, 0x2215), "/"),
-    # these separate the numbers of a list and never the thousands of one
+    # these separate list items, never thousands
     **dict.fromkeys(map(ord, "、，"), ", "),
 }
 _VULGAR = {
+    # with a space: 3½ is "3 1/2", not "31/2"
     ord(sign): f" {top}/{bottom}"
     for sign, top, bottom in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888", strict=True)
 }
 _CHARACTERS = {**_MINUS_SIGNS, **_FULL_WIDTH, **_OTHER, **_VULGAR}
+# A digit of any other script, such as ٣ or ३.
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
 
 _RAISED_SIGNS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ"
@@ -43,7 +45,7 @@ _SIGNS |= {
     ord("ℝ"): "\\mathbb{R}",
 }
 
-# The group of a command's argument, with one level of braces inside.
+# The group of a command's argument, with up to two nested levels of braces.
 _GROUP = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 _WORDS = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|mathrm|mathsf|operatorname\*?|rm)\s*\{([^{}]*)\}"
@@ -51,33 +53,39 @@ _WORDS = re.compile(
 _STYLES = re.compile(
     r"\\(?:mathbf|mathit|mathcal|boldsymbol|bm|bold|underline|boxed|fbox|mathop|emph)\s*(?=\{)"
 )
+# "\left(", "\bigr)", "\displaystyle"; "\right." closes with nothing, so its point goes too.
 _SIZES = re.compile(
     r"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|strut)"
     r"(?![A-Za-z])"
 )
+# "\,", "~", "\quad", "\hspace{1em}" and plain white space.
 _SPACES = re.compile(
     r"(?:(?<!\\)\\[,!;:> ]|~|\\q?quad|\\(?:space|thinspace|hfill)(?![A-Za-z])|\\[hv]space\*?\{[^{}]*\}|\s)+"
 )
 _DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]|\\?\$")
+# "9{,}500", "9\,500", "11,\! 111".
 _THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|\\;|\\ |,\s*\\!|\{,\\!\}|\\!)\s*(?=\d{3}(?!\d))")
-# Brackets and environments, for what may not be cut inside of them.
+# Brackets and environments, inside which nothing may be split.
 OPENING, CLOSING = (
     r"\\begin\{\w+\*?\}|\\[{]|\\langle(?![A-Za-z])|[(\[{]",
     r"\\end\{\w+\*?\}|\\[}]|\\rangle(?![A-Za-z])|[)\]}]",
 )
 
-# Emphasis, quotes and punctuation around an answer. A point in front is a decimal's.
+# Emphasis, quotes and punctuation around an answer. A leading point belongs to a decimal (.5) and stays.
 _BEFORE, _BEHIND = ' ,;:。*#`"“”‘’', ' .,;:。*#`"“”‘’'
-# Written in one way, in this order. Of `\sqrt13` TeX takes one digit, and so do authors.
+# Rewritten into one notation, in this order. In `\sqrt13` TeX takes one digit, and so do authors.
 _REWRITTEN = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        # "\frac12" -> "\frac{1}{2}", one argument at a time
         (r"\\frac\s*(\\[A-Za-z]+|[A-Za-z0-9])", r"\\frac{\1}"),
         (rf"\\frac\s*{_GROUP}\s*(\\[A-Za-z]+|[A-Za-z0-9])", r"\\frac{\1}{\2}"),
         (rf"\\frac\s*{_GROUP}\s*\{{", r"\\frac{\1}{"),
+        # "\sqrt2", "\sqrt(2)" -> "\sqrt{2}"
         (r"\\sqrt\s*(\d|[A-Za-z]|\\[a-z]+)", r"\\sqrt{\1}"),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        # "2**3", "x^(2)", "x^-1" -> "2^3", "x^{2}", "x^{-1}"
         (r"(?<=[\w)}])\*\*(?=[\w({-])", "^"),
         (r"\^\s*\(([^()]*)\)", r"^{\1}"),
         (r"\^\s*(-?\d{2,}|-\w)", r"^{\1}"),
@@ -89,6 +97,7 @@ _REWRITTEN = [
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\(?:cdots|ldots|dotsc|dotsb|hdots|dots)(?![A-Za-z])|\.{3,}", r"\\dots "),
         (r"\\infin(?![A-Za-z])", r"\\infty"),
+        # "+\infty" -> "\infty", but not in "3+\infty"
         (r"(?<![\w)}\].°!])\s*\+\s*(?=\\infty)", ""),
         (r"\\(?:varnothing|empty)(?![A-Za-z])|\{\s*\\\}|\\\{\s*\\\}|(?<![\w\\])\{\s*\}", r"\\emptyset "),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
@@ -104,7 +113,7 @@ _REWRITTEN = [
         (r"(?<=\d)\s?\^?\s?\{?\s?‹?(?:st|nd|rd|th)›?\s?\}?(?![A-Za-z])", ""),
     )
 ]
-# A word that is the name of a sign or a function; a command in LaTeX.
+# A plain word for a sign or a function, which is a command in LaTeX: "sqrt(2)", "pi", "oo".
 _NAMED = re.compile(
     r"(?<![A-Za-z\\{‹_])(?:(sqrt|pi|theta|alpha|beta|arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp)"
     r"|(infinity|inf|infty|oo))"
@@ -126,7 +135,7 @@ def plain_thousands(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def plain_latex(text: str) -> str:
-    """The text in one way of writing, without the punctuation around it. Twice is as once."""
+    """The text in one notation, without the punctuation around it. Idempotent."""
     text = plain_characters(text)
     if not text.isascii():
         text = _RAISED.sub(lambda match: f"^{{{match.group().translate(_UNRAISED)}}}", text).translate(_SIGNS)
@@ -134,7 +143,7 @@ def plain_latex(text: str) -> str:
     text = plain_thousands(text)
     if "\\" in text:
         if "\\begin" not in text:
-            text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # escaped once too often
+            text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # escaped twice: "\\frac"
         text = _SIZES.sub("", text)
         text = _WORDS.sub(_marked, text)
         text = _STYLES.sub("", text)
@@ -145,14 +154,14 @@ def plain_latex(text: str) -> str:
 
 
 def _marked(match: re.Match[str]) -> str:
-    r"""Words between ‹ and ›; one letter in \mathrm{e} is a letter, in \mathrm{~m} a unit."""
+    r"""Words between ‹ and ›; a single letter is a letter in \mathrm{e}, and a unit in \mathrm{~m}."""
     words = match[1]
     is_letter = len(words.strip()) == 1 and "mathrm" in match.group() and "~" not in words
     return words.strip() if is_letter else f"‹{words.replace('~', ' ').strip()}›"
 
 
 def split_outside(text: str, separator: re.Pattern[str]) -> list[str]:
-    """The pieces between separators outside of brackets; a comma within a number separates nothing."""
+    """The pieces between separators outside of brackets; a thousands separator does not count."""
     pieces, start, depth = [], 0, 0
     for match in _tokens(separator.pattern).finditer(text):
         if match["open"]:
@@ -180,11 +189,12 @@ def split_signs(text: str, sign: re.Pattern[str]) -> tuple[list[str], list[str]]
 
 @lru_cache(maxsize=16)
 def _tokens(separator: str) -> re.Pattern[str]:
+    # compiled once per separator; the alternatives for brackets come first
     return re.compile(rf"(?P<open>{OPENING})|(?P<close>{CLOSING})|(?:{separator})")
 
 
 def is_one_bracket(text: str) -> bool:
-    """Whether the bracket that a text opens with is closed by its last."""
+    """Whether the bracket that opens a text is closed by its last character."""
     depth = 0
     for match in _tokens("(?!)").finditer(text):
         depth += 1 if match["open"] else -1
@@ -196,5 +206,6 @@ def is_one_bracket(text: str) -> bool:
 def _is_thousands(text: str, match: re.Match[str]) -> bool:
     if match.group() != ",":
         return False
+    # "1,234,567": up to three digits and full groups before, exactly three digits after
     before = re.search(r"(?<![\d,])\d{1,3}(?:,\d{3})*$", text[: match.start()])
     return before is not None and re.match(r"\d{3}(?!\d)", text[match.end() :]) is not None

@@ -1,10 +1,10 @@
-r"""When a mathematical answer is the truth: all but the equality of two expressions.
+r"""When a mathematical answer matches the truth: everything but the equality of two expressions.
 
-`compare` puts the shapes of both (`shapes`) side by side: brackets must be the same, lists and sets may come
-in any order, tuples may not, what is named is matched by name. Where two expressions or two equations are
-left, it asks an `Oracle`: `PlainOracle` here, which knows plain numbers, and math-verify's parser in a
-process of its own (`math_worker`), which knows the rest. Where a plain number is asked for, a plain number
-has to be given. What would never end is cut before anybody works it out (`is_bounded`).
+`compare` matches the shapes of both (`shapes`): brackets must be the same, lists and sets may come in any
+order, tuples may not, named values are matched by name. Where two expressions or two equations remain, it
+asks an `Oracle`: `PlainOracle` here, which knows plain numbers, or math-verify's parser in its own process
+(`math_worker`), which knows the rest. If a plain number is asked for, a plain number has to be given.
+Expressions that would never finish are rejected before anything evaluates them (`is_bounded`).
 """
 
 import re
@@ -26,19 +26,22 @@ from r1kit.verify.shapes import (
 )
 from r1kit.verify.units import same_unit
 
-# Longer mathematical answers are wrong without being asked about: nobody's ground truth is a page.
+# Longer mathematical answers are wrong without a comparison: no ground truth is a page long.
 MAX_MATH_CHARS = 500
 
+# "2516_8", "2516_{eight}": a number and its base.
 _BASED = re.compile(r"((?=[A-Z]*\d)[0-9A-Z]+)_\{?(\d+|[a-z]{3,})\}?")
+# "1 \pmod{4}"; up to 99 digits, so that the arithmetic stays cheap.
 _CONGRUENCE = re.compile(r"(-?\d{1,99})\s?\\pmod\{(\d{1,99})\}")
+# "1,22": a decimal comma, unless it separates two numbers.
 _COMMA_DECIMAL = re.compile(r"(-?\d+),(\d+)(?!\d)")
-# Digits enough to fill memory: cut here, before anybody works them out.
+# Enough digits to fill memory: exponents and factorials of six digits, repeated factorials, "2^3^2^2".
 _IMMENSE = re.compile(r"\^\{?-?\d{6}|\d{6}!|(?:!\s*){3}|!\)*(?:\^\{?\w+\}?)?\)*!|(?:\^\w){3}")
-_MAX_POWERS = 2  # of a power of a power of a power nobody's answer is made
+_MAX_POWERS = 2  # e^{x^2}; no answer nests powers more deeply
 
 
 class Oracle(Protocol):
-    """Says whether two expressions are equal; None where it can't."""
+    """Says whether two expressions are equal; None if it can't."""
 
     def values(self, truth: str, answer: str) -> bool | None:
         """Whether the expressions have the same value, for all values of their variables."""
@@ -54,29 +57,29 @@ class Oracle(Protocol):
 
 
 class PlainOracle:
-    """Knows plain numbers, and what is written alike. `percent_as_fraction` as in `same_number`."""
+    """Knows plain numbers, and texts that are identical. `percent_as_fraction` as in `same_number`."""
 
     def __init__(self, *, percent_as_fraction: bool = False) -> None:
         self._percent_as_fraction = percent_as_fraction
 
     def values(self, truth: str, answer: str) -> bool | None:
-        """Plain numbers by value, units included; of all else only what is written alike is equal."""
+        """Plain numbers by value, units included; anything else only if it is written identically."""
         if squeezed(truth) == squeezed(answer):
             return True
         number, given = number_of(truth), number_of(answer)
         if number is None and (
             based := _BASED.fullmatch(squeezed(truth))
-        ):  # 2516_8, whose base may be left out
+        ):  # 2516_8; the base may be left out
             other = _BASED.fullmatch(squeezed(answer))
             return other.groups() == based.groups() if other else squeezed(answer) == based[1]
         if number is None or given is None:
             return None
-        if number.value.denominator == 1:  # a part of an answer may be worked out: 4/2 in a matrix
+        if number.value.denominator == 1:  # inside a shape, such as a matrix, 4/2 may stand for 2
             given = replace(given, form="decimal")
         return same_number(number, given, percent_as_fraction=self._percent_as_fraction)
 
     def relations(self, truth: Relation, answer: Relation) -> bool | None:
-        """Known where they are alike, and for whole numbers modulo one: 1 and 5 modulo 4."""
+        """Known if they are identical, and for whole numbers in a congruence: 1 and 5 modulo 4."""
         if truth == answer:
             return True
         one, other = (_CONGRUENCE.fullmatch("".join(sides[1:])) for sides, _ in (truth, answer))
@@ -86,7 +89,7 @@ class PlainOracle:
         return None
 
     def follows(self, side: str, last: str) -> bool | None:
-        """Two plain numbers that are equal; words in front of `=` are not looked into."""
+        """Whether two plain numbers are equal; a side that has words in it is not checked."""
         one, other = number_of(side), number_of(last)
         if one is not None and other is not None:
             values = [other.value, other.value / 100] if other.percent else [other.value]
@@ -95,7 +98,7 @@ class PlainOracle:
 
 
 def math_verdict(truth: str, answer: str, *, percent_as_fraction: bool = False) -> bool | None:
-    """Whether the answer is right; None where the worker has to say."""
+    """Whether the answer is right; None if the worker has to decide."""
     if not is_bounded(answer):
         return False
     if squeezed(truth) == squeezed(answer):
@@ -108,14 +111,15 @@ def math_verdict(truth: str, answer: str, *, percent_as_fraction: bool = False) 
 
 
 def verdict_of(truth: str, answer: str, oracle: Oracle, *, percent_as_fraction: bool = False) -> bool | None:
-    """`math_verdict` beyond two plain numbers, whoever the oracle is."""
+    """`math_verdict` beyond two plain numbers, with any oracle."""
+    # 2n\pi with n an integer is 2k\pi with k an integer: use the truth's letter
     if (letter := declared(truth)) and (other := declared(answer)) and letter != other:
         answer = re.sub(rf"(?<![A-Za-z\\]){other}(?![A-Za-z])", letter, plain_latex(answer))
     wanted, found = shape_of(truth), shape_of(answer)
     wanted, found = _with_decimal_comma(wanted, found), _with_decimal_comma(found, wanted)
     number = number_of(wanted.text) if wanted.kind == "value" else None
     if number is not None and number.decimals < 6:
-        # a number is asked for and a number has to be given; a sum that makes it is none
+        # a number is asked for, so a number has to be given: 2 + 2 does not answer 4
         last = found.parts[-1] if found.kind == "chain" else found
         if (based := _BASED.fullmatch(squeezed(last.text))) and wanted.text.isdigit():
             return based[1] == wanted.text
@@ -123,17 +127,18 @@ def verdict_of(truth: str, answer: str, oracle: Oracle, *, percent_as_fraction: 
         if given is None:
             return (
                 compare(wanted, found, oracle) if found.kind in ("set", "list") else False
-            )  # one number, twice
+            )  # the same number twice
         if not same_number(number, given, percent_as_fraction=percent_as_fraction):
             return False
     verdict = compare(wanted, found, oracle)
     if verdict is False and wanted.kind == "value" and found.kind == "list" and "," in wanted.text:
-        verdict = compare(members_of(plain_latex(truth).replace(",", ", ")), found, oracle)  # 100,200 are two
+        # the truth 100,200 may mean two numbers, if the answer gives two
+        verdict = compare(members_of(plain_latex(truth).replace(",", ", ")), found, oracle)
     return verdict
 
 
 def _with_decimal_comma(shape: AnswerShape, other: AnswerShape) -> AnswerShape:
-    """1,22 is read as 1.22 where the other side is a decimal; two numbers are not its equal anyway."""
+    """1,22 is read as 1.22 if the other side is a decimal; two numbers would not equal it anyway."""
     match = _COMMA_DECIMAL.fullmatch(shape.text) if number_of(shape.text) is None else None
     return (
         AnswerShape("value", f"{match[1]}.{match[2]}")
@@ -143,7 +148,7 @@ def _with_decimal_comma(shape: AnswerShape, other: AnswerShape) -> AnswerShape:
 
 
 def is_bounded(text: str) -> bool:
-    """Whether a text is short, closes its braces and holds no tower of powers."""
+    """Whether a text is short, has balanced braces and no tower of powers."""
     if len(text) > MAX_MATH_CHARS or not _braces_balance(text):
         return False
     text = re.sub(r"\s", "", plain_latex(text))
@@ -151,7 +156,7 @@ def is_bounded(text: str) -> bool:
 
 
 def normalised(text: str) -> str:
-    """A short text for comparison: without case, punctuation around it and a leading article."""
+    """A short text for comparison: without case, surrounding punctuation and a leading article."""
     text = unicodedata.normalize("NFKC", text).casefold()
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\s+", " ", text).strip(" .,;:!?。，；：！？\"'`*$()[]“”‘’「」")
@@ -159,12 +164,12 @@ def normalised(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Plain LaTeX without spaces and marks; a space between two digits stays: 5 1 is not 51."""
+    """Plain LaTeX without spaces and ‹›; a space between two digits stays: 5 1 is not 51."""
     return re.sub(r"(?<!\d)\s+|\s+(?!\d)|[‹›]", "", plain_latex(text))
 
 
 def compare(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool | None:
-    """Whether the answer is the truth; None where the oracle can't say."""
+    """Whether the answer equals the truth; None if the oracle can't say."""
     names = {truth.name, answer.name}
     if len(names) == 2 and all(map(LONE_LETTER.fullmatch, names)):  # x = 3 is not y = 3
         return _relations(truth, answer, oracle) or False
@@ -182,6 +187,7 @@ def compare(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool | N
         return _relations(truth, answer, oracle)
     kinds = (truth.kind, answer.kind)
     verdict = _compare_kinds(truth, answer, oracle)
+    # as shapes they differ; as equations or inequalities they may still be the same
     if verdict is False and kinds != ("value", "value") and truth.relation and answer.relation:
         return _relations(truth, answer, oracle)
     return verdict
@@ -241,7 +247,7 @@ def _values(truth: str, answer: str, oracle: Oracle) -> bool | None:
 
 
 def _without_unit(text: str) -> tuple[str, str]:
-    r"""An expression and the unit behind it: `12\pi ‹cm›`, `576\pi m^{2}`. Plain numbers keep theirs."""
+    r"""An expression and the unit after it: `12\pi ‹cm›`, `576\pi m^{2}`. Plain numbers keep theirs."""
     if number_of(text) is not None:
         return text, ""
     match = re.search(r"(?<=[\w)}°!])\s*(‹[^‹›]+›[\w/^{}‹› .]*|[ckm]?m\s?\^\s?\{?[23]\}?)$", text)
@@ -250,7 +256,7 @@ def _without_unit(text: str) -> tuple[str, str]:
 
 
 def _lists(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool | None:
-    """By name where both have the same names, in order where one has different ones, else in any order."""
+    """By name if both have the same names, in order if only the truth has names, else in any order."""
     names, given = ([part.name for part in shape.parts] for shape in (truth, answer))
     if set(names) == set(given) and are_distinct(truth.parts) and are_distinct(answer.parts):
         found = {part.name: part for part in answer.parts}
@@ -268,9 +274,11 @@ def _ordered(truth: Sequence[AnswerShape], answer: Sequence[AnswerShape], oracle
 
 
 def _unordered(truth: Sequence[AnswerShape], answer: Sequence[AnswerShape], oracle: Oracle) -> bool | None:
-    """Whether the members are the same, each counted once, however often it is written."""
+    """Whether the members are the same; each counts once, however often it is written."""
+    # the answer may repeat members or write them in two ways, but not list guesses
     if len(set(map(_unnamed, answer))) > len(set(map(_unnamed, truth))) * 2 or not truth or not answer:
         return not truth and not answer
+    # every truth must be matched by some answer, and every answer by some truth
     table = [[compare(_unnamed(one), _unnamed(other), oracle) for other in answer] for one in truth]
     rows = [_any(row) for row in table]
     columns = [_any(column) for column in zip(*table, strict=True)]
@@ -284,7 +292,7 @@ def _relations(truth: AnswerShape, answer: AnswerShape, oracle: Oracle) -> bool 
 
 
 def _brackets(pair: AnswerShape) -> str:
-    """The brackets of a pair; at infinity any is open."""
+    """The brackets of a pair; at infinity every bracket counts as open."""
     ends = [part.text for part in pair.parts]
     return "".join(
         mark if "\\infty" not in end else open_
@@ -293,7 +301,7 @@ def _brackets(pair: AnswerShape) -> str:
 
 
 def _flat(shape: AnswerShape) -> tuple[AnswerShape, ...] | None:
-    """The entries of a vector, however it stands; None for what is no vector."""
+    """The entries of a row or column vector; None if it is not a vector."""
     if shape.kind != "matrix":
         return shape.parts if shape.kind == "tuple" or shape.marks != "[)" else None
     rows = shape.parts
@@ -314,10 +322,12 @@ def _are_roots(names: Sequence[str]) -> bool:
 
 def _said(text: str) -> str:
     text = normalised(re.sub(r"[‹›]", "", text))
+    # "it is Paris" -> "paris"
     return re.sub(r"^(?:it|this|that|they|he|she)(?: is|'s| are| was) (?:(?:the|an?) )?", "", text)
 
 
 def _all(verdicts: Iterable[bool | None]) -> bool | None:
+    # three-valued logic: False decides, None leaves it open
     found = list(verdicts)
     return False if False in found else None if None in found else True
 
@@ -328,7 +338,7 @@ def _any(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def _depth_of_powers(text: str) -> int:
-    """How many exponents stand in one another: 2 in e^{x^2}."""
+    """How deeply exponents are nested: 2 in e^{x^2}."""
     deepest = depth = 0
     groups: list[int] = []
     for match in re.finditer(r"\^\{?|[{}]", text):

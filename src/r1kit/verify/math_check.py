@@ -1,9 +1,9 @@
-r"""Whether a ground truth of mathematics can be graded: it is right itself, and near misses of it are wrong.
+r"""Whether a mathematical ground truth can be graded: it scores as right, and near misses score as wrong.
 
-The check is the grader: what is tried goes through the same extraction and the same comparison as a model's
-answer. Near misses follow from what the truth is made of (`near_misses`): one side of an equation, another
-left side, a member left out, an order changed, other brackets, a sign lost. A truth that the worker can't
-read would be won by nobody who writes it in another way, and is a fault; so is one that says there is none.
+The check is the grader: every try goes through the same answer extraction and comparison as a model's answer.
+Near misses follow from the shape of the truth (`near_misses`): one side of an equation, another left side, a
+missing member, another order, other brackets, a lost sign. If the worker can't read a truth, no other way of
+writing it would be right: that is a fault. So is a text that says there is no truth.
 """
 
 import re
@@ -16,19 +16,20 @@ from r1kit.verify.math_pool import MathPool
 from r1kit.verify.numbers import number_of
 from r1kit.verify.shapes import AnswerShape, shape_of
 
-# An answer that no problem of ours has.
+# Assumed to be no problem's answer.
 _ANOTHER = "7919"
 _NO_TRUTHS = re.compile(
     r"not ?found|n/?a|nan|null|none found|no answer(?: found)?|unknown|tbd|todo|proof|omitted"
     r"|see (?:the )?(?:solution|explanation|above|below|text|proof)|answers (?:may |will )?vary"
 )
+# "['5', '6']", "{'x': ...}", "None": a Python value that was written as text.
 _PYTHON_TEXT = re.compile(r"\[\s*(['\"]).*\1\s*\]|\{\s*(['\"])\w+\2\s*:.*\}|None", re.DOTALL)
-# Nobody gives a sentence word for word.
+# Nobody repeats a longer sentence word for word.
 _MAX_WORDS = 8
 
 
 def math_faults(problems: Sequence[Problem], pool: MathPool) -> list[str | None]:
-    """What is wrong with the ground truth of each problem of kind math, or None; compared side by side."""
+    """What is wrong with the ground truth of each problem of kind math, or None; compared in one batch."""
     faults = [_fault_in_words(problem.ground_truth or "") for problem in problems]
     asked: list[tuple[int, str, str, bool]] = []
     for i, problem in enumerate(problems):
@@ -43,14 +44,14 @@ def math_faults(problems: Sequence[Problem], pool: MathPool) -> list[str | None]
 
 
 def near_misses(truth: str) -> list[str]:
-    """Wrong answers that are close to a truth, by what it is made of."""
+    """Wrong answers that are close to a truth, by its shape: (1, 2) -> (2, 2), 1, (2, 1), [1, 2]."""
     shape = shape_of(truth)
     misses = [miss for miss in dict.fromkeys(_misses(shape)) if miss and miss != _written(shape)]
     return misses or [_ANOTHER]
 
 
 def _fault_before_the_worker(problem: Problem, i: int, asked: list[tuple[int, str, str, bool]]) -> str | None:
-    """The fault that can be told at once; what the worker has to say goes to `asked`."""
+    """The fault that can be seen immediately; comparisons for the worker are added to `asked`."""
     ground_truth = problem.ground_truth or ""
     truth = truth_in(ground_truth)
     percent = problem.metadata.get("percent") == "either"
@@ -58,6 +59,7 @@ def _fault_before_the_worker(problem: Problem, i: int, asked: list[tuple[int, st
     if read is None or math_verdict(truth, read, percent_as_fraction=percent) is False:
         return f"the ground truth {ground_truth!r} does not score as correct under its own verifier (math)"
     shape = shape_of(truth)
+    # against itself: the worker says whether it can read the truth at all
     if number_of(truth) is None and shape.kind != "text":
         asked.append((i, truth, truth, True))
     for miss in near_misses(truth):
@@ -71,14 +73,14 @@ def _fault_before_the_worker(problem: Problem, i: int, asked: list[tuple[int, st
 
 
 def _fault_of(truth: str, answer: str, correct: bool | None) -> str:
-    """What a verdict that was not wanted says of the truth."""
+    """The fault that an unwanted verdict reveals."""
     if correct is None:
         return "math-verify could not be started to check the ground truth"
     if correct:
         return f"the near miss {answer!r} scores as correct for the ground truth {truth!r}"
     return (
         f"the ground truth {truth!r} can't be read as mathematics (or takes too long), so that only the same "
-        'text would be right: mend it, leave the problem out, or give it kind "judged"'
+        'text would be right: fix it, leave the problem out, or give it kind "judged"'
     )
 
 
@@ -100,6 +102,7 @@ def _fault_in_words(truth: str) -> str | None:
 
 def _misses(shape: AnswerShape) -> list[str]:
     if shape.kind == "relation" and shape.relation is not None:
+        # 2x = 4: neither side alone is the answer, nor is 2x + 1 = 4
         sides, signs = shape.relation
         moved = [f"{sides[0]} + 1", *sides[1:]]
         return [
@@ -119,14 +122,17 @@ def _misses(shape: AnswerShape) -> list[str]:
     if not parts:
         return ["0"]
     found = [_written(_with(shape, [_changed(parts[0]), *parts[1:]]))]
+    # a member left out; of a pair, the first alone
     if len(parts) > 1 and parts[-1].text not in [part.text for part in parts[:-1]]:
         found.append(
             _written(_with(shape, parts[:-1]))
             if len(parts) > 2 or shape.kind in ("list", "set")
             else _written(parts[0])
         )
+    # (2, 1) for (1, 2)
     if shape.kind in ("tuple", "pair", "ratio") and len({part.text for part in parts}) > 1:
         found.append(_written(_with(shape, parts[::-1])))
+    # the other brackets: [1, 2] for (1, 2)
     if shape.kind == "pair" and not any("\\infty" in part.text for part in parts):
         found.append(_written(shape).translate(str.maketrans("([])", "[()]")) if len(parts) == 2 else "")
     if shape.kind in ("list", "set"):
@@ -146,7 +152,7 @@ def _misses_of_value(shape: AnswerShape) -> list[str]:
 
 
 def _changed(part: AnswerShape) -> AnswerShape:
-    """A member with another value."""
+    """A member with a different value."""
     if part.parts:
         return _with(part, [_changed(part.parts[0]), *part.parts[1:]])
     misses = [miss for miss in _misses(part) if "\\ne" not in miss]
@@ -158,7 +164,7 @@ def _with(shape: AnswerShape, parts: list[AnswerShape]) -> AnswerShape:
 
 
 def _written(shape: AnswerShape) -> str:
-    """A shape as LaTeX."""
+    """The shape as LaTeX."""
     inside = [_written(part) for part in shape.parts]
     match shape.kind:
         case "list":

@@ -1,12 +1,12 @@
-"""math-verify behind processes that can be killed: a hard time limit for each comparison.
+"""math-verify in worker processes that can be killed: a hard time limit for each comparison.
 
 SymPy can run for hours on a short expression, and math-verify's own limit is a signal that neither works in
-threads nor interrupts C code (verl 5635; Math-Verify 55, 65). So each comparison runs in a worker process,
-which is killed when its time is up: its time on the processor, as training keeps machines busy and a right
-answer must not become wrong by that; four times as long on the clock in any case. A comparison that runs out
-of time, or that takes its worker down twice, is the answer's own fault: not equal, and counted. Only where no
-worker can be started at all is there no verdict (None). Workers start at the first use, are replaced when
-they die, and end with this process.
+threads nor interrupts C code (verl 5635; Math-Verify 55, 65). So each comparison runs in a worker process
+that is killed when its time is up. The limit is CPU time, because training keeps machines busy and a busy
+machine must not make a right answer wrong; wall-clock time is limited to four times as much. A comparison
+that times out, or crashes its worker twice, is the answer's own fault: not equal, and counted. Only if no
+worker can be started is there no verdict (None). Workers start at first use, are replaced when they die, and
+end with this process.
 """
 
 import atexit
@@ -27,14 +27,14 @@ from pathlib import Path
 from r1kit.verify import gym_worker, math_worker
 
 _MAX_ATTEMPTS = 2
-# How long a comparison may take on the clock, in time limits: a machine four times too busy costs no answer.
+# The wall-clock limit of a comparison, in time limits: a machine four times too busy costs no answer.
 _CLOCK_FACTOR = 4
 # An orphaned worker ends this long after its comparison should have been killed.
 _ORPHAN_GRACE_SECONDS = 30
 
 
 class _Worker:
-    """One process: `job` is the index of the pair it compares, if any, and `deadline` when it is killed."""
+    """One process: `job`: the index of the pair it compares, if any; `deadline`: when it is killed."""
 
     def __init__(self, command: list[str], start_limit_seconds: float) -> None:
         self.process = subprocess.Popen(
@@ -48,18 +48,19 @@ class _Worker:
         self._had_seconds = 0.0
 
     def send(self, job: int, pair: tuple[str, str], limit_seconds: float) -> None:
-        """Give it a pair. A worker that is already gone shows that when it is read."""
+        """Give it a pair. If the worker is already gone, reading from it will show that."""
         assert self.process.stdin is not None
         self.job = job
         now = time.monotonic()
         self.deadline, self.last_deadline = now + limit_seconds, now + _CLOCK_FACTOR * limit_seconds
         self._limit_seconds = limit_seconds
+        # CPU time before this pair: the worker is older than the comparison
         self._had_seconds = self._processor_seconds() or 0.0
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps({"truth": pair[0], "answer": pair[1]}).encode() + b"\n")
 
     def extend(self) -> bool:
-        """Put the deadline off by what the processor owes it; False where it has had its time."""
+        """Postpone the deadline by the CPU time it has not had yet; False if it has had its time."""
         now, had = time.monotonic(), self._processor_seconds()
         owed = 0.0 if had is None else self._limit_seconds - (had - self._had_seconds)
         if owed <= 0 or now >= self.last_deadline:
@@ -68,16 +69,17 @@ class _Worker:
         return True
 
     def _processor_seconds(self) -> float | None:
-        """What the process has had of the processor; None where the system doesn't say, or it is gone."""
+        """The CPU time that the process has used; None if the system doesn't report it, or it is gone."""
         try:
             stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
+        # fields 14 and 15 of proc(5); the name in brackets before them may contain spaces
         user, system = stat.rsplit(")", 1)[1].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def receive(self) -> list[dict[str, bool]] | None:
-        """The replies that have come in whole; None where the process has ended."""
+        """The replies that are complete; None if the process has ended."""
         assert self.process.stdout is not None
         chunk = self.process.stdout.read(65536)
         if not chunk:
@@ -97,8 +99,8 @@ class _Worker:
 class MathPool:
     """Compares pairs of (truth, answer) in worker processes. Safe to share between threads.
 
-    `counts["timeouts"]` and `counts["crashes"]` say how many comparisons ended that way so far;
-    `counts["scorer_errors"]` how many answers a scorer of reasoning-gym raised an exception on.
+    `counts["timeouts"]` and `counts["crashes"]` are the comparisons that ended that way so far;
+    `counts["scorer_errors"]` the answers on which a scorer of reasoning-gym raised an exception.
     """
 
     def __init__(
@@ -114,19 +116,19 @@ class MathPool:
         self._time_limit_seconds = time_limit_seconds
         self._start_limit_seconds = start_limit_seconds
         orphan_limit = math.ceil(_CLOCK_FACTOR * time_limit_seconds) + _ORPHAN_GRACE_SECONDS
-        # -P: the worker's folder must not be searched for modules, or `numbers` would be ours
+        # -P: the worker's folder must not be on the path, or `import numbers` would find ours
         default = [sys.executable, "-P", str(Path(math_worker.__file__)), str(orphan_limit)]
         self._command = list(command or default)
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
 
     def check(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
-        """For each (truth, answer) whether they are equal; None only where no worker could be had."""
+        """For each (truth, answer), whether they are equal; None only if no worker could be started."""
         with self._lock:
             return _Round(self, pairs).run() if pairs else []
 
     def close(self) -> None:
-        """End the workers; the next check would start new ones."""
+        """End the workers; the next check starts new ones."""
         with self._lock:
             for worker in self._workers:
                 worker.kill()
@@ -134,7 +136,7 @@ class MathPool:
 
 
 class _Round:
-    """One call of `MathPool.check`: the pairs still to do, and the verdicts so far."""
+    """One call of `MathPool.check`: the pending pairs, and the verdicts so far."""
 
     def __init__(self, pool: MathPool, pairs: Sequence[tuple[str, str]]) -> None:
         self.pool = pool
@@ -157,7 +159,7 @@ class _Round:
         return self.verdicts
 
     def _staff(self) -> bool:
-        """Start the workers that are missing; False where starting them fails again and again."""
+        """Start missing workers; False if none could be started."""
         pool = self.pool
         wanted = min(pool._num_workers, len(self.pending) + sum(w.job is not None for w in pool._workers))
         while len(pool._workers) < wanted:
@@ -170,7 +172,7 @@ class _Round:
         return True
 
     def _wait(self) -> None:
-        """Take in what workers reply until the first deadline, and bury those that died or are too late."""
+        """Read replies until the first deadline, and bury the workers that died or are late."""
         busy = [worker for worker in self.pool._workers if worker.job is not None or not worker.ready]
         with selectors.DefaultSelector() as selector:
             for worker in busy:
@@ -201,10 +203,12 @@ class _Round:
     def _bury(self, worker: _Worker, *, too_late: bool) -> None:
         worker.kill()
         self.pool._workers.remove(worker)
+        # it died while starting up, so no pair is to blame
         if worker.job is None:
             self.failed_starts += not worker.ready
             return
         self.attempts[worker.job] += 1
+        # a crash may be the machine's fault (memory), so the pair gets a second try; a time-out does not
         if too_late or self.attempts[worker.job] == _MAX_ATTEMPTS:
             self.verdicts[worker.job] = False
             self.pool.counts["timeouts" if too_late else "crashes"] += 1
@@ -214,11 +218,11 @@ class _Round:
 
 @lru_cache(maxsize=1)
 def shared_gym_pool() -> MathPool:
-    """The pool of this process that asks reasoning-gym's scorers; its "truth" says which problem it is."""
+    """This process's pool of reasoning-gym scorers; the "truth" of a pair says which problem it is."""
     limit = 30
     orphan_limit = _CLOCK_FACTOR * limit + _ORPHAN_GRACE_SECONDS
     command = [sys.executable, "-P", str(Path(gym_worker.__file__)), str(orphan_limit)]
-    # importing reasoning-gym takes a while on a busy machine
+    # importing reasoning-gym is slow on a busy machine
     pool = MathPool(num_workers=1, time_limit_seconds=limit, start_limit_seconds=600, command=command)
     atexit.register(pool.close)
     return pool
@@ -226,7 +230,7 @@ def shared_gym_pool() -> MathPool:
 
 @lru_cache(maxsize=1)
 def shared_pool() -> MathPool:
-    """The pool of this process, ended with it."""
+    """This process's pool; it ends with the process."""
     pool = MathPool()
     atexit.register(pool.close)
     return pool

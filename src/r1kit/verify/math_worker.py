@@ -1,14 +1,13 @@
-r"""A process that says whether a mathematical answer is the truth. Started by `math_pool`.
+r"""A worker process that says whether a mathematical answer equals the truth. Started by `math_pool`.
 
-Reads `{"truth": ..., "answer": ...}` a line, writes `{"correct": true}` a line, after a first line that says
-it is ready. The answers are taken apart by `math_answers`; the expressions in them are parsed by
-math-verify's parser and compared here: exactly where both are rational, else to 60 digits, at a number of
-points where there are variables. Decimals count as the fractions that they are; one of six places or more
-may be the true value rounded. What can't be evaluated (sums to n, unknown functions) is put to math-verify
-itself.
-It sets itself no soft time limit: whoever started it kills it. What is covered: memory (RLIMIT_AS), an alarm
-that ends it should its parent be gone. Not covered: a hostile expression that finds a hole in SymPy's LaTeX
-parser; only LaTeX is parsed, as math-verify's plain expressions go through `eval`.
+Reads one `{"truth": ..., "answer": ...}` per line and writes one `{"correct": true}` per line, after a first
+line that says it is ready. `math_answers` takes the answers apart. The expressions in them are parsed by
+math-verify's parser and compared here: exactly if both are rational, else to 60 digits, and at several points
+if there are variables. Decimals count as exact fractions; one with six places or more may be the true value
+rounded. Expressions that can't be evaluated (sums to n, unknown functions) go to math-verify itself.
+It has no soft time limit: the process that started it kills it. Covered: memory (RLIMIT_AS); an alarm that
+ends it if its parent is gone. Not covered: a hostile expression that exploits a hole in SymPy's LaTeX parser.
+Only LaTeX is parsed, because math-verify's plain expressions go through `eval`.
 """
 
 import json
@@ -26,22 +25,30 @@ from r1kit.verify.numbers import number_of
 MEMORY_LIMIT_BYTES = 4 * 2**30
 
 _DIGITS = 60
-# Whatever differs by less, relatively, is equal; what SymPy computes is good to _DIGITS.
+# A smaller relative difference is equality; SymPy's values are accurate to _DIGITS digits.
 _TOLERANCE = 1e-40
+# Points at which expressions with variables are compared: half of them positive.
 _NUM_POINTS = 4
-# More bits than any answer's exact value has; beyond them only logarithms are compared, by nobody here.
+# More bits than the exact value of any answer has; larger expressions count as unreadable.
 _MAX_BITS = 100_000
 
+# What the parser misreads, rewritten before it parses.
 _PREPARED = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"[‹›]", " "),
+        # 0.1\overline{6} -> \frac{15}{90}
         (r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}", lambda match: _fraction_of(*match.groups())),
+        # a mixed number, not a product: 2\frac{1}{2}
         (r"(?<![\w.}\\])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}", r"(\1+\\frac{\2}{\3})"),
         (r"(?<=\d),(?=\d{3})", ""),
+        # primes and transposes become indices: f', A^T
         (r"([A-Za-z])'+", r"\1_{p}"),
-        (r"\^\s*\{?\s*(?:\\top|T)\s*\}?(?![A-Za-z])", r"_{T}"),
-        # for the parser these are a constant and the start of a power of ten
+        (r"(?<=[A-Za-z)\]}])\^\s*(?:\{\s*(?:\\top|T)\s*\}|\\top(?![A-Za-z])|T)", r"_{T}"),
+        # products, which the parser adds up: 2(3), (2)(3)
+        (r"(?<![\w.}\\^])(\d+(?:\.\d+)?)\s*(?=\()", r"\1\\cdot "),
+        (r"\)\s*(?=\([^(),]*\))", r")\\cdot "),
+        # the parser reads these as a constant and as the start of a power of ten
         (r"\\gamma(?![A-Za-z])", r"g_{amma}"),
         (r"(?<![A-Za-z\\])E_\{?(\w+)\}?", r"K_{E\1}"),
         (r"\\log_\{?e\}?(?![A-Za-z])", r"\\ln"),
@@ -58,12 +65,13 @@ Relation = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _fraction_of(whole: str, fixed: str, repeated: str) -> str:
+    # 0.1\overline{6}: (16 - 1) / 90
     top = int((whole + fixed + repeated) or 0) - int((whole + fixed) or 0)
     return f"\\frac{{{top}}}{{{(10 ** len(repeated) - 1) * 10 ** len(fixed)}}}"
 
 
 class SympyOracle:
-    """Compares what math-verify's parser reads. See `math_answers.Oracle`."""
+    """Compares expressions that math-verify's parser reads. See `math_answers.Oracle`."""
 
     def __init__(self) -> None:
         import math_verify
@@ -72,7 +80,7 @@ class SympyOracle:
 
         from r1kit.verify.math_answers import PlainOracle
 
-        # whether what is written alike has to be readable all the same
+        # whether identical texts must also be readable
         self.must_read = False
         self._sympy: Any = sympy
         self._verify: Any = math_verify.verify
@@ -83,7 +91,7 @@ class SympyOracle:
         self._parsed: Any = lru_cache(maxsize=256)(self._parse)
 
     def values(self, truth: str, answer: str) -> bool:
-        """Whether two expressions have the same value; what can't be read is equal to nothing."""
+        """Whether two expressions have the same value; an unreadable one equals nothing."""
         known = self._plain.values(truth, answer)
         if known is not None and not (self.must_read and number_of(truth) is None and truth != "\\dots"):
             return known
@@ -97,7 +105,7 @@ class SympyOracle:
         return self._are_equal(one, other)
 
     def relations(self, truth: Relation, answer: Relation) -> bool:
-        """Whether two relations are the same: equal sides, or a difference of sides equal up to a factor."""
+        """Whether two relations are the same: equal sides, or side differences equal up to a factor."""
         known = self._plain.relations(truth, answer)
         if known is not None and not (self.must_read and "\\equiv" not in truth[1]):
             return known
@@ -112,17 +120,18 @@ class SympyOracle:
             return sign == given_sign and self._same_zeros(one, other)
         ratio = self._ratio(one, other)
         flipped = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
+        # a negative factor turns the sign: x < 2 is -x > -2
         return ratio is not None and given_sign == (sign if ratio > 0 else flipped.get(sign))
 
     def follows(self, side: str, last: str) -> bool:
-        """Whether both are equal, or the last is the other one rounded to the decimals that it has."""
+        """Whether both are equal, or the last is the other one rounded to its decimal places."""
         if self._plain.follows(side, last) or self.values(side, last):
             return True
         value, number = self._parsed(side), _is_decimal(last)
         return value is not None and number and self._is_rounded(value, last, least=1) is True
 
     def _parse(self, text: str) -> Any:
-        """The SymPy expression; None for what can't be read, or is too large to be worked out."""
+        """The SymPy expression; None if it can't be read, or is too large to evaluate."""
         sympy = self._sympy
         for pattern, replacement in _PREPARED:
             text = pattern.sub(replacement, text)
@@ -142,12 +151,13 @@ class SympyOracle:
             expression = expression.replace(
                 lambda part: isinstance(part, sympy.UnevaluatedExpr), lambda part: part.args[0]
             )
+            # 0.1 is 1/10 here, not the nearest binary float
             exact = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
             expression = expression.xreplace(exact)
             return (
                 None if _bits(expression) > _MAX_BITS or expression.has(sympy.nan, sympy.zoo) else expression
             )
-        except Exception:  # whatever the parser raises on a model's text, the text is not read
+        except Exception:  # any error of the parser means that the text can't be read
             return None
 
     def _are_equal(self, one: Any, other: Any) -> bool:
@@ -159,6 +169,7 @@ class SympyOracle:
             return is_alike and all(map(self._are_equal, one.flat(), other.flat()))
         if one.is_infinite or other.is_infinite:
             return False
+        # substituting values does not turn these into numbers
         odd = (
             *(sympy.Derivative, sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit),
             sympy.core.function.AppliedUndef,
@@ -183,7 +194,7 @@ class SympyOracle:
         return seen > 0
 
     def _points(self, symbols: Any) -> list[dict[Any, Any]]:
-        """Values for the variables, positive ones and others, the same in every process."""
+        """Values for the variables, positive and mixed signs, the same in every process."""
         rng = random.Random(0)
         rational = self._sympy.Rational
         ordered = sorted(symbols, key=str)
@@ -201,7 +212,7 @@ class SympyOracle:
         ]
 
     def _same_at(self, one: Any, other: Any, *, is_positive: bool) -> bool | None:
-        """Whether two numbers are equal; None where one is undefined, or complex at negative points."""
+        """Whether two numbers are equal; None if one is undefined, or complex at negative points."""
         values = [self._number(part) for part in (one, other)]
         if any(value is None for value in values):
             return None
@@ -210,7 +221,7 @@ class SympyOracle:
         return _close(*values)
 
     def _number(self, expression: Any) -> Any:
-        """The numerical value to _DIGITS digits; None for none."""
+        """The numerical value to _DIGITS digits; None if there is none."""
         try:
             value = expression.evalf(_DIGITS, maxn=400)
         except (ArithmeticError, ValueError, TypeError, AttributeError):
@@ -229,11 +240,12 @@ class SympyOracle:
         return all(value is not None for value in values) and _close(*values)
 
     def _is_rounded(self, exact: Any, decimal: str, *, least: int = 6) -> bool | None:
-        """Whether a decimal of at least so many places is the exact value rounded; None where it can't be."""
+        """Whether a decimal of at least `least` places is the exact value rounded; None if it can't be."""
         places = len(decimal.partition(".")[2].rstrip())
         value = None if exact.free_symbols else self._number(exact.doit())
         if value is None or places < least or value.as_real_imag()[1] != 0:
             return None
+        # 1/128 has a finite decimal: it has to be given exactly
         if exact.is_Rational and least == 6 and not exact.q % 2 and _is_finite_decimal(exact.q):
             return None
         half = self._sympy.Rational(1, 2 * 10**places)
@@ -247,14 +259,14 @@ class SympyOracle:
         return None if one is None or other is None else one - other
 
     def _same_zeros(self, one: Any, other: Any) -> bool:
-        """Whether two expressions are zero together: they or their numerators differ by a constant."""
+        """Whether two expressions are zero together: they or their numerators differ by a constant factor."""
         if self._ratio(one, other) is not None:
             return True
         tops = [self._sympy.fraction(self._sympy.together(part))[0] for part in (one, other)]
         return self._ratio(*tops) is not None
 
     def _ratio(self, one: Any, other: Any) -> Any:
-        """The constant by which two expressions differ; None where it is none, or both are zero."""
+        """The constant ratio of two expressions; None if it is not constant, or both are zero."""
         symbols = one.free_symbols | other.free_symbols
         if not symbols or one.free_symbols != other.free_symbols:
             return None
@@ -271,7 +283,7 @@ class SympyOracle:
         return ratios[0] if ratios[0].as_real_imag()[1] == 0 else None
 
     def _same_chain(self, truth: Relation, answer: Relation) -> bool:
-        """Longer relations are the same side by side, in either direction."""
+        """Longer relations are equal side by side, in either direction."""
         flipped = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
         backwards = answer[0][::-1], tuple(flipped.get(sign, sign) for sign in reversed(answer[1]))
         return any(
@@ -282,7 +294,7 @@ class SympyOracle:
 
 
 def _close(one: Any, other: Any) -> bool:
-    """Whether two numbers agree to _TOLERANCE of the larger: tiny ones differ like large ones."""
+    """Whether two numbers agree to _TOLERANCE of the larger, so that tiny ones are not all equal."""
     largest = max(abs(one), abs(other))
     return bool(largest == 0 or abs(one - other) <= largest * _TOLERANCE)
 
@@ -299,10 +311,11 @@ def _is_finite_decimal(denominator: int) -> bool:
 
 
 def _bits(expression: Any) -> float:
-    """About how many bits the exact value has, at most; what is beyond any answer is infinite."""
+    """An upper estimate of the bits of the exact value; infinite if beyond any answer."""
     if expression.is_Rational:
         return float(max(int(expression.p).bit_length(), int(expression.q).bit_length()))
     parts = [_bits(part) for part in expression.args]
+    # a power has about as many bits as the base, times the exponent
     if expression.is_Pow and expression.exp.is_number:
         try:
             power = float(abs(expression.exp.evalf(5)))
@@ -317,18 +330,18 @@ def _bits(expression: Any) -> float:
 def main(orphan_limit_seconds: int) -> None:
     """Answer requests from stdin until it closes."""
     replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints is no reply
+    os.dup2(2, 1)  # a library's prints must not look like replies
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     from r1kit.verify.math_answers import verdict_of
 
     oracle = SympyOracle()
-    verdict_of("\\frac{\\sqrt{x}}{2}", "x^2", oracle)  # what is compiled at first use is no item's cost
+    verdict_of("\\frac{\\sqrt{x}}{2}", "x^2", oracle)  # warm up: no item pays for compilation at first use
     print(json.dumps({"ready": True}), file=replies)
     for line in sys.stdin:
         request = json.loads(line)
         # the default action of SIGALRM ends the process, also inside C code
         signal.alarm(orphan_limit_seconds)
-        # nobody asks for what is written alike, unless to know whether it can be read
+        # identical texts are only sent to find out whether they can be read
         oracle.must_read = request["truth"] == request["answer"]
         correct = verdict_of(request["truth"], request["answer"], oracle)
         signal.alarm(0)

@@ -1,8 +1,8 @@
-r"""What a mathematical answer is made of: `shape_of` takes it apart, and knows nothing of equality.
+r"""The structure of a mathematical answer. `shape_of` parses it, and knows nothing about equality.
 
-Lists (`1 or 4`, `x = \pm 2`), tuples, sets, intervals (and inequalities that are one), matrices, ratios,
-relations, words, and values: whatever else. A bare name in front of `=` may go, and a chain of equal numbers
-counts as its last; nothing else of a relation does: `2x = 4` is an equation, and neither 4 nor 2.
+Lists (`1 or 4`, `x = \pm 2`), tuples, sets, intervals (and inequalities that describe one), matrices, ratios,
+relations, words, and values: everything else. A bare name before `=` may be dropped, and a chain of equal
+numbers counts as its last one. Nothing else of a relation is dropped: `2x = 4` is an equation, not 4 or 2.
 """
 
 import re
@@ -19,9 +19,11 @@ Kind = Literal[
     "value", "text", "list", "set", "tuple", "pair", "union", "matrix", "ratio", "chain", "relation"
 ]
 
+# "or", "and" in several languages, plain or as ‹words›.
 _OR = r"‹?\s*(?<![A-Za-z\\])(?:or|and|oder|und|ou|et)(?![A-Za-z])\s*›?|‹\s*,\s*(?:or|and)\s*›|或者?|和|及"
 _GROUPS, _COMMA = re.compile(rf";|{_OR}"), re.compile(",")
 _SIGN = re.compile(r"\\(?:le|ge|ne|approx|in|equiv)(?![A-Za-z])|(?<!\\)[<>]|=")
+# "x - 3 = 0 \implies x = 3": only the conclusion counts.
 _ARROW = re.compile(r"\\(?:implies|Rightarrow|Longrightarrow|iff|Leftrightarrow|therefore|to)(?![A-Za-z])|⇒")
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _GREEK = (
@@ -42,6 +44,7 @@ _MEASURE = (
     rf"\\(?:sin|cos|tan|cot|sec|csc)\s?(?:\\angle\s?)?\(?(?:{_GREEK}|(?:\\angle\s?)?[A-Z]{{1,3}})\)?"
 )
 _WORDS_NAME = r"(?:‹[^‹›]{2,60}›|[^\W\d_]{4,}(?:[ '-][^\W\d_]+)*)(?:\s?\([^()]*\))?"
+# The left side of "x = 3" that only names the value: x, f(x), \angle ABC, AB : BC, or words.
 _NAME = re.compile(
     rf"(?:{_THING}|{_FUNCTION}|{_MEASURE}|{_WORDS_NAME}"
     rf"|\\frac\{{\s?(?:d\s?)?{_THING}\s?\}}\{{\s?(?:d\s?)?{_THING}\s?\}}"
@@ -52,7 +55,7 @@ _TEXT = re.compile(
     r"(?=.*[^\W\d_]{4})[^\W\d_]+(?:[\s'.,-]+[^\W\d_]+)*|[^\W\d_]{2,}(?:[\s'.-]+[^\W\d_]{2,})+", re.DOTALL
 )
 _SET_OF_NUMBERS = r"\\mathbb\s?\{?[A-Z]\}?(?:\^[+*])?"
-# What only says when an answer holds: for all n, where k is an integer, (y \ne 0), x > 0 behind a comma.
+# Only says when an answer holds: "for all n", "where k is an integer", "(y \ne 0)", ", x > 0".
 _QUALIFIER = re.compile(
     r"[\s,(‹]+(?:for|where|when|whenever|with|if|in which|as long as|provided)\b.*$"
     rf"|,?\s*\(?\s*(?<![A-Za-z\\])[a-zA-Z](?:_\w)?(?:,\s*[a-zA-Z])*\s*\\in\s*{_SET_OF_NUMBERS}\s*\)?$"
@@ -82,9 +85,9 @@ _CLOCK = re.compile(r"(\d{1,2}:\d\d)\s?‹?([ap])\.?\s?m\.?›?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class AnswerShape:
-    """An answer, taken apart. `marks` are the brackets of a pair; `name` is what stood in front of `=`.
+    """A parsed answer. `marks`: the brackets of a pair; `name`: the left side of a dropped `=`.
 
-    `relation` keeps the sides and signs of an equation or inequality, as plain LaTeX.
+    `relation`: the sides and signs of an equation or inequality, as plain LaTeX.
     """
 
     kind: Kind
@@ -96,7 +99,7 @@ class AnswerShape:
 
 
 def value_in(text: str) -> str:
-    """The value that an answer states: without its name, of a chain the last; else the text as it is."""
+    """The value that an answer states: without its name, the last of a chain; else the text as it is."""
     shape = shape_of(text)
     if shape.kind == "chain":
         shape = shape.parts[-1]
@@ -105,12 +108,12 @@ def value_in(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def shape_of(text: str) -> AnswerShape:
-    """An answer, taken apart."""
+    """A parsed answer."""
     return members_of(plain_latex(text))
 
 
 def members_of(text: str) -> AnswerShape:
-    """Members that "or", "and", semicolons or commas join; named values grouped together stay together."""
+    """Members joined by "or", "and", semicolons or commas; named values grouped together stay together."""
     text = _without_qualifier(text)
     groups = [group for group in split_outside(text, _GROUPS) if group.strip(" ,")]
     if len(groups) == 1:
@@ -118,6 +121,7 @@ def members_of(text: str) -> AnswerShape:
     members: list[AnswerShape] = []
     for group in groups:
         pieces = [_single(piece) for piece in split_outside(group.strip(" ,"), _COMMA) if piece.strip()]
+        # "x=1,y=2 or x=3,y=4": two members of two values each
         is_group = len(groups) > 1 and len(pieces) > 1 and are_distinct(pieces)
         members += [AnswerShape("list", group, tuple(pieces))] if is_group else pieces
     if len(members) == 1 or not members:
@@ -139,7 +143,7 @@ def _without_qualifier(text: str) -> str:
     shorter = _QUALIFIER.sub("", text).rstrip(" ,(‹")
     condition = text[len(shorter) :]
     if _CASES.search(condition) or (_INEQUALITY.search(shorter) and _INEQUALITY.search(condition)):
-        return text  # several cases, or several inequalities, are an answer
+        return text  # the cases, or the second inequality, belong to the answer
     return shorter if shorter and re.search(r"[\w\\]", shorter) and not _TEXT.fullmatch(text) else text
 
 
@@ -171,12 +175,13 @@ def _relation(text: str) -> AnswerShape | None:
         return None
     if "\\approx" in signs:
         at = signs.index("\\approx")
-        if at or not _is_name(sides[0]):  # what it is about is no part of the answer
+        if at or not _is_name(sides[0]):  # an approximation is not part of the answer
             return _single(
                 " ".join(word for pair in zip(sides, [*signs[:at], ""], strict=False) for word in pair)
             )
         signs[0] = "="
     relation = (tuple(sides), tuple(signs))
+    # "x \in (1, 2)"
     if signs == ["\\in"] and _is_name(sides[0]):
         return replace(members_of(sides[1]), name=sides[0])
     if set(signs) == {"="}:
@@ -192,6 +197,7 @@ def _equation(text: str, sides: list[str], relation: Relation) -> AnswerShape:
         len(sides) == 2
         and _is_name(sides[1])
         and not _occurs(sides[1], sides[0])
+        # "5 = x", with the name on the right; "5 = AB" may be a product
         and not re.fullmatch(r"[A-Za-z]{2,}", sides[1])
     ):
         name, sides = sides[1], sides[:1]
@@ -207,7 +213,7 @@ def _equation(text: str, sides: list[str], relation: Relation) -> AnswerShape:
 
 
 def _inequality(text: str, sides: list[str], signs: list[str]) -> AnswerShape | None:
-    r"""An interval: 2 \le x < 5 is [2, 5), x \ne 3 a union of two. None for what is none."""
+    r"""An interval: 2 \le x < 5 is [2, 5), x \ne 3 a union of two. None if it is neither."""
     relation = (tuple(sides), tuple(signs))
     if (absolute := _without_bars(sides, signs)) is not None:
         return absolute
@@ -247,7 +253,7 @@ def _inequality(text: str, sides: list[str], signs: list[str]) -> AnswerShape | 
 
 
 def _without_bars(sides: list[str], signs: list[str]) -> AnswerShape | None:
-    """1 < |z| < 2 as (-2, -1) and (1, 2). None where nothing stands between bars."""
+    """1 < |z| < 2 as (-2, -1) and (1, 2). None if nothing is between bars."""
     bars = [re.fullmatch(rf"\|\s?({_LETTER})\s?\|", side) for side in sides]
     if not any(bars):
         return None
@@ -294,16 +300,17 @@ def _matrix(text: str) -> AnswerShape | None:
 
 
 def _bracketed(text: str) -> AnswerShape | None:
-    """A set, a tuple, a pair (which may be a point or an interval); brackets around one thing go."""
+    """A set, a tuple or a pair (a point or an interval); brackets around a single thing are dropped."""
     if re.match(r"[A-Z]\s?\(.*,", text):  # the point M(2, -1)
         text = text[1:].strip()
     match = re.fullmatch(rf"({OPENING})(.*?)({CLOSING})", text, re.DOTALL)
     if match is None or "begin" in match[1] or not is_one_bracket(text):
         return None
     opening, inside, closing = match[1], match[2].strip(), match[3]
-    if opening == "{":  # LaTeX's own, which nobody sees
+    if opening == "{":  # LaTeX grouping, which is not printed
         return members_of(inside)
     if opening == "\\{":
+        # "\{x | x > 2\}": the condition is the set
         if condition := re.fullmatch(rf"{_LETTER}\s?[|:](.*)", inside, re.DOTALL):
             return replace(members_of(condition[1]), name="")
         found = members_of(inside)
@@ -324,7 +331,7 @@ _SEMICOLON = re.compile(";")
 
 
 def declared(text: str) -> str:
-    """The letter that an answer declares to be any integer, "" for none."""
+    """The letter that an answer declares to be any integer; "" if there is none."""
     match = _DECLARED.search(plain_latex(text))
     return next((letter for letter in match.groups() if letter), "") if match else ""
 
@@ -337,7 +344,7 @@ def _ratio(text: str) -> AnswerShape | None:
 
 
 def _plus_minus(text: str) -> AnswerShape | None:
-    r"""Both values of 1 \pm \sqrt{19}; signs in one expression go together."""
+    r"""Both values of 1 \pm \sqrt{19}; the signs in one expression change together."""
     if not re.search(r"\\(?:pm|mp)(?![A-Za-z])", text):
         return None
     both = [
@@ -362,7 +369,7 @@ def _is_name(text: str) -> bool:
 
 
 def _occurs(name: str, text: str) -> bool:
-    """Whether a letter is in what it is said to be: x = x + 1."""
+    """Whether a letter also occurs in its own definition: x = x + 1."""
     return len(name) == 1 and re.search(rf"(?<![\\A-Za-z_]){name}(?![A-Za-z_'(])", text) is not None
 
 

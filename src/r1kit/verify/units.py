@@ -1,8 +1,8 @@
-"""Units behind a number: which names mean the same. Not covered: converting one unit into another."""
+"""Units after a number: which names mean the same unit. Not covered: conversion between units."""
 
 from collections.abc import Mapping
 
-# A unit as it is abbreviated, and its other names without their plural s.
+# A unit's abbreviation, and its other names without the plural s: "inches" is looked up as "inche".
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "mm": ("millimeter", "millimetre"),
     "cm": ("centimeter", "centimetre"),
@@ -43,7 +43,7 @@ _SHORT = {name: short for short, names in _NAMES.items() for name in names}
 
 
 def same_unit(one: str, other: str) -> bool:
-    """Whether two units are the same by name: `5 cm` and `5 centimeters`; `apple` and `apples`."""
+    """Whether two names mean the same unit: `cm` and `centimeters`, `apple` and `apples`."""
     return _canonical(one) == _canonical(other)
 
 
@@ -51,4 +51,5 @@ def _canonical(unit: str) -> str:
     name = unit.strip().casefold()
     if name in _NAMES:
         return name
+    # the full name first: the s of "degrees celsius" is no plural
     return _SHORT.get(name) or _SHORT.get(name.removesuffix("s")) or name.removesuffix("s")

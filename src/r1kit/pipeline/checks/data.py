@@ -10,6 +10,7 @@ from pathlib import Path
 from r1kit.cold_start import ColdStartConfig
 from r1kit.cold_start.examples import find_examples
 from r1kit.cold_start.run import source_labels, source_problems
+from r1kit.data.guests import find_demonstrations, find_worked_examples
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
 from r1kit.data.records import messages_from_json
@@ -44,7 +45,7 @@ def look_at_data(context: RunContext, stage: str) -> Iterator[Check]:
                 yield guarded(f"stages.{stage}.source", _source, context, stage, config, config.source)
         case RejectionConfig():
             name = None if config.general is None else config.general.demonstrations
-            if name is not None and name != "tinyworld-demonstrations":
+            if name is not None and find_demonstrations(name) is None:
                 yield guarded(f"stages.{stage}.general.demonstrations", _demonstrations, context, name)
         case ColdStartConfig():
             yield guarded(f"stages.{stage}.sources", _worked_examples, context, stage, config)
@@ -135,7 +136,7 @@ def _worked_examples(context: RunContext, stage: str, config: ColdStartConfig) -
     at_work = context.stage_context(stage, context.folder.path, SilentProgress())
     found: list[str] = []
     for label, source in source_labels(config.sources).items():
-        if source.kind != "few_shot" or source.examples == "tinyworld":
+        if source.kind != "few_shot" or find_worked_examples(source.examples) is not None:
             continue
         examples = find_examples(at_work, source, label)
         problems = source_problems(at_work, source, label)

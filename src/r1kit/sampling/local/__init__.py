@@ -1,4 +1,4 @@
-"""Sampling in this process: our own batched decoder where it knows the model, else transformers' forward."""
+"""In-process sampling: our own batched decoder if it supports the model, else transformers' forward pass."""
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,10 +18,10 @@ def make_engine(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> LocalEngine | FallbackEngine:
-    """The fastest engine that computes this model exactly; `why_unsupported` says why it isn't the local one.
+    """The fastest engine that computes this model exactly; `why_unsupported` says why it is the fallback.
 
-    The engine copies the weights: training the model on does not change it until `load_weights`. `max_rows`
-    bounds the rows in flight, and with that the memory. `dtype` and `device` default to the model's.
+    The engine copies the weights, so further training does not affect it until `load_weights`. `max_rows`
+    bounds the rows in flight and thus the memory. `dtype` and `device` default to the model's.
     """
     chosen = LocalEngine if why_unsupported(model) is None else FallbackEngine
     return chosen(model, tokenizer, max_rows=max_rows, dtype=dtype, device=device)

@@ -1,12 +1,13 @@
-"""The forward pass of the local engine: prompts into keys and values, and one token per row.
+"""The local engine's forward pass: prefill of prompts, and decode of one token per row.
 
-Rows attend to two things: their prompt's keys, which all rows of a prompt share, and their own. For the
-first, rows of one prompt are laid into *tiles* of `tile_rows` rows, each tile one matrix product against its
-prompt; for the second each row is a product of its own. The two are softmaxes over disjoint keys, merged by
-their log-sum-exps. Every product has a shape that depends on the row's own (padded) lengths alone, apart
-from the number of rows, which is padded: so the bits of a row don't depend on what else is there.
+A row attends to its prompt's keys, which all rows of the prompt share, and to its own keys. For the prompt,
+rows are grouped into *tiles* of `tile_rows` rows, and each tile is one matrix product against its prompt. For
+the own keys, each row is one product. The two are softmaxes over disjoint keys, merged by their log-sum-exps.
+Apart from the number of rows, which is padded, the shape of every product depends only on the row's own
+(padded) lengths, so a row's bits do not depend on the rest of the batch.
 
-N rows (padded), H query heads, K key/value heads, D head dim, L padded length.
+Legend: N rows (padded), H query heads, K key/value heads, D head dim, L padded length, rep = H / K, R
+prompts, M query rows of one product.
 """
 
 import math
@@ -22,41 +23,41 @@ from r1kit.sampling.local.rotary import Rotary, rotate_
 from r1kit.sampling.local.spec import DecoderSpec
 from r1kit.sampling.local.weights import DecoderWeights, LayerWeights, Projection
 
-_TILE_QUERIES = 8  # queries per tile: fewer are slow and round differently, more are wasted when rows finish
+_TILE_QUERIES = 8  # per tile: fewer are slow and round differently, more are wasted when rows finish
 
 Attend = Callable[[int, Tensor], Tensor | None]
-"""From a layer and its queries, keys and values [N, K, rep + 2, D] to what is attended to [N, H * D]."""
+"""Maps a layer index and its queries, keys and values [N, K, rep + 2, D] to attention outputs [N, H * D]."""
 
 
 @dataclass(slots=True)
 class SuffixSlice:
-    """The rows `start : start + num` of a batch: those in one suffix arena, in its order."""
+    """Rows `start : start + num` of a batch: those of one suffix arena, in its order."""
 
     kv: Tensor  # [layers, 2, capacity, K, L, D]
     start: int
     num: int
     write_index: Tensor  # [num * K]: where the new key goes in kv[layer, 0].view(-1, D)
     mask: Tensor  # [num * K, 1, L]
-    window_mask: Tensor | None = None  # the same for windowed layers, where it differs
+    window_mask: Tensor | None = None  # [num * K, 1, L], for windowed layers if it differs
 
 
 @dataclass(slots=True)
 class PrefixSlice:
-    """The tiles `start : start + num` of a batch: those in one prefix arena, in its order."""
+    """Tiles `start : start + num` of a batch: those of one prefix arena, in its order."""
 
-    kv: Tensor
+    kv: Tensor  # [layers, 2, capacity, K, L, D], one slot per tile
     start: int
     num: int
     mask: Tensor  # [num * K, 1, L]
-    window_mask: Tensor | None = None  # [num * K, M, L]: a row's window begins where the row is
+    window_mask: Tensor | None = None  # [num * K, M, L]: each row's position sets its window
 
 
 @dataclass(slots=True)
 class DecodeBatch:
-    """One step's rows: suffix slices and prefix slices cover them, padding included."""
+    """One step's rows, including padding. `suffixes` and `prefixes` hold their keys, values and masks."""
 
     tokens: Tensor  # [N]
-    positions: Tensor  # [N], in prompt and completion together
+    positions: Tensor  # [N], counted from the prompt's start
     places: Tensor  # [N * K]: (tile, kv head, row in tile) of each row and head, flattened
     num_tiles: int
     suffixes: list[SuffixSlice]
@@ -64,14 +65,14 @@ class DecodeBatch:
 
 
 class _Scratch:
-    """Buffers by name, grown when needed and used again at every layer and step."""
+    """Named buffers, reused at every layer and step, and grown when needed."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor of this shape. Its content is what was last in it; a fresh buffer is zero."""
+        """A tensor of this shape with the buffer's previous content; a new buffer is zero."""
         size = math.prod(shape)
         buffer = self._buffers.get((name, dtype))
         if buffer is None or buffer.numel() < size:
@@ -81,7 +82,7 @@ class _Scratch:
 
 
 class Decoder:
-    """Computes with `weights`. Keeps nothing of a row between calls but in the arenas it is given."""
+    """Runs the model with `weights`. Between calls, a row's state is only in the arenas of its batch."""
 
     def __init__(self, spec: DecoderSpec, weights: DecoderWeights, rotary: Rotary) -> None:
         self.spec, self.weights, self._rotary = spec, weights, rotary
@@ -90,25 +91,26 @@ class Decoder:
         self.tile_rows = max(1, _TILE_QUERIES // spec.num_queries_per_kv)
 
     def clear(self) -> None:
-        """Forget what is left in buffers."""
+        """Drop the buffers and what is left in them."""
         self._scratch = _Scratch(self.weights.device)
 
     def prefill(self, tokens_RL: Tensor) -> Tensor:
-        """Keys and values [layers, 2, R, K, L, D] of R prompts, padded on the right to one padded length."""
+        """Keys and values [layers, 2, R, K, L, D] of R prompts, right-padded to one padded length."""
         spec, (num_rows, length) = self.spec, tokens_RL.shape
         shape = (spec.num_layers, 2, num_rows, spec.num_kv_heads, length, spec.head_dim)
         kv = torch.empty(shape, dtype=self.weights.dtype, device=self.weights.device)
 
         def attend(layer: int, qkv: Tensor) -> Tensor | None:
-            qkv = torch.unflatten(qkv, 0, (num_rows, length))
-            kv[layer].copy_(qkv[..., -2:, :].permute(3, 0, 2, 1, 4))
+            qkv = torch.unflatten(qkv, 0, (num_rows, length))  # [R, L, K, rep + 2, D]
+            kv[layer].copy_(qkv[..., -2:, :].permute(3, 0, 2, 1, 4))  # to [2, R, K, L, D]
             if layer == spec.num_layers - 1:
-                return None  # nothing reads what the last layer gives for a prompt
-            queries = qkv[..., :-2, :].flatten(2, 3).transpose(1, 2)
+                return None  # the last layer's output for a prompt is not used: its last token is decoded
+            queries = qkv[..., :-2, :].flatten(2, 3).transpose(1, 2)  # [R, H, L, D]
             keys, values = kv[layer]
             if spec.window is not None and layer in spec.windowed and length > spec.window:
                 out = attend_within(queries, keys, values, spec.window)
             else:
+                # no mask for padding: it is on the right, where causal attention does not look
                 out = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
             return out.transpose(1, 2).reshape(num_rows * length, -1)
 
@@ -117,7 +119,10 @@ class Decoder:
         return kv
 
     def decode(self, batch: DecodeBatch) -> Tensor:
-        """Logits [N, vocabulary], float32, after each row's token, whose key is stored; in a buffer."""
+        """Float32 logits [N, vocabulary] for each row's next token; also stores its current token's key.
+
+        The logits are in a buffer that the next call may overwrite.
+        """
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             return self._attend_row(batch, layer, qkv)
@@ -129,7 +134,7 @@ class Decoder:
         return logits.float()
 
     def _layers(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor | None:
-        """The hidden state after all layers, or None where `attend` ended the pass."""
+        """The hidden state after all layers, or None if `attend` ended the pass."""
         spec, num = self.spec, tokens.shape[0]
         x = self._take("x", (num, spec.hidden_size))
         torch.index_select(self.weights.embed, 0, tokens, out=x)
@@ -140,13 +145,14 @@ class Decoder:
             if attended is None:
                 return None
             _add_projection(x, attended, layer.out)
+            # SwiGLU: down(silu(gate(h)) * up(h))
             h = self._norm(x, layer.mlp_norm, "hidden")
             gate, up = self._project(h, layer.gate, "gate"), self._project(h, layer.up, "up")
             _add_projection(x, _silu_(gate).mul_(up), layer.down)
         return x
 
     def _queries_keys_values(self, h: Tensor, layer: LayerWeights, cis: Tensor) -> Tensor:
-        """[N, K, rep + 2, D]: for each key head its queries, the key and the value; all but that rotated."""
+        """[N, K, rep + 2, D]: for each key head its rep queries, key and value; all but the value rotated."""
         spec = self.spec
         qkv = self._project(h, layer.qkv, "qkv").view(h.shape[0], spec.num_kv_heads, -1, spec.head_dim)
         qk = qkv[:, :, :-1]
@@ -160,27 +166,29 @@ class Decoder:
         rep, dim = spec.num_queries_per_kv, spec.head_dim
         pairs = num * spec.num_kv_heads
         qkv = qkv.view(pairs, rep + 2, dim)
-        q, new_kv = qkv[:, :rep], qkv[:, rep:].transpose(0, 1)
+        q, new_kv = qkv[:, :rep], qkv[:, rep:].transpose(0, 1)  # [N * K, rep, D], [2, N * K, D]
         out = self._take("suffix out", (pairs, rep, dim))
         lse = self._take("suffix lse", (pairs, rep), torch.float32)
         for part in batch.suffixes:
             rows = slice(part.start * spec.num_kv_heads, (part.start + part.num) * spec.num_kv_heads)
+            # store the new key first: a token attends to itself, too
             part.kv[layer].view(2, -1, dim).index_copy_(1, part.write_index, new_kv[:, rows])
             keys, values = part.kv[layer]
             mask = self._mask_of(part, layer)
             self._softmax_product(q[rows], keys[: part.num], values[: part.num], mask, out[rows], lse[rows])
 
         shared_out, shared_lse = self._attend_prefixes(batch, layer, qkv.view(pairs, -1)[:, : rep * dim])
-        # the share of the prompt's keys in the whole softmax; an empty prompt's is exactly 0
+        # The prompt's share of the joint softmax is sigmoid(shared_lse - lse); exactly 0 for an empty prompt
         share = torch.sub(lse, shared_lse).exp_().add_(1).reciprocal_().unsqueeze(-1)
         shared_out.mul_(share)
         return out.mul_(1 - share).add_(shared_out).view(num, spec.num_heads * dim)
 
     def _attend_prefixes(self, batch: DecodeBatch, layer: int, q: Tensor) -> tuple[Tensor, Tensor]:
-        """The attention of q [N * K, rep * D] to prompts: [N * K, rep, D] and log-sum-exps [N * K, rep]."""
+        """Attend from q [N * K, rep * D] to prompts: out [N * K, rep, D] and lse [N * K, rep]."""
         spec, rep, dim = self.spec, self.spec.num_queries_per_kv, self.spec.head_dim
         heads, tile_rows = spec.num_kv_heads, self.tile_rows
-        places = (batch.num_tiles + 1) * heads * tile_rows  # the last tile takes the rows of padding
+        places = (batch.num_tiles + 1) * heads * tile_rows  # the extra tile at the end takes padding rows
+        # Unfilled places in a tile keep old, finite queries; their results are never picked
         queries = self._take("tile q", (places, rep * dim))
         queries.index_copy_(0, batch.places, q)
         out = self._take("tile out", (places, rep * dim))
@@ -196,6 +204,7 @@ class Decoder:
                 out.view(shape)[tiles],
                 lse.view(-1, tile_rows * rep)[tiles],
             )
+        # back from tile order to row order
         rows = batch.places.shape[0]
         picked = self._take("prefix out", (rows, rep * dim))
         picked_lse = self._take("prefix lse", (rows, rep), torch.float32)
@@ -219,12 +228,12 @@ class Decoder:
         probs = self._take("probs", shape, torch.float32)
         torch.baddbmm(mask.expand(shape), q, keys.transpose(1, 2), alpha=self._scale, out=scores)
         torch.softmax(scores, dim=-1, dtype=torch.float32, out=probs)
-        # the largest probability is exp(largest score - log-sum-exp)
+        # max(probs) = exp(max(scores) - lse), so lse needs no pass of exponentials of its own
         torch.sub(scores.amax(-1), probs.amax(-1).log_(), out=lse)
         torch.bmm(probs.to(values.dtype), values, out=out)
 
     def _norm(self, x: Tensor, weight: Tensor, name: str) -> Tensor:
-        """x / rms(x) * weight over the last dimension; the root mean square is taken in float32."""
+        """RMSNorm: x / rms(x) * weight over the last dimension, with the root mean square in float32."""
         size = x.shape[-1]
         norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
         scales = norms.square_().mul_(1 / size).add_(self.spec.norm_eps).rsqrt_()
@@ -248,10 +257,10 @@ def _add_projection(x: Tensor, h: Tensor, projection: Projection) -> None:
 
 
 def _silu_(x: Tensor) -> Tensor:
-    """x * sigmoid(x) in place, by element and never by position.
+    """x * sigmoid(x) in place, with a rounding that does not depend on an element's position.
 
-    The kernel's vector and scalar code round differently, and from three threads on the seams between
-    threads fall where scalar code is used. So there it is taken apart into steps that round alike.
+    The kernel's vector and scalar code round differently, and with three or more threads the boundaries
+    between threads run scalar code. There it is split into steps that round the same in both.
     """
     if x.device.type != "cpu" or torch.get_num_threads() <= 2:
         return F.silu(x, inplace=True)

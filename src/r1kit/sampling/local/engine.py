@@ -1,8 +1,8 @@
-"""The local sampler: static keys and values, shared prompts, rows that come and go, bits that stay.
+"""The local engine: continuous batching over a static KV cache with shared prompts, reproducible to the bit.
 
-What it samples for a request depends on the weights, the request and the number of threads, not on what else
-is in flight, on the order of requests or on `max_rows` (tests/sampling/test_local_bits.py). Which models it
-can compute: `spec`.
+What it samples for a request depends on the weights, the request and the number of threads. It does not
+depend on other requests in flight, their order, or `max_rows` (tests/sampling/test_local_bits.py). `spec`
+says which models it supports.
 """
 
 import math
@@ -29,8 +29,8 @@ from r1kit.text.prompts import prompt_opening
 from r1kit.types import Completion
 
 _STREAM_KEY = -1
-_POLL_SECONDS = 0.1  # a poll goes on at least so long: finished rows are scored in batches that way
-_REFILL_FRAC = 1 / 8  # of `max_rows` that have to be free: prompts are then computed together
+_POLL_SECONDS = 0.1  # the shortest poll, so that finished rows are scored in batches
+_REFILL_FRAC = 1 / 8  # of `max_rows` that must be free for a refill, so that prefills are batched
 
 
 class LocalEngine:
@@ -45,7 +45,7 @@ class LocalEngine:
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
     ) -> None:
-        """Raises `ModelError` for a model it can't compute. `dtype`, `device` default to the model's."""
+        """Raises `ModelError` for an unsupported model. `dtype` and `device` default to the model's."""
         reason = why_unsupported(model)
         if reason is not None:
             raise ModelError(f"the local engine can't sample this model: {reason}")
@@ -59,10 +59,10 @@ class LocalEngine:
         )
         self._decoder = Decoder(self._spec, self._weights, self._rotary)
         self._rows = Rows(self._decoder, StopFinder(tokenizer))
-        self._queue: dict[tuple[int, ...], deque[SampleRequest]] = {}  # by prompt: its rows go together
+        self._queue: dict[tuple[int, ...], deque[SampleRequest]] = {}  # by prompt: its rows start together
         self._num_queued = 0
         self._done: list[SampleResult] = []
-        self._streamed: set[LiveRow] = set()  # rows whose reader takes the tokens as they come
+        self._streamed: set[LiveRow] = set()  # rows whose reader takes tokens as they are sampled
         self._version = 0
 
     @property
@@ -82,7 +82,7 @@ class LocalEngine:
         return done
 
     def stream(self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int) -> Iterator[str]:
-        """The text of one sample, in pieces as it is sampled. Other requests go on meanwhile."""
+        """Yield the text of one sample in pieces as it is sampled. Other requests continue meanwhile."""
         request = SampleRequest(_STREAM_KEY, prompt_token_ids, params, seed)
         self._check(request)
         (row,) = self._admit([request])
@@ -97,7 +97,7 @@ class LocalEngine:
                     yield text.push(token_id)
                 shown = stop
             yield text.finish()
-        finally:  # also where the reader goes away in the middle
+        finally:  # also if the reader stops early
             if not row.finished:
                 self._cancel(row)
             self._streamed.discard(row)
@@ -107,7 +107,7 @@ class LocalEngine:
             raise RuntimeError(
                 f"{self._in_flight} requests are in flight; weights are loaded between requests"
             )
-        self._clear()  # keys of the old weights, which may not even be finite
+        self._clear()  # drop keys of the old weights, which may not be finite
         self._weights.load(weights)
         self._version = version
 
@@ -124,7 +124,7 @@ class LocalEngine:
 
     @torch.inference_mode()
     def _clear(self) -> None:
-        """Forget everything in flight, and every number that was computed for it."""
+        """Drop everything in flight and every number computed for it."""
         self._queue.clear()
         self._num_queued = 0
         self._rows.clear()
@@ -140,7 +140,7 @@ class LocalEngine:
 
     @torch.inference_mode()
     def _step(self) -> None:
-        """One token for every row, after refilling. Drops all in flight where logits aren't finite."""
+        """Refill, then sample a token for every row. Drops all rows in flight if logits are not finite."""
         free = self._max_rows - self._rows.num_rows
         if self._num_queued and (self._rows.num_rows == 0 or free >= self._max_rows * _REFILL_FRAC):
             self._rows.admit(self._take_queued(free))
@@ -148,10 +148,10 @@ class LocalEngine:
         logits = self._decoder.decode(step.batch)
         tokens, logprobs = sample_tokens(logits, step.params, step.uniforms)
         logprob_list = logprobs.tolist()
-        if math.isnan(sum(logprob_list)):
+        if math.isnan(sum(logprob_list)):  # one NaN makes the sum NaN
             self._clear()
             raise ModelError(
-                f"the model's logits are not finite (weights version {self._version}): it can't be sampled"
+                f"the model's logits are not finite (weights version {self._version}), so it can't be sampled"
             )
         finished = self._rows.advance(tokens, tokens.tolist(), logprob_list)
         self._done.extend(self._result(row) for row in finished if row not in self._streamed)

@@ -1,12 +1,12 @@
-"""Sampling with a model's own forward pass: for every causal model that the local decoder does not know.
+"""Sampling with transformers' forward pass, for every causal model that the local decoder does not support.
 
-Prompts are padded on the left and run through the transformers model and its cache; tokens are drawn by the
-same function as in the local engine, from the same uniforms. Slower, and not reproducible to the bit across
-batches: padding and the number of rows change the last bits of the logits, and where a draw falls between
-two tokens within that, the rest of the sample is another one. Each request still has its own seed.
-Layers that carry a state (state spaces, convolutions, linear attention) read padding as tokens in one family
-or another, and not every cache of theirs lets a row go: of such models only prompts of one length are sampled
-together, and rows stay until the last has finished.
+Prompts are left-padded and run through the transformers model and its cache. Tokens are drawn by the local
+engine's function from the same uniforms. This is slower, and not reproducible to the bit across batches:
+padding and the number of rows change the last bits of the logits, and a draw that falls on the border of two
+tokens then changes the rest of the sample. Each request still has its own seed. Layers with a state (state
+spaces, convolutions, linear attention) read padding as tokens in some families, and some of their caches
+can't drop a row. For such models only prompts of equal length are batched, and rows stay until the last one
+has finished.
 """
 
 import copy
@@ -30,9 +30,9 @@ from r1kit.sampling.local.text import TextStream, decode_completion
 from r1kit.text.prompts import prompt_opening
 from r1kit.types import Completion
 
-# Layers whose cache is the keys that they attend to: padding can be masked.
+# Layers that cache only keys and values, so padding can be masked.
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
-_CACHE_NAMES = ("past_key_values", "cache_params")  # of the forward pass, by family
+_CACHE_NAMES = ("past_key_values", "cache_params")  # the forward pass's argument, by family
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +49,7 @@ class _Row:
 
 
 class FallbackEngine:
-    """Samples any causal language model of transformers with its own copy of the weights."""
+    """Samples any causal transformers model with its own copy of the weights."""
 
     def __init__(
         self,
@@ -85,14 +85,14 @@ class FallbackEngine:
         self._queue.append(request)
 
     def poll(self) -> list[SampleResult]:
-        """Sample one batch of requests to its end."""
+        """Sample one batch of requests to the end."""
         rows = [_Row(request, Uniforms(request.seed)) for request in self._take_queued()]
         for _ in self._steps(rows):
             pass
         return [self._result(row) for row in rows]
 
     def stream(self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int) -> Iterator[str]:
-        """The text of one sample, in pieces as it is sampled."""
+        """Yield the text of one sample in pieces as it is sampled."""
         request = SampleRequest(-1, prompt_token_ids, params, seed)
         self._check(request)
         row, text = _Row(request, Uniforms(seed)), TextStream(self._tokenizer, params)
@@ -130,7 +130,7 @@ class FallbackEngine:
         check_request(request, vocab_size=sizes.vocab_size, max_positions=limit)
 
     def _take_queued(self) -> list[SampleRequest]:
-        """The next requests, as many as go together."""
+        """The next batch: up to `max_rows` requests, of one prompt length if the model can't pad."""
         if self._pads:
             return [self._queue.popleft() for _ in range(min(self._max_rows, len(self._queue)))]
         taken: list[SampleRequest] = []
@@ -142,13 +142,14 @@ class FallbackEngine:
         return taken
 
     def _steps(self, rows: Sequence[_Row]) -> Iterator[None]:
-        """Give every row a token per step until all have finished; where padding is masked they leave."""
+        """Sample a token per row and step until all finish. Finished rows leave if the model can pad."""
         rows = list(rows)
         if not rows:
             return
         device = self._model.device
         longest = max(len(row.request.prompt_token_ids) for row in rows)
         prompts = [row.request.prompt_token_ids for row in rows]
+        # left padding, so that all rows' next tokens are at the same position; any id does, as it is masked
         tokens = torch.tensor(
             [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device
         )
@@ -165,6 +166,7 @@ class FallbackEngine:
             going = [index for index, row in enumerate(rows) if not row.finished]
             if not going:
                 return
+            # drop finished rows from the cache; caches with a state may not support that
             if len(going) < len(rows) and self._pads:
                 kept = torch.tensor(going, device=device)
                 with torch.inference_mode():
@@ -172,6 +174,7 @@ class FallbackEngine:
                     chosen, mask = chosen[kept], mask[kept]
                 rows = [rows[index] for index in going]
                 params = RowParams.of([row.request.params for row in rows], device)
+            # with a cache the next pass needs only the new token
             new = chosen[:, None]
             tokens = new if self._cache_name else torch.cat([tokens, new], dim=1)
             mask = torch.cat([mask, mask.new_ones((len(rows), 1))], dim=1)
@@ -180,24 +183,25 @@ class FallbackEngine:
     def _draw(
         self, tokens: Tensor, mask: Tensor, cache: Any, params: RowParams, uniforms: Tensor
     ) -> tuple[Tensor, Tensor, Any]:
-        """A token for each row after `tokens` [rows, new], its logprob, and the cache that now has them."""
+        """Each row's next token after `tokens` [rows, new], its logprob, and the cache including `tokens`."""
         extra: dict[str, Any] = {"use_cache": self._cache_name is not None}
         if self._cache_name is not None:
             extra[self._cache_name] = cache
         if self._pads:
             extra["attention_mask"] = mask
         if self._takes_positions:
+            # count real tokens only, so that padding does not shift positions
             positions = (mask.cumsum(-1) - 1).clamp_(min=0)
             extra["position_ids"] = positions[:, -tokens.shape[1] :]
         output = self._model(input_ids=tokens, return_dict=True, **extra)
-        # overwritten by the sampling; a model may hold on to its own
+        # a copy: sampling overwrites it, and the model may still hold its output
         logits = output.logits[:, -1].to(torch.float32, copy=True)
         chosen, logprobs = sample_tokens(logits, params, uniforms)
         return chosen, logprobs, self._cache_name and getattr(output, self._cache_name)
 
     def _give_tokens(self, rows: Sequence[_Row], token_ids: Sequence[int], logprobs: Sequence[float]) -> None:
         for row, token_id, logprob in zip(rows, token_ids, logprobs, strict=True):
-            if row.finished:  # it could not leave the batch; what is drawn for it is of no use
+            if row.finished:  # it could not leave the batch; ignore what is drawn for it
                 continue
             row.token_ids.append(token_id)
             row.logprobs.append(logprob)
@@ -215,10 +219,10 @@ class FallbackEngine:
 
 
 def _copy_of(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """The model that samples: what was of the model's main type is of `dtype`, and only that.
+    """A copy of the model for sampling, with parameters of its main dtype converted to `dtype`.
 
-    Frequencies of rotary embeddings and what a family keeps in float32 stay as they are. Of a prompt the head
-    gets the last position alone: logits of all of it would be gigabytes.
+    Rotary frequencies and what a family keeps in float32 do not change. The head gets only the last position
+    of a prompt, because logits for all positions would take gigabytes.
     """
     main_dtype = model.dtype
     copied = copy.deepcopy(model).to(device=device).requires_grad_(False).eval()
@@ -237,6 +241,6 @@ def _last_position(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _can_pad(model: PreTrainedModel) -> bool:
-    """Whether padding on the left of a prompt can be masked in all of the model's layers."""
+    """Whether all of the model's layers can mask a prompt's left padding."""
     layer_types = getattr(model.config.get_text_config(), "layer_types", None) or ()
     return not model._is_stateful and set(layer_types) <= _ATTENTION_LAYERS

@@ -1,4 +1,4 @@
-"""Whether a request can be sampled at all."""
+"""Check that a request can be sampled."""
 
 from r1kit.errors import UserError
 from r1kit.sampling.engine import SampleRequest
@@ -6,7 +6,7 @@ from r1kit.sampling.local.sampling import check_params
 
 
 def check_request(request: SampleRequest, *, vocab_size: int, max_positions: int | None) -> None:
-    """Raise `UserError` for an empty prompt, a token id or parameter out of range, or too long a request."""
+    """Raise `UserError` for an empty prompt, an out-of-range token id or parameter, or a request too long."""
     check_params(request.params)
     prompt = request.prompt_token_ids
     if not prompt:

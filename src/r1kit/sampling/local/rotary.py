@@ -1,18 +1,18 @@
-"""Rotary position embedding as one complex product per head, from the model's own frequencies."""
+"""Rotary position embedding as one complex product per head, with the model's own frequencies."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 
-_FIRST_TABLE = 1024  # positions; the table doubles when a longer text comes
+_FIRST_TABLE = 1024  # positions; the table at least doubles for a longer text
 
 
 class Rotary:
-    """exp(i * position * frequency) by position, scaled as the model does, in a table that grows."""
+    """A growing table of exp(i * position * frequency), scaled as in the model."""
 
     def __init__(self, module: nn.Module, *, max_positions: int, device: torch.device) -> None:
-        """`module` is the model's rotary embedding: called with positions, it gives cos and sin."""
+        """`module` is the model's rotary embedding: called with positions, it returns cos and sin."""
         self._module = copy.deepcopy(module).to(device)
         self._max_positions = max_positions
         self._device = device
@@ -31,17 +31,17 @@ class Rotary:
         self._table = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())
 
     def at(self, positions: Tensor) -> Tensor:
-        """[N, 1, 1, D / 2], complex64, for positions [N] below what was reserved."""
+        """complex64 [N, 1, 1, D / 2] for positions [N], which must have been reserved."""
         return self._table.index_select(0, positions)[:, None, None]
 
 
 def rotate_(x: Tensor, cis: Tensor) -> None:
-    """Rotate x [N, K, heads, D], whose pairs lie side by side, by cis [N, 1, 1, D / 2], in place.
+    """Rotate x [N, K, heads, D], whose pairs are adjacent, by cis [N, 1, 1, D / 2], in place.
 
-    As `silu` in the decoder: the complex product's vector and scalar code round differently, which from
-    three threads on shows at the seams; so there it is taken apart.
+    As with `decoder._silu_`, the complex product's vector and scalar code round differently, which shows at
+    thread boundaries with three or more threads. There it is split into steps.
     """
-    pairs = torch.unflatten(x, -1, (-1, 2))
+    pairs = torch.unflatten(x, -1, (-1, 2))  # (real, imaginary); `weights` put a rotation's halves there
     if x.dtype != torch.float32:
         rotated = torch.view_as_complex(pairs.float().contiguous()) * cis
         pairs.copy_(torch.view_as_real(rotated))

@@ -1,8 +1,10 @@
-"""The rows in flight: where each one's keys are, and the batch that makes the next token of all of them.
+"""The rows in flight: where each row's keys are, and the batch that computes all rows' next tokens.
 
-A row enters with the last token of its prompt; what is before that is its *prefix*, computed once for all
-rows of the prompt. A row's own keys live in the arena of its padded length and move to the next one when it
-outgrows that. Rows that finish leave at once, and the rows and tiles that remain close up.
+A row enters with the last token of its prompt. The tokens before that are its *prefix*, which is prefilled
+once for all rows of the prompt. A row's own keys are in the arena of its padded length; a row that outgrows
+its arena moves to the next one. Finished rows leave immediately, and the others close the gaps.
+
+Legend: N rows (padded), K key/value heads, L an arena's length.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +20,12 @@ from r1kit.sampling.local.masks import mask_before, mask_between
 from r1kit.sampling.local.sampling import RowParams, Uniforms
 from r1kit.sampling.local.stops import Stop, StopFinder
 
-# Matrix products round a row differently in batches of up to 11 rows (MKL, two threads); at multiples of 16
-# no difference was found for 1 to 4 threads and for widths from 32 to 5,000.
+# The number of rows is padded to a multiple of this. Matrix products round a row differently in batches of up
+# to 11 rows (MKL, two threads); at multiples of 16 there was no difference for 1 to 4 threads and widths from
+# 32 to 5,000.
 _ROW_BUCKET = 16
-_PREFILL_TOKENS = 2048  # at a time: more falls out of the cache
-_KEEP_BYTES = 1 << 30  # empty arenas keep their memory until all arenas together have this much
+_PREFILL_TOKENS = 2048  # per prefill: with more, activations fall out of the CPU cache
+_KEEP_BYTES = 1 << 30  # empty arenas keep their memory until all arenas together exceed this
 
 
 @dataclass(slots=True, eq=False)
@@ -30,8 +33,8 @@ class Prefix:
     """A prompt without its last token, shared by its rows. `tiles` are its tiles in the next batch."""
 
     token_ids: tuple[int, ...]
-    num_rows: int = 0
-    num_placed: int = 0
+    num_rows: int = 0  # in flight
+    num_placed: int = 0  # a counter while a batch is laid out: of tiles, then of rows
     tiles: list[int] = field(default_factory=list)
 
 
@@ -50,7 +53,7 @@ class LiveRow:
 
 @dataclass(slots=True)
 class StepInput:
-    """What a step needs: the batch for the decoder, and what the sampler wants of its rows."""
+    """One step's input: the decoder's batch, and the sampler's parameters and uniforms."""
 
     batch: DecodeBatch
     params: RowParams
@@ -59,15 +62,15 @@ class StepInput:
 
 @dataclass(slots=True)
 class _SuffixView:
-    """A suffix slice together with what makes its mask and uniforms for the step at hand."""
+    """A suffix slice with what its mask and uniforms are computed from at each step."""
 
     arena: Arena[LiveRow]
     part: SuffixSlice
-    columns: Tensor  # [num]: how many tokens of its own each row has
+    columns: Tensor  # [num]: the number of tokens sampled for each row
 
 
 class Rows:
-    """Rows in flight. `admit` some, then in turn: `next_input`, decode and sample, `advance`."""
+    """Rows in flight. `admit` some, then repeat: `next_input`, decode and sample, `advance`."""
 
     def __init__(self, decoder: Decoder, stop_finder: StopFinder) -> None:
         self._decoder, self._spec, self._stop_finder = decoder, decoder.spec, stop_finder
@@ -75,13 +78,13 @@ class Rows:
         self._suffix_arenas: dict[int, Arena[LiveRow]] = {}
         self._prefix_arenas: dict[int, Arena[Prefix]] = {}
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
-        self._views: list[_SuffixView] | None = None
+        self._views: list[_SuffixView] | None = None  # None: rows came or went, so lay out a new batch
         self._input: StepInput | None = None
-        self._last_position = 0  # of any row in the next batch
+        self._last_position = 0  # the largest position in the next batch
         self.num_rows = 0
 
     def admit(self, requests: Sequence[SampleRequest]) -> list[LiveRow]:
-        """Put requests in flight; prompts that no row in flight has are computed here."""
+        """Put requests in flight, prefilling prompts that are not in the cache."""
         rows, new = [], {}
         for request in requests:
             token_ids = request.prompt_token_ids[:-1]
@@ -92,6 +95,7 @@ class Rows:
             rows.append(LiveRow(request, Uniforms(request.seed), prefix))
         self._prefill(new)
         arena = self._suffix_arena(padded_length(1))
+        # a row's uniforms are drawn ahead, one per position of its arena, and move with its keys
         uniforms = [row.uniforms.take(arena.length) for row in rows]
         arena.append_empty(torch.stack(uniforms).to(self._device), rows)
         self.num_rows += len(rows)
@@ -99,12 +103,13 @@ class Rows:
         return rows
 
     def next_input(self) -> StepInput:
-        """The input that makes the next token of every row."""
+        """The input for computing every row's next token."""
         if self._views is None or self._input is None:
             self._views, self._input = self._lay_out()
         for view in self._views:
             rows = slice(view.part.start, view.part.start + view.part.num)
             extra = view.arena.extra[: view.part.num]
+            # token t of a row uses uniform t of its stream, whatever else is in flight
             self._input.uniforms[rows] = extra.gather(1, view.columns[:, None]).squeeze(1)
             view.part.mask = self._suffix_mask(view, None)
         if self._spec.window is not None and self._last_position >= self._spec.window:
@@ -112,11 +117,13 @@ class Rows:
         return self._input
 
     def advance(self, tokens: Tensor, token_ids: Sequence[int], logprobs: Sequence[float]) -> list[LiveRow]:
-        """Give every row its token; returns the rows that finished with it, which are gone from here."""
+        """Give every row its token; remove and return the rows that finished with it."""
         assert self._views is not None
         assert self._input is not None
         leaving = [self._give_tokens(view, token_ids, logprobs) for view in self._views]
         arenas = [view.arena for view in self._views]
+        # Grow all arenas before removing from any: removal moves slots, and `leaving` holds slot numbers.
+        # Rows that grow are appended to the next arena, whose earlier slots stay where they are.
         for arena, (_, grown) in zip(arenas, leaving, strict=True):
             if grown:
                 self._grow(arena, grown)
@@ -134,7 +141,7 @@ class Rows:
         return finished
 
     def cancel(self, row: LiveRow) -> None:
-        """Take a row in flight out before its end."""
+        """Remove a row before it has finished."""
         arena = next(arena for arena in self._suffix_arenas.values() if row in arena.owners)
         arena.remove([arena.owners.index(row)])
         row.prefix.num_rows -= 1
@@ -142,7 +149,7 @@ class Rows:
         self._views = None
 
     def clear(self) -> None:
-        """Forget all rows and prompts, and what was computed for them."""
+        """Drop all rows and prompts, and everything computed for them."""
         arenas: list[Arena[LiveRow] | Arena[Prefix]] = [
             *self._suffix_arenas.values(),
             *self._prefix_arenas.values(),
@@ -155,7 +162,7 @@ class Rows:
     def _give_tokens(
         self, view: _SuffixView, token_ids: Sequence[int], logprobs: Sequence[float]
     ) -> tuple[list[int], list[int]]:
-        """The slots of the rows that finished, and of those whose keys fill the arena."""
+        """Append a slice's tokens; return the slots of rows that finished and of rows that fill the arena."""
         ended, grown = [], []
         start, length = view.part.start, view.arena.length
         for slot, row in enumerate(view.arena.owners):
@@ -171,7 +178,7 @@ class Rows:
         return ended, grown
 
     def _step_on(self, tokens: Tensor) -> None:
-        """The same rows, one token later."""
+        """Advance the current batch by one token, without a new layout: the rows are the same."""
         assert self._views is not None
         assert self._input is not None
         self._input.batch.tokens = tokens
@@ -182,6 +189,7 @@ class Rows:
             view.part.write_index += 1
 
     def _prefill(self, new: Mapping[tuple[int, ...], Prefix]) -> None:
+        # one padded length per prefill, so that a prompt's bits depend on its own length only
         by_length: dict[int, list[Prefix]] = {}
         for prefix in new.values():
             by_length.setdefault(padded_length(len(prefix.token_ids)), []).append(prefix)
@@ -195,6 +203,7 @@ class Rows:
         padded = [(*prefix.token_ids, *([0] * (length - len(prefix.token_ids)))) for prefix in prefixes]
         kv = self._decoder.prefill(torch.tensor(padded, device=self._device))
         mask = mask_between(None, lengths, length, self._dtype)
+        # a prompt with more rows than one tile holds gets several slots with the same keys
         tiles = [index for index, prefix in enumerate(prefixes) for _ in range(self._num_tiles(prefix))]
         index = torch.tensor(tiles, device=self._device)
         arena = self._prefix_arenas.get(length)
@@ -208,7 +217,7 @@ class Rows:
         return -(-prefix.num_rows // self._decoder.tile_rows)
 
     def _grow(self, arena: Arena[LiveRow], slots: Sequence[int]) -> None:
-        """Copy rows that fill their arena into the next longer one."""
+        """Copy rows that fill their arena into the next longer one, with the uniforms for its positions."""
         target = self._suffix_arena(padded_length(arena.length + 1))
         owners = [arena.owners[slot] for slot in slots]
         more = [row.uniforms.take(target.length - arena.length) for row in owners]
@@ -225,10 +234,10 @@ class Rows:
         return arena
 
     def _lay_out(self) -> tuple[list[_SuffixView], StepInput]:
-        """Tiles for the rows of each prompt, a place for each row in them, and the batch of all rows."""
+        """Lay out a batch of all rows: tiles for each prompt, and a place in them for each row."""
         self._release_memory()
         prefixes, num_tiles = self._lay_out_tiles()
-        order: list[LiveRow | None] = []
+        order: list[LiveRow | None] = []  # rows arena by arena; None is padding
         slices: list[tuple[Arena[LiveRow], int]] = []
         for _, arena in sorted(self._suffix_arenas.items()):
             if arena.owners:
@@ -256,7 +265,7 @@ class Rows:
         return views, StepInput(batch, params, uniforms)
 
     def _lay_out_tiles(self) -> tuple[list[PrefixSlice], int]:
-        """Drop tiles that their prompt's rows don't fill any more, add those missing, and number the rest."""
+        """Drop tiles that their prompt's rows no longer fill, add missing ones, and number all of them."""
         slices, num_tiles = [], 0
         for arena in self._prefix_arenas.values():
             missing = self._drop_tiles(arena)
@@ -269,13 +278,14 @@ class Rows:
             for slot, prefix in enumerate(arena.owners):
                 prefix.tiles.append(num_tiles + slot)
             num = padded_count(len(arena.owners))
+            # a prefix arena's `extra` is its slots' masks [num, L]; here [num * K, 1, L]
             mask = arena.extra[:num].repeat_interleave(self._spec.num_kv_heads, dim=0).unsqueeze(1)
             slices.append(PrefixSlice(arena.kv, num_tiles, num, mask))
             num_tiles += num
         return slices, num_tiles
 
     def _drop_tiles(self, arena: Arena[Prefix]) -> list[int]:
-        """Remove surplus tiles; returns, for each tile that is missing, a slot that it can be copied from."""
+        """Remove surplus tiles; return, for each missing tile, a slot that it can be copied from."""
         surplus = []
         for prefix in arena.owners:
             prefix.tiles.clear()
@@ -290,14 +300,14 @@ class Rows:
         missing = []
         for slot, prefix in enumerate(arena.owners):
             missing.extend([slot] * (self._num_tiles(prefix) - prefix.num_placed))
-            prefix.num_placed = self._num_tiles(
-                prefix
-            )  # of a prompt's tiles the first one stands for the missing
+            # so that only the prompt's first tile asks for the missing ones
+            prefix.num_placed = self._num_tiles(prefix)
         for prefix in arena.owners:
             prefix.num_placed = 0
         return missing
 
     def _places(self, order: Sequence[LiveRow | None], num_tiles: int) -> Tensor:
+        # Tiles are [num_tiles + 1, K, tile_rows], flattened; the last one is for padding
         heads, tile_rows = self._spec.num_kv_heads, self._decoder.tile_rows
         places = []
         for row in order:
@@ -313,20 +323,22 @@ class Rows:
     def _suffix_view(self, arena: Arena[LiveRow], start: int, columns: Tensor) -> _SuffixView:
         num, heads = padded_count(len(arena.owners)), self._spec.num_kv_heads
         own = columns[start : start + num].clone()
+        # row (slot, head) of [num * K, L] begins at (slot * K + head) * L; the new key follows the row's own
         pairs = torch.arange(num * heads, device=self._device) * arena.length
         write_index = pairs + own.repeat_interleave(heads)
         return _SuffixView(arena, SuffixSlice(arena.kv, start, num, write_index, torch.empty(0)), own)
 
     def _suffix_mask(self, view: _SuffixView, window: int | None) -> Tensor:
-        ends = (view.columns + 1).repeat_interleave(self._spec.num_kv_heads)
+        ends = (view.columns + 1).repeat_interleave(self._spec.num_kv_heads)  # + 1: the new key
         starts = None if window is None else ends - window
         return mask_between(starts, ends, view.arena.length, self._dtype).unsqueeze(1)
 
     def _mask_windows(self, batch: DecodeBatch, views: Sequence[_SuffixView], window: int) -> None:
-        """The masks of windowed layers; while every row is within its window, those of all layers serve."""
+        """Set the masks of windowed layers; before a row outgrows its window, the other masks serve."""
         for view in views:
             view.part.window_mask = self._suffix_mask(view, window)
         heads, tile_rows = self._spec.num_kv_heads, self._decoder.tile_rows
+        # the first visible position of each place, in tile order; negative while the window covers everything
         starts = batch.positions.new_zeros((batch.num_tiles + 1) * heads * tile_rows)
         starts.index_copy_(0, batch.places, (batch.positions + 1 - window).repeat_interleave(heads))
         starts = starts.view(-1, tile_rows).repeat_interleave(self._spec.num_queries_per_kv, dim=1)

@@ -1,11 +1,11 @@
-"""Tokens from logits: inverse-CDF sampling with one uniform per token, row by row.
+"""Tokens from logits: inverse-CDF sampling with one uniform per token and row.
 
-A row's token depends on its logits, its parameters and its uniform alone. The cumulative sum goes over sums
-of blocks first, in float64, and then within the block that was hit: over 150k entries a float32 sum would
-lose the tail. The vocabulary is not sorted; top-p looks at the few largest entries, and at more only for
-the rows where those are not enough.
+A row's token depends only on its logits, its parameters and its uniform. The cumulative sum runs in float64
+over sums of blocks first, and then within the block that is hit: a float32 sum over 150k entries would lose
+the tail. The vocabulary is not sorted; top-p looks at the few largest entries, and at more only for rows
+where those are not enough.
 
-B rows, V vocabulary.
+Legend: B rows, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from torch import Tensor
 from r1kit.errors import UserError
 from r1kit.sampling.engine import SamplingParams
 
-_FIRST_CANDIDATES = 16  # of top-p: a partial sort of so few is ten times cheaper than sorting 1,024
+_FIRST_CANDIDATES = 16  # for top-p: a partial sort of 16 is ten times cheaper than one of 1,024
 
 
 def check_params(params: SamplingParams) -> None:
-    """Raise `UserError` where a parameter is out of range."""
+    """Raise `UserError` for a parameter that is out of range."""
     checks = (
         (params.max_tokens >= 1, "max_tokens", params.max_tokens, "at least 1"),
         (params.temperature >= 0, "temperature", params.temperature, "0 (greedy) or more"),
@@ -37,30 +37,30 @@ def check_params(params: SamplingParams) -> None:
 
 
 class Uniforms:
-    """The uniforms in [0, 1) of a request: a counter-based stream of its seed, taken in order."""
+    """A request's uniforms in [0, 1): a counter-based stream from its seed, taken in order."""
 
     def __init__(self, seed: int) -> None:
         self._generator = np.random.Generator(np.random.Philox(key=seed % 2**64))
 
     def take(self, num: int) -> Tensor:
-        """The next `num` of them, float64."""
+        """The next `num` uniforms, float64."""
         return torch.from_numpy(self._generator.random(num))
 
 
 @dataclass(frozen=True, slots=True)
 class RowParams:
-    """The sampling parameters of B rows as tensors; what no row needs is None."""
+    """The sampling parameters of B rows as tensors; None if no row needs them."""
 
     temperatures: Tensor | None  # [B, 1]; 1 for greedy rows
     greedy_rows: Tensor | None  # indices
     truncated_rows: Tensor | None  # indices
-    top_p: Tensor | None  # [truncated, 1], as the two below
+    top_p: Tensor | None  # [truncated, 1], like the two below
     top_k: Tensor | None
     min_p: Tensor | None
 
     @classmethod
     def of(cls, rows: Sequence[SamplingParams | None], device: torch.device) -> "RowParams":
-        """The parameters of `rows`; None stands for a row of padding."""
+        """The parameters of `rows`, where None is a padding row."""
 
         def column(values: list[float], dtype: torch.dtype) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device).view(-1, 1)
@@ -84,10 +84,10 @@ class RowParams:
 
 
 def sample_tokens(logits_BV: Tensor, params: RowParams, uniforms_B: Tensor) -> tuple[Tensor, Tensor]:
-    """One token per row, and its log-probability under softmax(logits / temperature), nothing cut off.
+    """One token per row, and its logprob under softmax(logits / temperature), before any truncation.
 
-    `logits_BV` is float32 and is overwritten. A greedy row takes the largest logit, and its log-probability
-    is that at temperature 1.
+    `logits_BV` is float32 and is overwritten. A greedy row takes the largest logit, with its logprob at
+    temperature 1.
     """
     if params.temperatures is not None:
         logits_BV.div_(params.temperatures)
@@ -105,26 +105,27 @@ def sample_tokens(logits_BV: Tensor, params: RowParams, uniforms_B: Tensor) -> t
 
 
 def _inverse_cdf(weights_BV: Tensor, uniforms_B: Tensor) -> Tensor:
-    """The index where the cumulative share of the weights passes the uniform; never one of weight 0."""
+    """The index where the cumulative share of the weights exceeds the uniform; never one of weight 0."""
     num_rows, vocab_size = weights_BV.shape
-    block = 1 << ((vocab_size.bit_length() + 1) // 2)  # about the square root: both sums are short then
+    block = 1 << ((vocab_size.bit_length() + 1) // 2)  # about the square root, so that both sums are short
     if vocab_size % block:
         weights_BV = torch.nn.functional.pad(weights_BV, (0, block - vocab_size % block))
     blocks = weights_BV.view(num_rows, -1, block)
     totals = blocks.sum(-1).to(torch.float64).cumsum_(-1)
-    targets = (uniforms_B * totals[:, -1])[:, None]
-    # The largest uniform below 1 may be rounded up to the total: the count then points past the end.
+    targets = (uniforms_B * totals[:, -1])[:, None]  # weights need not sum to 1: truncated rows do not
+    # The product may round up to the total; the count would then point past the end.
     hit = (totals <= targets).sum(-1, keepdim=True).clamp_(max=totals.shape[1] - 1)
     before = torch.where(hit > 0, totals.gather(1, (hit - 1).clamp_(min=0)), 0.0)
     inside = blocks.gather(1, hit[:, :, None].expand(-1, 1, block)).squeeze(1)
     within = (inside.to(torch.float64).cumsum_(-1) <= targets - before).sum(-1)
+    # The block's sum and its cumulative sum may round differently, so `within` may pass its last weight
     positions = torch.arange(block, device=weights_BV.device)
     last_possible = torch.where(inside > 0, positions, 0).amax(-1)
     return hit.squeeze(1) * block + torch.minimum(within, last_possible)
 
 
 def _truncate(probs_BV: Tensor, params: RowParams) -> Tensor:
-    """The probabilities with all outside of top-k, top-p and min-p (applied in that order) set to 0."""
+    """The probabilities, with those outside top-k, top-p and min-p (applied in that order) set to 0."""
     top_p, top_k, min_p = params.top_p, params.top_k, params.min_p
     assert top_p is not None
     assert top_k is not None
@@ -134,7 +135,7 @@ def _truncate(probs_BV: Tensor, params: RowParams) -> Tensor:
     thresholds = probs_BV.new_empty((probs_BV.shape[0], 1))
     rows = torch.arange(probs_BV.shape[0], device=probs_BV.device)
     num_candidates = min(vocab_size, _FIRST_CANDIDATES)
-    while rows.numel():
+    while rows.numel():  # retry rows whose candidates were too few, with eight times as many
         subset = probs_BV if rows.numel() == probs_BV.shape[0] else probs_BV[rows]
         lowest, enough = _lowest_kept(subset, num_candidates, top_p[rows], limits[rows])
         thresholds[rows] = lowest
@@ -145,16 +146,17 @@ def _truncate(probs_BV: Tensor, params: RowParams) -> Tensor:
 
 
 def _lowest_kept(probs: Tensor, num_candidates: int, top_p: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest probability that top-k and top-p keep, [rows, 1]; where the candidates sufficed, [rows].
+    """The smallest probability that top-k and top-p keep [rows, 1]; whether the candidates sufficed [rows].
 
-    A token is kept while the mass before it, in falling order, is below `top_p` of what top-k left.
+    A token is kept while the mass before it, in descending order, is below `top_p` of the mass in the top k.
     """
     largest = probs.topk(num_candidates, dim=-1).values
     ranks = torch.arange(num_candidates, device=probs.device)
     cumulative = largest.to(torch.float64).cumsum(-1)
     last = cumulative.gather(1, (limits - 1).clamp(max=num_candidates - 1))
-    mass = torch.where(limits < probs.shape[1], last, 1.0)
+    mass = torch.where(limits < probs.shape[1], last, 1.0)  # of the top k; 1 without top-k
     kept = ((cumulative - largest) < top_p * mass) & (ranks < limits)
     num_kept = kept.sum(-1, keepdim=True).clamp_(min=1)
+    # All of the top k are candidates, or top-p alone stopped before the last candidate
     complete = (num_candidates >= limits) | ((num_kept < num_candidates) & (limits == probs.shape[1]))
     return largest.gather(1, num_kept - 1), complete.squeeze(1)

@@ -1,10 +1,10 @@
-"""What the local decoder needs to know of a model, and whether it can compute that model exactly.
+"""What the local decoder needs to know about a model, and whether it can compute that model exactly.
 
-Covered: Llama, Mistral, Qwen2 and Qwen3 causal language models, with attention to everything before or
-within a sliding window (in all layers or in some), grouped or not, with or without biases, tied or untied
-heads, and rotary embeddings that do not depend on the length at hand.
-Not covered (another engine has to sample them): quantised weights, length-dependent rotary embeddings, every
-other architecture. Keys that a window has passed are masked, and keep their memory.
+Covered: Llama, Mistral, Qwen2 and Qwen3 causal language models, with full or sliding-window attention (in all
+or some layers), grouped or not, with or without biases, with tied or untied heads, and with rotary embeddings
+that do not depend on the sequence length.
+Not covered (use another engine): quantized weights, length-dependent rotary embeddings, other architectures.
+Keys outside a window are masked but keep their memory.
 """
 
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ import torch
 from transformers import PreTrainedModel
 
 _ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-# Their frequencies are fixed when the model is made; "dynamic" and "longrope" change them with the length.
+# Rope types with fixed frequencies; "dynamic" and "longrope" change theirs with the sequence's length.
 _FIXED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 _SLIDING = "sliding_attention"
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderSpec:
-    """The shape of a decoder. `biased` names its projections that add a bias ("q_proj", "gate_proj", ...).
+    """A decoder's shape. `biased` names the projections with a bias ("q_proj", "gate_proj", ...).
 
-    In the layers `windowed` a token attends to the last `window` tokens, itself among them.
+    In the layers in `windowed`, a token attends to the last `window` tokens, including itself.
     """
 
     num_layers: int
@@ -42,12 +42,12 @@ class DecoderSpec:
 
     @property
     def num_queries_per_kv(self) -> int:
-        """Query heads that share one key and value head."""
+        """The number of query heads that share one key/value head."""
         return self.num_heads // self.num_kv_heads
 
 
 def why_unsupported(model: PreTrainedModel) -> str | None:
-    """The reason why the local decoder can't compute this model exactly, or None where it can."""
+    """The reason why the local decoder can't compute this model exactly, or None if it can."""
     name, config = type(model).__name__, model.config
     if name not in _ARCHITECTURES:
         return f"{name} is not one of {', '.join(_ARCHITECTURES)}"
@@ -55,22 +55,22 @@ def why_unsupported(model: PreTrainedModel) -> str | None:
         return f"its activation is {config.hidden_act!r}, not 'silu'"
     layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
     if not layer_types <= {"full_attention", _SLIDING}:
-        return f"it has layers of the types {sorted(layer_types)}"
+        return f"it has layers of types {sorted(layer_types)}"
     if _SLIDING in layer_types and config.sliding_window is None:
-        return f"it has layers of the type {_SLIDING!r} and no `sliding_window`"
+        return f"it has layers of type {_SLIDING!r} and no `sliding_window`"
     rope_type = model.model.rotary_emb.rope_type
     if rope_type not in _FIXED_ROPE_TYPES:
-        return f"its rotary embedding is of the type {rope_type!r}"
+        return f"its rotary embedding has type {rope_type!r}"
     if 2 * model.model.rotary_emb.inv_freq.numel() != _head_dim(model):
-        return "its rotary embedding covers only a part of each head"
+        return "its rotary embedding covers only part of each head"
     dtypes = {parameter.dtype for parameter in model.parameters()}
     if not dtypes <= {torch.float32, torch.bfloat16}:
-        return f"its weights are of the types {sorted(map(str, dtypes))}"
+        return f"its weights have types {sorted(map(str, dtypes))}"
     return None
 
 
 def read_spec(model: PreTrainedModel) -> DecoderSpec:
-    """The spec of a model for which `why_unsupported` gives None."""
+    """The spec of a model for which `why_unsupported` returns None."""
     config = model.config
     projections = (name.split(".")[-2:] for name, _ in model.named_parameters())
     windowed = _windowed_layers(model)
@@ -93,7 +93,7 @@ def read_spec(model: PreTrainedModel) -> DecoderSpec:
 
 
 def _windowed_layers(model: PreTrainedModel) -> frozenset[int]:
-    """The layers whose window is shorter than the model's context. Mistral has one for all, Qwen by layer."""
+    """The layers whose window is shorter than the context. Mistral sets it for all layers, Qwen per layer."""
     name, config = type(model).__name__, model.config
     window = None if name == "LlamaForCausalLM" else config.sliding_window
     if window is None or window >= config.max_position_embeddings:

@@ -1,7 +1,7 @@
-"""Where a completion stops: at a stop token, or when its text has a stop string in it.
+"""Where a completion stops: at a stop token, or when its text contains a stop string.
 
-Of several stop strings the one that is complete first counts, character by character, so that the cut does
-not depend on how the text falls into tokens.
+Of several stop strings, the first to be complete character by character wins, so the cut does not depend on
+how the text is tokenized.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from r1kit.sampling.engine import SamplingParams
 
 Stop = Literal["token", "string"]
 
-# Tokens decoded beyond those that can hold a stop string: some decoders drop a space where a text begins.
+# Extra tokens decoded before those that can hold a stop string: some decoders drop a text's leading space.
 _MARGIN = 4
 INCOMPLETE = "\ufffd"  # what a decoder shows for bytes that are not (yet) a character
 
 
 class StopFinder:
-    """Finds out, after each token, whether a completion stops with it; decodes the tail alone, and seldom."""
+    """Checks after each token whether a completion stops there; decodes only its tail, and only if needed."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._may_end: dict[tuple[str, ...], dict[int, bool]] = {}  # by stop strings and token
+        self._may_end: dict[tuple[str, ...], dict[int, bool]] = {}  # by stop strings and token id
 
     def find(self, token_ids: Sequence[int], params: SamplingParams) -> Stop | None:
-        """Whether `token_ids`, which did not stop before their last token, stop with it."""
+        """How `token_ids` stop with their last token, or None; they must not have stopped earlier."""
         if token_ids[-1] in params.stop_token_ids:
             return "token"
         if params.stop_strings and self._ends(token_ids, params.stop_strings):
@@ -40,19 +40,19 @@ class StopFinder:
             may_end = known[token_ids[-1]] = self._can_complete(token_ids[-1], strings)
         if not may_end:
             return False
-        # A token is a byte at least.
+        # A token has at least one byte, so this many tokens hold the longest string.
         longest = max(len(string.encode()) for string in strings)
         return stop_bounds(decode(self._tokenizer, token_ids[-longest - _MARGIN :]), strings) is not None
 
     def _can_complete(self, token_id: int, strings: tuple[str, ...]) -> bool:
-        """Whether the last character of a stop string may be in this token, or end with it."""
+        """Whether this token may contain or complete the last character of a stop string."""
         text = decode(self._tokenizer, [token_id])
         # Decoded alone, a token may lose a space or half a character.
         return not text or INCOMPLETE in text or any(s[-1].isspace() or s[-1] in text for s in strings)
 
 
 def stop_bounds(text: str, strings: Sequence[str]) -> tuple[int, int] | None:
-    """Where the stop string that is complete first begins and ends in `text`, or None."""
+    """The start and end in `text` of the stop string that is complete first, or None."""
     found = [(start + len(s), start) for s in strings if (start := text.find(s)) >= 0]
     if not found:
         return None
@@ -61,7 +61,7 @@ def stop_bounds(text: str, strings: Sequence[str]) -> tuple[int, int] | None:
 
 
 def cut_at_stop(text: str, params: SamplingParams) -> str:
-    """`text` up to its first stop string, with it where the parameters say so."""
+    """`text` up to its first stop string, including it if the parameters say so."""
     bounds = stop_bounds(text, params.stop_strings)
     if bounds is None:
         return text
@@ -70,14 +70,14 @@ def cut_at_stop(text: str, params: SamplingParams) -> str:
 
 
 def num_undecided(text: str, strings: Sequence[str]) -> int:
-    """How many characters at the end of `text` may turn out to belong to a stop string."""
+    """The number of characters at the end of `text` that may be the beginning of a stop string."""
     longest = max((len(string) for string in strings), default=1)
     tails = range(min(longest - 1, len(text)), 0, -1)
     return next((num for num in tails if any(s.startswith(text[-num:]) for s in strings)), 0)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """The text of tokens, added tokens kept. A row of the embedding without a token shows as `INCOMPLETE`."""
+    """The tokens' text with added tokens. Ids without a token (padded embeddings) become `INCOMPLETE`."""
     pieces: list[list[int]] = [[]]
     for token_id in token_ids:
         if token_id >= tokenizer.vocab_size and not _is_token(tokenizer, token_id):
@@ -89,8 +89,8 @@ def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
 
 
 def _is_token(tokenizer: PreTrainedTokenizerBase, token_id: int) -> bool:
-    """Whether an id is a token: embeddings are padded, Qwen2.5's to 151,936 rows for 151,665 tokens."""
+    """Whether an id is a token. Embeddings are padded: Qwen2.5's has 151,936 rows for 151,665 tokens."""
     try:
         return tokenizer.convert_ids_to_tokens(token_id) is not None
-    except (IndexError, KeyError, OverflowError):  # of sentencepiece and of plain tables
+    except (IndexError, KeyError, OverflowError):  # from sentencepiece and from plain tables
         return False

@@ -1,4 +1,4 @@
-"""Text of sampled tokens: whole, or piece by piece as they come."""
+"""The text of sampled tokens: complete, or streamed piece by piece."""
 
 from collections.abc import Sequence
 
@@ -21,9 +21,9 @@ from r1kit.text.turns import own_marks
 def decode_completion(
     tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], stop: Stop | None, request: SampleRequest
 ) -> str:
-    """The completion's text: added tokens kept, without the stop token, cut at the stop string.
+    """The completion's text with added tokens, without the stop token, cut at the stop string.
 
-    What the prompt had opened of it stands in front; a model's own marks of a reasoning are `<think>` tags.
+    Text that the prompt opened comes first. A model's own reasoning marks become `<think>` tags.
     """
     text = decode(tokenizer, token_ids[:-1] if stop == "token" else token_ids)
     text = cut_at_stop(text, request.params) if stop == "string" else text
@@ -33,30 +33,30 @@ def decode_completion(
 
 
 class TextStream:
-    """Turns tokens into pieces of text that, joined, are the text of all of them.
+    """Turns tokens into pieces of text, which concatenate to the text of all tokens.
 
-    A character whose bytes are spread over several tokens comes out when it is complete; what may be the
-    beginning of a stop string when it has turned out not to be one. Nothing comes out after a stop string.
+    A character that spans several tokens is released when it is complete. Text that may begin a stop string
+    is held back until it turns out not to. Nothing is released after a stop string.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, params: SamplingParams) -> None:
         self._tokenizer, self._params = tokenizer, params
         self._token_ids: list[int] = []
         self._context, self._decoded = 0, 0  # tokens decoded for context only; tokens whose text is known
-        self._held = ""  # text that is known and not out yet
+        self._held = ""  # decoded text that is not released yet
         self._ended = False
 
     def push(self, token_id: int) -> str:
-        """The text that this token brings out; "" where it ends inside of a character."""
+        """The text released by this token; "" if it ends inside a character."""
         self._token_ids.append(token_id)
         return self._release(self._next(final=False), final=False)
 
     def finish(self) -> str:
-        """What is left: an unfinished character, shown as the decoder shows it."""
+        """The remaining text, with an unfinished character as the decoder shows it."""
         return self._release(self._next(final=True), final=True)
 
     def _release(self, text: str, *, final: bool) -> str:
-        """What of the text held back, followed by `text`, can be shown."""
+        """Append `text` to the held-back text and return what can be released."""
         if self._ended:
             return ""
         self._held += text
@@ -73,6 +73,6 @@ class TextStream:
         whole = decode(self._tokenizer, self._token_ids[self._context :])
         if whole.endswith(INCOMPLETE) and not final:
             return ""
-        # The last tokens known stay as context: how some decoders space a token depends on the one before.
+        # The last decoded tokens stay as context: some decoders space a token by the one before it.
         self._context, self._decoded = self._decoded, len(self._token_ids)
         return whole[len(before) :]

@@ -1,9 +1,9 @@
-"""The decoder's own copy of a model's weights, in the layout its matrix products want.
+"""The decoder's own copy of a model's weights, laid out for its matrix products.
 
-Queries, keys and values are one matrix: for each key head its query heads, the key head and the value head,
-so that all that is rotated lies together, and is never copied out. The rows of each query and key head are
-reordered so that the two halves which a rotation mixes lie side by side (a rotation is then one complex
-product); attention scores are sums over the head and don't notice.
+Queries, keys and values are one matrix: for each key head its query heads, the key head, and the value head,
+so that everything that is rotated is adjacent and needs no copy. Within each query and key head, the rows are
+interleaved so that the two numbers that a rotation mixes are adjacent, and the rotation is one complex
+product. Attention scores are sums over the head, so the order does not affect them.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class Projection:
 
 @dataclass(slots=True)
 class LayerWeights:
-    """One decoder layer. `qk_norm` [K, rep + 1, head dim] is None where there is none."""
+    """One decoder layer. `qk_norm` [K, rep + 1, head dim] is None for models without it."""
 
     attention_norm: Tensor
     qkv: Projection
@@ -42,7 +42,7 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where a named tensor of shape `shape` goes: reshaped to `reshaped`, it is copied into `view`."""
+    """Where a named tensor of shape `shape` goes: it is reshaped to `reshaped` and copied into `view`."""
 
     shape: tuple[int, ...]
     view: Tensor
@@ -62,7 +62,7 @@ class DecoderWeights:
 
     @torch.inference_mode()
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Copy every weight in. Raises `ModelError` for an unknown name, a wrong shape or a missing one."""
+        """Copy all weights. Raises `ModelError` for an unknown name, a wrong shape or a missing weight."""
         missing = set(self._targets)
         for name, tensor in weights:
             if name == HEAD_NAME and self.spec.tied:
@@ -99,8 +99,10 @@ class DecoderWeights:
         spec = self.spec
         rep = spec.num_queries_per_kv
         parts = {"q_proj": slice(0, rep), "k_proj": slice(rep, rep + 1), "v_proj": slice(rep + 1, rep + 2)}
+        # per key head: rep query heads, one key head, one value head
         width = spec.num_kv_heads * (rep + 2) * spec.head_dim
         weight = self._empty(width, spec.hidden_size)
+        # one bias for all three; parts without one keep zeros
         bias = self._empty(width) if spec.biased & parts.keys() else None
         for name, heads in parts.items():
             rotated = name != "v_proj"
@@ -110,9 +112,10 @@ class DecoderWeights:
         return Projection(weight, bias)
 
     def _qk_norm(self, prefix: str) -> Tensor:
-        """For each key head the norm of queries, once for each of its queries, and then that of keys."""
+        """For each key head, the query norm once per query head, followed by the key norm."""
         spec = self.spec
         weight = self._empty(spec.num_kv_heads, spec.num_queries_per_kv + 1, spec.head_dim)
+        # interleaved like the heads that it scales: a view [K, rep + 1, 2, D / 2] on adjacent pairs
         halves = torch.unflatten(weight, 2, (-1, 2)).transpose(2, 3)
         shape = (1, 1, 2, spec.head_dim // 2)
         self._targets[f"{prefix}q_norm.weight"] = _Target((spec.head_dim,), halves[:, :-1], shape)
@@ -130,7 +133,7 @@ class DecoderWeights:
         return tensor
 
     def _put(self, name: str, tensor: Tensor, heads: slice, *, rotated: bool) -> None:
-        """Where in each key head's group of `tensor` the heads of a named tensor go."""
+        """Register a named tensor, whose heads go to slots `heads` of each key head's group in `tensor`."""
         view = torch.unflatten(tensor, 0, (self.spec.num_kv_heads, -1, self.spec.head_dim))[:, heads]
         shape = (view.shape[:3].numel(), *tensor.shape[1:])
         if rotated:  # [K, heads, D/2, 2, ...] here is [K, heads, 2, D/2, ...] there
