@@ -98,12 +98,13 @@ class Collected(Generic[RecordT]):
 
 
 def collect_records(
-    rows: Sequence[Row], make: Callable[[Row], RecordT], *, num_records: int | None, seed: int
+    rows: Sequence[Row], make: Callable[[Row], RecordT | None], *, num_records: int | None, seed: int
 ) -> Collected[RecordT]:
     """Make records of the rows, all or `num_records` chosen by the seed.
 
     Only rows that are needed are made, in an order drawn from the seed, so a bad row costs another one and
-    not the whole. `make` raises `DataError` for a row that can't be used.
+    not the whole. `make` raises `DataError` for a row that can't be used, and gives None for one that is to
+    be left out.
     """
     order = list(range(len(rows)))
     if num_records is not None and num_records < len(rows):
@@ -117,7 +118,9 @@ def collect_records(
         try:
             if row.fault is not None:
                 raise DataError(f"{row.place}: {row.fault}")
-            made[i] = make(row)
+            record = make(row)
+            if record is not None:
+                made[i] = record
         except DataError as error:
             message = str(error)
             is_placed = message.startswith(f"{row.place}: ")
