@@ -87,6 +87,18 @@ def test_paths_start_at_the_recipes_own_folder(
     assert faults(here / "deep" / "er" / "my.toml") == []
 
 
+def test_a_folder_of_a_known_sets_name_is_the_folder(
+    here: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (here / "pens").rename(here / "gsm8k")
+    assert call(monkeypatch, "init", "my.toml", "--model", model, "--data", "gsm8k") == 0
+    problems = written(here / "my.toml")["problems"]
+    assert problems["train"] == {"source": "./gsm8k", "mapping": "gsm8k", "split": "train"}
+    assert (problems["test"]["source"], problems["test"]["split"]) == ("./gsm8k", "test")
+    assert faults(here / "my.toml") == []
+
+
 def test_tinyworld_needs_nothing_else(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, "init", "tw.toml", "--model", "tinyworld", "--data", "tinyworld") == 0
     table = written(here / "tw.toml")

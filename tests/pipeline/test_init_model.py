@@ -79,6 +79,15 @@ def test_of_a_model_on_a_hub_that_can_not_be_asked_its_name_says_what_is_known(
     assert look_at_model("Someone/Thing").num_weights == 0
 
 
+def test_a_slip_in_a_folders_name_is_no_name_on_the_hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "unreachable", lambda: "there is no network")
+    monkeypatch.chdir(model.parent)
+    with pytest.raises(ModelError, match=r"tinny: no such folder, .*; did you mean 'tiny'\?"):
+        look_at_model("tinny")
+    with pytest.raises(ModelError, match=r"did you mean 'config\.json'"):
+        look_at_model("tiny/confg.json")
+
+
 def sizes(model: Path, folder: Path, hardware: Hardware) -> Sizes:
     data = look_at_data(Wishes(data=str(write(folder / "sums.jsonl", SUMS))))
     # of the size of a real one, so that it is no toy

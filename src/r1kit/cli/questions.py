@@ -102,11 +102,10 @@ def _ask_test(wishes: Wishes, data: Data) -> Test:
 
 def _ask_goal(wishes: Wishes, data: Data) -> None:
     if wishes.goal is None:
-        for name, about in GOALS.items():
-            _say(f"{name:<12} {about}")
         why = "What it is for."
         if solution_column(data) is not None:
             why += " The data has worked solutions, which sft-then-rl would start with."
+        why += "".join(f"\n  {name:<12} {about}" for name, about in GOALS.items())
         answer = _choose("Goal", why, "zero", tuple(GOALS))
         wishes.goal = next(goal for goal in GOALS if goal == answer)
     if wishes.goal == "distill" and wishes.teacher is None:

@@ -173,8 +173,10 @@ def _solutions(goal: Goal, wishes: Wishes, parts: Parts) -> tuple[str, str] | No
     file = _solutions_file(parts.path)
     if file.exists():
         raise UserError(f"{file} is there already; move it away, or name it with --sft-data")
-    num = write_solutions(parts.data, column, file, _held_out_questions(parts))
-    return file.name, f"{num:,} worked solutions from the column {column!r}, written to {file}"
+    without, most = _held_out_questions(parts), parts.plan.sizes.num_solutions
+    num, num_all = write_solutions(parts.data, column, file, without=without, most=most)
+    of_all = "" if num == num_all else f" of {num_all:,}"
+    return file.name, f"{num:,}{of_all} worked solutions from the column {column!r}, written to {file}"
 
 
 def _solutions_file(path: Path) -> Path:

@@ -40,6 +40,7 @@ _BESIDE = (
 _CLEARLY = 1.0
 _MOST, _SOME = 0.8, 0.5
 _SHORT_WORDS = 4
+_NAMES_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,18 @@ def _take(
     if not scores:
         raise UserError(
             f"no column of the data looks like {'a question' if field == 'question' else 'an answer'} (there "
-            f"are {', '.join(profiles)}): name it with --{field} COLUMN"
+            f"are {_listed(list(profiles))}): name it with --{field} COLUMN"
         )
     columns[field] = scores[0][1]
     near = [name for score, name in scores if score > scores[0][0] - _CLEARLY]
     if len(near) < 2:
         return []
     return [Doubt(field, f"{' and '.join(near[:3])} could both be the {field}", tuple(near), near[0])]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def _question_scores(profiles: Mapping[str, Profile], taken: Mapping[str, str]) -> list[tuple[float, str]]:

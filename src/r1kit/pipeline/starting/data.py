@@ -64,9 +64,14 @@ def makes_its_own(source: str) -> bool:
     return source in TINYWORLD_SOURCES or source.startswith(GYM_PREFIX)
 
 
+def told_apart(source: str) -> str:
+    """A source as it was typed; a folder of a known set's name, such as gsm8k, as `./gsm8k`."""
+    return f"./{source}" if source in PROBLEM_MAPPINGS and Path(source).exists() else source
+
+
 def look_at_data(wishes: Wishes) -> Data:
     """The data that is wished for. Raises `UserError` where there is none, or it can't be read."""
-    source = str(wishes.data)
+    source = told_apart(str(wishes.data))
     if makes_its_own(source):
         fields = {"source": source, "split": wishes.split or "train", "num_problems": _NUM_MADE}
         return load(fields, "which makes its own problems")

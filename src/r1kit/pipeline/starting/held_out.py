@@ -12,7 +12,7 @@ from pathlib import Path
 from r1kit.data.files import read_rows
 from r1kit.data.mappings import PROBLEM_MAPPINGS
 from r1kit.errors import DataError, UserError
-from r1kit.pipeline.starting.data import Data, load, makes_its_own, read
+from r1kit.pipeline.starting.data import Data, load, makes_its_own, read, told_apart
 from r1kit.pipeline.starting.well_known import TEST_SPLITS
 from r1kit.pipeline.starting.wishes import Wishes
 
@@ -36,7 +36,7 @@ def find_test(wishes: Wishes, data: Data) -> Test:
         if makes_its_own(wishes.test):
             fields = {"source": wishes.test, "split": "held_out", "num_problems": 400}
             return Test("as you said", load(fields, "which makes its own problems"))
-        return Test("as you said", _read_as(data, wishes.test, None, wishes))
+        return Test("as you said", _read_as(data, told_apart(wishes.test), None, wishes))
     if wishes.hold_out is None and (found := _beside(wishes, data)) is not None:
         return found
     if data.is_made:

@@ -64,7 +64,8 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
         if path.is_file() or not hub.is_name(name):
             raise _no_such(name, path)
         if (why := hub.unreachable()) is not None and not hub.has_model(name):
-            if path.parent != Path() and path.parent.is_dir():
+            # a slip in a folder's name looks like a name on the hub
+            if (path.parent != Path() and path.parent.is_dir()) or near_path(path).startswith("did you mean"):
                 raise _no_such(name, path)
             return _by_name(name, style, why)
     source = str(path) if path.is_dir() else resolve_model(name)

@@ -153,4 +153,5 @@ def relocated(name: str, path: Path) -> str:
     is_path = typed.exists() or (any(char in typed.name for char in "*?[") and typed.parent.is_dir())
     if name.startswith("~") or typed.is_absolute() or not is_path:
         return name
-    return os.path.relpath(typed.absolute(), path.absolute().parent)
+    found = os.path.relpath(typed.absolute(), path.absolute().parent)
+    return f"./{found}" if name.startswith("./") and not found.startswith("..") else found

@@ -27,6 +27,8 @@ _TOKENS = {
     "verl": 4_096,
 }
 _USUAL_TOKENS, _CPU_TOKENS = 1_024, 256
+# Enough for the shape of a response; all of GSM8K's would take a CPU a day.
+_CPU_SOLUTIONS = 500
 _PROMPTS_ENCODED = 2_000
 _FEWEST_TOKENS = 32
 
@@ -49,6 +51,8 @@ class Sizes:
     max_rows: int
     micro_tokens: int
     max_tokens: int  # of an SFT example
+    resample_waves: int = 1
+    num_solutions: int | None = None  # worked ones that are trained on; None: all
     lora: bool = False
     checkpointing: bool = False
     shard: bool = False
@@ -90,14 +94,15 @@ def first_sizes(model: Model, data: Data, hardware: Hardware) -> Sizes:
     )
     if not on_gpu:
         sizes = replace(
-            sizes, steps=20, problems_per_step=4, group_size=8, mini_batches=1, tokens_per_batch=8_000,
-            eval_problems=50, eval_samples=1, max_rows=64, micro_tokens=4_000,
+            sizes, steps=20, problems_per_step=4, group_size=8, mini_batches=1, tokens_per_batch=2_000,
+            eval_problems=50, eval_samples=1, max_rows=64, micro_tokens=4_000, resample_waves=0,
+            num_solutions=_CPU_SOLUTIONS,
         )  # fmt: skip
     if is_toy:
         sizes = replace(
             sizes, steps=40, problems_per_step=16, group_size=16, mini_batches=1, tokens_per_batch=1_000,
             rl_rate=7e-4, sft_rate=1e-3, eval_problems=80, eval_samples=4, max_rows=256, micro_tokens=4_000,
-            is_toy=True,
+            resample_waves=0, num_solutions=None, is_toy=True,
         )  # fmt: skip
     return replace(sizes, problems_per_step=min(sizes.problems_per_step, max(1, len(data.problems) // 2)))
 

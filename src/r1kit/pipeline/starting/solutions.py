@@ -18,6 +18,7 @@ from r1kit.data.rows import Row
 from r1kit.data.sources import ProblemSource
 from r1kit.errors import DataError
 from r1kit.pipeline.starting.data import Data
+from r1kit.seeds import derive_seed
 from r1kit.text.template import TAGS, format_chat
 from r1kit.types import Problem
 
@@ -42,12 +43,18 @@ def solution_column(data: Data) -> str | None:
     return None
 
 
-def write_solutions(data: Data, column: str, path: Path, without: set[str]) -> int:
-    """Write the solutions of all usable problems but those whose question is in `without`; how many."""
+def write_solutions(
+    data: Data, column: str, path: Path, *, without: set[str], most: int | None
+) -> tuple[int, int]:
+    """Write the solutions of usable problems but those whose question is in `without`, at most `most`.
+
+    Returns how many were written, chosen at random where there are more, and how many there are.
+    """
     kept = {question_key(problem) for problem in data.problems} - without
     rows = list(_examples(data, column, kept))
-    write_jsonl(path, rows)
-    return len(rows)
+    order = sorted(range(len(rows)), key=lambda i: derive_seed(0, "solutions", i))[:most]
+    write_jsonl(path, (rows[i] for i in sorted(order)))
+    return len(order), len(rows)
 
 
 def _examples(data: Data, column: str, kept: set[str]) -> Iterator[dict[str, Any]]:

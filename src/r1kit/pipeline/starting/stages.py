@@ -83,6 +83,8 @@ def _grpo(
     yield line("problems_per_step", sizes.problems_per_step, "[512]")
     yield line("group_size", sizes.group_size, "samples of a problem, compared with each other [16]")
     yield line("mini_batches", sizes.mini_batches, "updates per step [16]")
+    if sizes.resample_waves != 1:
+        yield line("max_resample_waves", sizes.resample_waves, "a second wave costs as much as the first")
     if temperature is not None:
         yield line("temperature", temperature, "[0.7]")
     yield line("max_new_tokens", sizes.max_new_tokens, "[32,768]")
