@@ -1,6 +1,8 @@
 """`r1 init` from flags and from answers: what is written, by data and goal, and `r1 doctor` on it."""
 
 import json
+import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from r1kit import cli
-from r1kit.cli import recipes
+from r1kit.cli import recipes, starting
 from r1kit.pipeline.doctor import examine
 from r1kit.pipeline.recipe import load_recipe
 from r1kit.pipeline.run import open_run
@@ -319,3 +321,28 @@ def test_the_defaults_of_every_question_are_a_recipe(here: Path, monkeypatch: py
     assert (table["model"]["base"], table["problems"]["train"]["source"]) == ("tinyworld", "train.jsonl")
     assert "The data has worked solutions" in said
     assert faults(here / "my.toml") == []
+
+
+def test_the_docs_show_what_is_printed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """docs/first_run.md, but for the memory of the machine and where `r1` lies."""
+    page = (Path(__file__).parents[2] / "docs" / "first_run.md").read_text(encoding="utf-8")
+    [command, shown] = re.findall(r"^    (r1 init tw[^\n]*)\n\n```text\n(.*?)^```", page, re.M | re.S)[0]
+    monkeypatch.setattr(starting, "command_name", lambda: "r1")
+    assert call(monkeypatch, *shlex.split(command)[1:]) == 0
+
+    def without_memory(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("memory")]
+
+    assert without_memory(capsys.readouterr().out) == without_memory(shown)
+
+
+def test_flags_in_the_docs_are_flags_of_init(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "first_run.md").read_text(encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(monkeypatch, "init", "--help") == 0
+    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) <= known

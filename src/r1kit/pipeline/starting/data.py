@@ -74,7 +74,7 @@ def look_at_data(wishes: Wishes) -> Data:
     source = told_apart(str(wishes.data))
     if makes_its_own(source):
         fields = {"source": source, "split": wishes.split or "train", "num_problems": _NUM_MADE}
-        return load(fields, "which makes its own problems")
+        return load(fields, f"made by {source}")
     if not source.strip():
         raise UserError("--data is empty: name a file, a folder, a hub data set or a source such as gsm8k")
     known = {"source": source} | _given(split=wishes.split, subset=wishes.subset)

@@ -35,7 +35,7 @@ def find_test(wishes: Wishes, data: Data) -> Test:
     if wishes.test is not None:
         if makes_its_own(wishes.test):
             fields = {"source": wishes.test, "split": "held_out", "num_problems": 400}
-            return Test("as you said", load(fields, "which makes its own problems"))
+            return Test("as you said", load(fields, f"made by {wishes.test}"))
         return Test("as you said", _read_as(data, told_apart(wishes.test), None, wishes))
     if wishes.hold_out is None and (found := _beside(wishes, data)) is not None:
         return found
