@@ -101,6 +101,10 @@ def test_well_known_sets_are_told_by_their_columns(
             ("code", {"question": "task", "tests": "tests"}),
         ),
         (
+            {"年级": "3", "题目": "小明有{n}支铅笔，又买了三支，他一共有多少支铅笔？", "结果": "1{n}"},
+            ("math", {"question": "题目", "answer": "结果"}),
+        ),
+        (
             {"puzzle": "Who of the {n} tells the truth?", "answer": "Ann and Bob"},
             ("logic", {"question": "puzzle", "answer": "answer"}),
         ),
@@ -149,6 +153,12 @@ def test_two_columns_that_would_do_and_answers_of_no_clear_kind_are_doubts(tmp_p
     assert guess.doubts[1].choices == ("logic", "math", "judged")
     said = Wishes(columns={"answer": "first name"}, kind="logic")
     assert not guess_columns(read_rows(source, split=None, subset=None, base_dir=Path()), said).doubts
+
+
+def test_a_column_that_is_there_twice_is_no_doubt(tmp_path: Path) -> None:
+    rows = [row | {"problem": row["question"]} for row in SUMS]
+    data = look_at_data(Wishes(data=str(write(tmp_path / "rows.jsonl", rows))))
+    assert (data.doubts, data.fields["columns"]["question"]) == ((), "question")
 
 
 def test_rows_that_can_not_be_used_are_counted_and_left_out(tmp_path: Path) -> None:
@@ -241,6 +251,8 @@ def test_so_many_are_held_out_as_is_said(tmp_path: Path) -> None:
         ),
         ({"data": "train.jsonl", "kind": "choice"}, "--question COLUMN --answer COLUMN --kind math"),
         ({"data": ""}, "--data is empty"),
+        ({"data": "pairs.jsonl"}, "the data holds preferences (chosen, rejected), and no right answers"),
+        ({"data": "sft.jsonl"}, "give it as --sft-data of --goal sft-then-rl"),
     ],
 )
 def test_data_that_can_not_be_used_is_told_with_what_to_do(
@@ -250,6 +262,8 @@ def test_data_that_can_not_be_used_is_told_with_what_to_do(
     write(tmp_path / "train.jsonl", SUMS)
     write(tmp_path / "names.jsonl", [{"name": "Ann"}, {"name": "Bob"}])
     write(tmp_path / "ids.jsonl", [{"idx": n, "question": f"What is {n} + 1?"} for n in range(5)])
+    write(tmp_path / "pairs.jsonl", [{"prompt": "Why is that?", "chosen": "So.", "rejected": "No."}])
+    write(tmp_path / "sft.jsonl", [{"messages": [{"role": "user", "content": "Why?"}], "response": "So."}])
     (tmp_path / "notes.txt").write_text("some notes\n", encoding="utf-8")
     (tmp_path / "notes.jsonl").write_text("some notes\nand more\n", encoding="utf-8")
     with pytest.raises(UserError) as caught:

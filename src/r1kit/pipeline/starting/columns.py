@@ -4,6 +4,7 @@ Names count most, then what is in a column: long texts that all differ are quest
 answers. Where two columns would do, or answers are of no clear kind, that is said as a `Doubt`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from r1kit.data.rows import Row, near_miss
 from r1kit.data.truths import answer_inside
 from r1kit.errors import DataError, UserError
-from r1kit.pipeline.starting.profile import Profile, mathematical_frac, profiles_of
+from r1kit.pipeline.starting.profile import Profile, mathematical_frac, num_words, profiles_of
 from r1kit.pipeline.starting.wishes import Wishes
 from r1kit.types import Kind
 
@@ -68,6 +69,7 @@ def guess_columns(rows: Sequence[Row], wishes: Wishes) -> Guess:
     Raises `UserError` for a column that is not there, and where no column could be question or answer.
     """
     profiles = profiles_of(rows)
+    _refuse_other_data(profiles, wishes)
     columns, doubts = dict(wishes.columns), []
     for field, name in columns.items():
         _check_column(field, name, profiles)
@@ -93,6 +95,23 @@ def guess_columns(rows: Sequence[Row], wishes: Wishes) -> Guess:
     return Guess(_fields(columns, kind, answer_in), _said(columns, kind, answer_in), tuple(doubts))
 
 
+def _refuse_other_data(profiles: Mapping[str, Profile], wishes: Wishes) -> None:
+    """Raise `UserError` for rows that are for other stages: pairs of preferences, responses to train on."""
+    if "answer" in wishes.columns:
+        return
+    names = set(profiles)
+    if {"chosen", "rejected"} <= names:
+        raise UserError(
+            "the data holds preferences (chosen, rejected), and no right answers: those are the `source` of "
+            "a stage of kind preferences (docs/data.md); --data is for problems with an answer"
+        )
+    if {"messages", "response"} <= names and not names & {"answer", "ground_truth"}:
+        raise UserError(
+            "the data holds responses to fine-tune on, and no right answers: give it as --sft-data of --goal "
+            "sft-then-rl; --data is for problems with an answer"
+        )
+
+
 def _check_column(field: str, name: str, profiles: Mapping[str, Profile]) -> None:
     if name not in profiles and name.split(".")[0] not in profiles:
         raise UserError(f"--{field} {name}: no such column in the data; {near_miss(name, profiles)}")
@@ -108,7 +127,9 @@ def _take(
             f"are {_listed(list(profiles))}): name it with --{field} COLUMN"
         )
     columns[field] = scores[0][1]
-    near = [name for score, name in scores if score > scores[0][0] - _CLEARLY]
+    best = profiles[scores[0][1]].texts
+    others = [(score, name) for score, name in scores[1:] if profiles[name].texts != best]
+    near = [scores[0][1], *(name for score, name in others if score > scores[0][0] - _CLEARLY)]
     if len(near) < 2:
         return []
     return [Doubt(field, f"{' and '.join(near[:3])} could both be the {field}", tuple(near), near[0])]
@@ -136,7 +157,7 @@ def _answer_scores(profiles: Mapping[str, Profile], taken: Mapping[str, str]) ->
     found = []
     for profile in profiles.values():
         by_name = _by_name(profile.name, _ANSWERS)
-        beside = _plain(profile.name) in _BESIDE or (profile.is_counter and not by_name)
+        beside = _last_word(profile.name) in _BESIDE or (profile.is_counter and not by_name)
         if profile.name in taken.values() or not profile.texts or beside:
             continue
         content = 2.0 * (profile.number_frac > _MOST) + 2.0 * (profile.mean_chars <= 40)
@@ -157,6 +178,12 @@ def _by_name(name: str, known: Sequence[str]) -> float:
     if plain in known:
         return 5 - known.index(plain) / len(known)
     return 2.0 if any(one in plain for one in known[:9] if len(one) > 4) else 0.0
+
+
+def _last_word(name: str) -> str:
+    """`index` of `source_index`, and of `sourceIndex`."""
+    words = re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", name)
+    return words[-1].lower() if words else name
 
 
 def _plain(name: str) -> str:
@@ -188,7 +215,7 @@ def _kind_of(answers: Profile, answer_in: Any, columns: Mapping[str, str]) -> tu
     if answer_in is not None:
         texts = tuple(found for text in texts if (found := _inside(text, answer_in)) is not None)
     share = mathematical_frac(texts)
-    mean_words = sum(len(text.split()) for text in texts) / max(1, len(texts))
+    mean_words = sum(map(num_words, texts)) / max(1, len(texts))
     if share >= _MOST:
         return "math", None
     shown = f"the answers in {answers.name!r}, such as {texts[0][:40]!r},"

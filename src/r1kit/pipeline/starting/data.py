@@ -22,8 +22,8 @@ from r1kit.pipeline.starting.wishes import Wishes
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.types import Problem
 
-# Self-tests of so many problems, spread over the file; a program's takes a tenth of a second.
-_NUM_VERIFIED, _NUM_PROGRAMS = 1_000, 60
+# Self-tests of so many problems, spread over the file; of a program one takes a tenth of a second.
+_NUM_VERIFIED, _NUM_PROGRAMS = 400, 60
 # Of sources that make as many problems as they are asked for.
 _NUM_MADE = 2_000
 
