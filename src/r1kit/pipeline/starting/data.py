@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from r1kit.data.files import read_rows
+from r1kit.data.guests import find_maker
 from r1kit.data.gym import PREFIX as GYM_PREFIX
 from r1kit.data.mappings import PROBLEM_MAPPINGS
 from r1kit.data.rows import Row, near_miss
-from r1kit.data.sources import TINYWORLD_SOURCES, ProblemSource, load_problems
+from r1kit.data.sources import ProblemSource, load_problems
 from r1kit.errors import DataError, UserError
 from r1kit.pipeline.starting.columns import Doubt, guess_columns
 from r1kit.pipeline.starting.well_known import recognise, title_of
@@ -60,8 +61,8 @@ class _Notes:
 
 
 def makes_its_own(source: str) -> bool:
-    """tinyworld and reasoning-gym have no rows of their own."""
-    return source in TINYWORLD_SOURCES or source.startswith(GYM_PREFIX)
+    """Guests such as tinyworld, and reasoning-gym, make problems instead of reading rows."""
+    return find_maker(source) is not None or source.startswith(GYM_PREFIX)
 
 
 def told_apart(source: str) -> str:

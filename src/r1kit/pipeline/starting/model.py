@@ -22,7 +22,7 @@ from r1kit.model.loading import (
     resolve_model,
     stated_end_ids,
 )
-from r1kit.pipeline.recipe import EMBEDDED_MODELS
+from r1kit.pipeline.recipe import is_base
 from r1kit.text.template import opening_of
 from r1kit.text.turns import end_token_ids, own_marks, render, turn_end_id
 from r1kit.types import PromptStyle
@@ -59,7 +59,7 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
     if not name.strip():
         raise UserError("--model is empty: name a folder, a hub name such as Qwen/Qwen2.5-0.5B, or tinyworld")
     path = Path(name).expanduser()
-    is_here = name in EMBEDDED_MODELS or path.is_dir()
+    is_here = is_base(name) or path.is_dir()
     if not is_here:
         if path.is_file() or not hub.is_name(name):
             raise _no_such(name, path)
@@ -74,7 +74,7 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
     num_weights = sum(parameter.numel() for parameter in skeleton.parameters())
     context = context_length_of(source)
     has_template = bool(tokenizer.chat_template)
-    finished = name not in EMBEDDED_MODELS and _is_finished(source, tokenizer)
+    finished = not is_base(name) and _is_finished(source, tokenizer)
     reasons = has_template and _reasons(tokenizer)
     found: PromptStyle = "chat" if reasons else "zero"
     why_style = "a base model, which Table 1's template is for"
@@ -85,7 +85,7 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
     if style == "chat" and not has_template:
         raise ModelError(f"--style chat: {name} has no chat template; take zero, or add one to its tokenizer")
     template = "chat template" if has_template else "no chat template"
-    kind = "" if name in EMBEDDED_MODELS else f"{'a chat model' if finished else 'a base model'}, "
+    kind = "" if is_base(name) else f"{'a chat model' if finished else 'a base model'}, "
     length = f"context {context:,}" if context < 10**9 else "any context"
     why = f"{skeleton.config.model_type}, {count(num_weights)} weights, {length}, {kind}{template}"
     said = why_style if style in (None, found) else "as you said"
