@@ -61,6 +61,8 @@ def test_the_demo_can_be_run_from_it(scripts: Path, tmp_path: Path) -> None:
     assert "#   r1 " in out
     assert not list(tmp_path.iterdir())
     run([scripts / "r1", "init", "my.toml"], tmp_path)
+    run([scripts / "r1", "init", "tw.toml", "--model", "tinyworld", "--data", "tinyworld"], tmp_path)
+    assert "problems.test" in run([scripts / "r1", "doctor", "tw.toml"], tmp_path)
     (tmp_path / "mine.toml").write_text('extends = "demo"\n', encoding="utf-8")
     assert 'name = "mine"' in run([scripts / "r1", "run", "mine.toml", "--dry-run"], tmp_path)
 

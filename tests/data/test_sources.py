@@ -7,6 +7,7 @@ import pyarrow.parquet
 import pytest
 from pydantic import ValidationError
 
+from r1kit.data.questions import question_key
 from r1kit.data.records import problem_to_json
 from r1kit.data.sources import ProblemSource, load_problems
 from r1kit.errors import DataError, RecipeError
@@ -256,3 +257,26 @@ def test_tinyworld_makes_problems_and_says_what_it_does_not_have(tmp_path: Path)
     assert {p.language for p in problems} == {"en"}
     with pytest.raises(RecipeError, match="no tier 'harder'"):
         load(ProblemSource(source="tinyworld", num_problems=6, tiers=["harder"]), tmp_path)
+
+
+def test_questions_of_other_sets_are_left_out_before_problems_are_chosen(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", *({"question": f"{i}+1?", "answer": str(i + 1)} for i in range(6)))
+    every = load(ProblemSource(source="a.jsonl"), tmp_path)
+    keys = {question_key(problem) for problem in every[:4]}
+    kept = load(ProblemSource(source="a.jsonl", num_problems=2), tmp_path, without=keys)
+    assert kept == every[4:]
+    with pytest.raises(DataError, match="3 problems asked for, 2 usable"):
+        load(ProblemSource(source="a.jsonl", num_problems=3), tmp_path, without=keys)
+    keys |= {question_key(problem) for problem in every}
+    with pytest.raises(DataError, match="all of its questions are in test, which `without` leaves out"):
+        load(ProblemSource(source="a.jsonl", without=["test"]), tmp_path, without=keys)
+
+
+def test_the_same_question_in_other_spacing_is_left_out_too(tmp_path: Path) -> None:
+    write(
+        tmp_path / "a.jsonl", {"question": "What  is\n1+1?", "answer": "2"}, {"question": "2+2?", "answer": 4}
+    )
+    write(tmp_path / "b.jsonl", {"question": "what is 1+1?", "answer": "2"})
+    keys = {question_key(problem) for problem in load(ProblemSource(source="b.jsonl"), tmp_path)}
+    [kept] = load(ProblemSource(source="a.jsonl"), tmp_path, without=keys)
+    assert kept.question == "2+2?"

@@ -1,5 +1,6 @@
 """Arguments and options that commands share, and how their texts are read."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -53,3 +54,8 @@ def seed_list(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"--seeds {text}: should be numbers with commas, such as 0,1,2.") from None
+
+
+def on_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from r1kit.cli import init_flags as flags
 from r1kit.cli.options import (
     RecipeArgument,
     SeedOption,
     SetOption,
     StagesOption,
     comma_list,
+    on_terminal,
 )
 from r1kit.errors import UserError
 
@@ -57,8 +59,59 @@ def plan(recipe: RecipeArgument, stages: StagesOption = None, set_: SetOption = 
 
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.toml"),
+    model: flags.ModelFlag = None,
+    data: flags.DataFlag = None,
+    test: flags.TestFlag = None,
+    hold_out: flags.HoldOutFlag = None,
+    goal: flags.GoalFlag = None,
+    teacher: flags.TeacherFlag = None,
+    sft_data: flags.SftDataFlag = None,
+    question: flags.QuestionFlag = None,
+    answer: flags.AnswerFlag = None,
+    options: flags.OptionsFlag = None,
+    tests: flags.TestsFlag = None,
+    kind: flags.KindFlag = None,
+    answer_in: flags.AnswerInFlag = None,
+    mapping: flags.MappingFlag = None,
+    split: flags.SplitFlag = None,
+    subset: flags.SubsetFlag = None,
+    judge: flags.JudgeFlag = None,
+    judge_url: flags.JudgeUrlFlag = None,
+    style: flags.StyleFlag = None,
+    device: flags.DeviceFlag = None,
+    gpus: flags.GpusFlag = None,
+    gpu_memory: flags.GpuMemoryFlag = None,
+    yes: flags.YesFlag = False,
+    template: flags.TemplateFlag = False,
 ) -> None:
-    """Write a commented recipe for a model and problems of your own."""
+    """Write a recipe for a model and data of your own: asks, or takes flags, and looks at both.
+
+    Without a terminal and without flags it writes the commented recipe.
+    """
+    said: list[object] = [
+        model, data, test, hold_out, goal, teacher, sft_data, question, answer, options, tests, kind,
+        answer_in, mapping, split, subset, judge, judge_url, style, device, gpus, gpu_memory,
+    ]  # fmt: skip
+    asks = on_terminal() and not yes
+    if template or not (asks or yes or any(value is not None for value in said)):
+        _write_commented(path)
+        return
+    from r1kit.cli import starting
+    from r1kit.pipeline.starting.wishes import Wishes
+
+    named = {"question": question, "answer": answer, "options": options, "tests": tests}
+    columns = {field: name for field, name in named.items() if name is not None}
+    wishes = Wishes(
+        model=model, data=data, test=test, hold_out=hold_out, teacher=teacher, sft_data=sft_data,
+        columns=columns, mapping=mapping, split=split, subset=subset, judge=judge, judge_url=judge_url,
+        gpus=gpus, gpu_memory=gpu_memory,
+    )  # fmt: skip
+    starting.take_words(wishes, goal=goal, kind=kind, answer_in=answer_in, style=style, device=device)
+    starting.start(path, wishes, asks=asks)
+
+
+def _write_commented(path: Path) -> None:
+    """The recipe with every usual key and what it is for, to be filled in."""
     from r1kit.pipeline.shipped import OWN_RECIPE, find_recipe
 
     if path.exists():

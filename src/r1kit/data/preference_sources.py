@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from r1kit.config import Config
 from r1kit.data.files import read_rows
 from r1kit.data.records import messages_from_json
-from r1kit.data.rows import FIX, Row, collect_records, column, near_miss, told
+from r1kit.data.rows import FIX, Collected, Row, collect_records, column, near_miss, told
 from r1kit.data.sources import Note
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
@@ -223,7 +223,7 @@ def _load(
     )
     rows = ready.regroup(rows) if ready else rows
     make: Make = ready.make if ready else lambda row: _from_columns(row, source.columns, wanted)
-    collected = collect_records(rows, make, num_records=source.num_records, seed=seed)
+    collected: Collected[Record] = collect_records(rows, make, num_records=source.num_records, seed=seed)
     if collected.faults and source.on_bad == "error":
         raise DataError(told(collected.faults, fix=FIX))
     skipped = told(collected.faults)

@@ -98,12 +98,12 @@ class Collected(Generic[RecordT]):
 
 
 def collect_records(
-    rows: Sequence[Row], make: Callable[[Row], RecordT], *, num_records: int | None, seed: int
+    rows: Sequence[Row], make: Callable[[Row], RecordT | None], *, num_records: int | None, seed: int
 ) -> Collected[RecordT]:
     """Make records from the rows: all of them, or `num_records` chosen by the seed.
 
     Only as many rows as needed are made, in an order drawn from the seed, so that a bad row is replaced by
-    another one. `make` raises `DataError` for an unusable row.
+    another one. `make` raises `DataError` for an unusable row, and returns None for one to leave out.
     """
     order = list(range(len(rows)))
     if num_records is not None and num_records < len(rows):
@@ -117,7 +117,9 @@ def collect_records(
         try:
             if row.fault is not None:
                 raise DataError(f"{row.place}: {row.fault}")
-            made[i] = make(row)
+            record = make(row)
+            if record is not None:
+                made[i] = record
         except DataError as error:
             message = str(error)
             is_placed = message.startswith(f"{row.place}: ")

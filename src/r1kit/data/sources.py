@@ -8,7 +8,7 @@ are refused with file and line, or skipped and counted.
 import hashlib
 import json
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from r1kit.data.gym import PREFIX as GYM_PREFIX
 from r1kit.data.gym import make_gym_problems
 from r1kit.data.limits import CodeLimits
 from r1kit.data.mappings import PROBLEM_MAPPINGS, ProblemMapping
+from r1kit.data.questions import question_key
 from r1kit.data.rows import FIX, Row, collect_records, near_miss, told
 from r1kit.data.texts import surrogate_fault
 from r1kit.data.truths import AnswerIn, missing_truth
@@ -70,6 +71,8 @@ class ProblemSource(Config):
     )
     num_problems: int | None = Field(default=None, gt=0)  # None: all
     seed: int | None = None  # None: the run's; fixed, it is the same set in every run
+    # other sets whose questions are left out here: what is held out of this source, or a benchmark
+    without: list[str] = Field(default_factory=list)
     limits: CodeLimits | None = None  # code: of each test; None: the problem's own, or the defaults
     check_reference: bool = True  # code: run the solution that a problem comes with when it is loaded
     # of a problem that can't be verified: stop, or leave it out and count it
@@ -150,11 +153,13 @@ def load_problems(
     base_dir: Path,
     check: Check | None = None,
     note: Note | None = None,
+    without: Collection[str] = (),
 ) -> list[Problem]:
     """The problems of a source, in its own order, each checked.
 
-    `check` returns what is wrong with a problem, or None; `note` receives what was skipped. Relative paths
-    are relative to `base_dir`. Raises `DataError` with the faults, one line per kind, or if too few are left.
+    `check` returns what is wrong with a problem, or None; `note` receives what was skipped. Questions whose
+    key is in `without` are left out before `num_problems` are chosen. Relative paths are relative to
+    `base_dir`. Raises `DataError` with the faults, one line per kind, or if too few are left.
     """
     seed = seed if source.seed is None else source.seed
     if find_maker(source.source) is not None:
@@ -184,7 +189,7 @@ def load_problems(
         else row_maker(source.columns, source.kind, source.answer_in, rows, answers_from=source.answers_from)
     )
     collected = collect_records(
-        rows, _Checked(source, make_row, check), num_records=source.num_problems, seed=seed
+        rows, _Checked(source, make_row, check, without), num_records=source.num_problems, seed=seed
     )
     problems, faults = collected.records, collected.faults
     hint = _ready_hint(collected.faulty, make_row, ready, source.kind) if 2 * len(faults) > len(rows) else ""
@@ -257,6 +262,9 @@ def _report(
 ) -> None:
     """Report what was skipped, by kind. Raises `DataError` if too few problems are left."""
     skipped = told(faults) + hint
+    if not problems and not faults:
+        others = ", ".join(source.without)
+        raise DataError(f"{source.source}: all of its questions are in {others}, which `without` leaves out")
     if not problems:
         raise DataError(f"{source.source}: no usable problem in it:\n{skipped}")
     if source.num_problems is not None and len(problems) < source.num_problems:
@@ -288,12 +296,16 @@ class _Checked:
     Remembers where each id was seen: two problems with the same id would get the same samples.
     """
 
-    def __init__(self, source: ProblemSource, make: Make, check: Check | None) -> None:
-        self.source, self.make, self.check = source, make, check
+    def __init__(
+        self, source: ProblemSource, make: Make, check: Check | None, without: Collection[str] = ()
+    ) -> None:
+        self.source, self.make, self.check, self.without = source, make, check, without
         self.seen: dict[str, tuple[str, str]] = {}  # id -> place and content
 
-    def __call__(self, row: Row) -> Problem:
+    def __call__(self, row: Row) -> Problem | None:
         problem = self.make(row)
+        if self.without and question_key(problem) in self.without:
+            return None
         source = self.source
         wants_reasoning = (
             problem.wants_reasoning if source.wants_reasoning is None else source.wants_reasoning

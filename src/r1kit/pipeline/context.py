@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r1kit.config import suggest
+from r1kit.data.questions import question_key
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.judges.opening import replies_folder
@@ -85,10 +86,16 @@ class RunContext:
                     base_dir=self.recipe_path.parent,
                     check=verify_problem,
                     note=partial(self._note_skipped, name),
+                    without=self.questions_without(name),
                 )
             except DataError as error:
                 raise DataError(f"problems.{name}: {error}") from None
         return self._problems[name]
+
+    def questions_without(self, name: str) -> set[str]:
+        """The questions that a problem set leaves out as other sets have them (`without`)."""
+        others = self.recipe.problems[name].without
+        return {question_key(problem) for other in others for problem in self.problems(other)}
 
     def _note_skipped(self, name: str, text: str) -> None:
         self.skipped[name] = f"problems.{name}: {text}"

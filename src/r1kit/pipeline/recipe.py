@@ -249,6 +249,7 @@ def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
             if not _NAME.fullmatch(name) or taken:
                 why = "is taken" if taken else "should be letters, digits, `_` and `-`"
                 yield f"{source.place([table, name])}: `{table}.{name}`: the name {why}; choose another."
+    yield from _without_faults(recipe, source)
     for name, stage in recipe.stages.items():
         for reference in references(stage):
             if fault := _reference_fault(recipe, source, name, reference):
@@ -275,6 +276,20 @@ def _is_taken(table: str, name: str) -> bool:
         return name == "eval" or is_base(name)
     # where a judge may be named, an oracle may be too, and a problem's own flag
     return table == "judges" and (name == "flag" or find_oracle(name) is not None)
+
+
+def _without_faults(recipe: Recipe, source: Source) -> Iterator[str]:
+    """Sets that leave out the questions of one that is not there, or of one another."""
+    for name, problems in recipe.problems.items():
+        place = source.place(["problems", name, "without"])
+        for other in problems.without:
+            if other not in recipe.problems:
+                yield f"{place}: `problems.{name}.without` names {other!r}: {_no_set(recipe, other)}"
+            elif recipe.problems[other].without:
+                yield (
+                    f"{place}: `problems.{name}.without` names {other!r}, which has a `without` of its own: "
+                    "name sets that have none."
+                )
 
 
 def _eval_faults(recipe: Recipe, config: EvalTable, source: Source) -> Iterator[str]:

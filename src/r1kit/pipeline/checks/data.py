@@ -13,11 +13,11 @@ from r1kit.cold_start.run import source_labels, source_problems
 from r1kit.data.guests import find_demonstrations, find_worked_examples
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
+from r1kit.data.questions import question_key
 from r1kit.data.records import messages_from_json
 from r1kit.errors import DataError
 from r1kit.model.loading import context_length_of, load_tokenizer, num_embeddings_of, stop_token_ids
 from r1kit.pipeline.checks.check import Check, guarded
-from r1kit.pipeline.checks.problems import question_key
 from r1kit.pipeline.context import RunContext
 from r1kit.preferences import PreferencesConfig
 from r1kit.preferences.reward_model import RewardModelConfig

@@ -4,11 +4,12 @@ The text of a question is compared without its spacing and case. Two truths diff
 take one for the other.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from r1kit.cold_start import ColdStartConfig
 from r1kit.cold_start.run import source_labels, source_problems
 from r1kit.data.faults import shown
+from r1kit.data.questions import question_key
 from r1kit.errors import DataError, RecipeError
 from r1kit.evaluate import EvalConfig
 from r1kit.evaluate.grading import grader_of
@@ -55,15 +56,6 @@ def _mendable(lines: list[str]) -> list[str]:
     if refusal is not None and any(refusal in line for line in lines):
         return [refusal]
     return lines
-
-
-def question_key(problem: Problem) -> str:
-    """What two problems have in common that ask the same."""
-    return _key(message["content"] for message in problem.messages)
-
-
-def _key(texts: Iterable[str]) -> str:
-    return " ".join(" ".join(texts).split()).casefold()
 
 
 def _repeated(problems: Sequence[Problem]) -> Iterator[str]:

@@ -183,6 +183,7 @@ def _refusals(
             seed=context.recipe.run.seed,
             base_dir=context.recipe_path.parent,
             check=lambda problem: _rendered(problem, tokenizer)[1],
+            without=context.questions_without(name),
         )
     except DataError as error:
         yield from (f"problems.{name}: {line}" for line in str(error).splitlines())
