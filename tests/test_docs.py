@@ -131,6 +131,8 @@ def test_commands_can_be_called_as_they_stand(
         arguments = check_command(text)
         if arguments is None or block.reason or arguments[0] not in RUN:
             continue
+        if arguments[0] == "init" and len(arguments) > 2:  # it looks at the reader's own data and model
+            continue
         arguments = stand_in(tmp_path, arguments)
         if arguments[0] == "run" and "--dry-run" not in arguments:
             arguments = [word for word in arguments if word != "--seeds" and "," not in word] + ["--dry-run"]
