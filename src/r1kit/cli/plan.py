@@ -22,7 +22,8 @@ from r1kit.ranks import collectives
 
 LEFT_OUT = (
     "Left out of the time: starting the program and its first checks, judges and teachers, people who "
-    "review, checkpoints, downloads, what fails and is done again, and all that other programs take of this machine."
+    "review, checkpoints, downloads, what fails and is done again, and what other programs take of this "
+    "machine."
 )
 # Where a length is from, as it is said; `{}` is the model that was sampled, or the run.
 _SOURCES = {

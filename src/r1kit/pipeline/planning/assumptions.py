@@ -57,7 +57,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What is trained on: how many examples of how many tokens on average, of at most `limit`; of pairs, a side."""
+    """What is trained on: so many examples of so many tokens on average, `limit` at most; of pairs, a side."""
 
     num: float
     tokens: float
@@ -182,7 +182,7 @@ class Assumptions:
         return problems[:: max(1, len(problems) // num)][:num] if problems else []
 
     def examples(self, job: Job) -> Examples:
-        """What an SFT or reward-model stage trains on: logged, counted in its files, or expected of its source."""
+        """What an SFT or reward-model stage trains on: logged, counted in files, or expected."""
         for observed, source in ((self.own, "logged"), (self.earlier, "earlier run")):
             found = observed.get(job.name)
             if found is not None and found.examples is not None:

@@ -29,10 +29,10 @@ from r1kit.pipeline.planning.work import Piece, Reading, Sampling, Updates, deco
 # (2407.21783).
 TRAINING_UTILISATION = 0.346
 # DeepSeek's inference service (github.com/deepseek-ai/open-infra-index, day 6): 14,800 tokens a second from 8
-# H800, at 20 to 22 tokens a second for each user and 4,989 tokens of context: 88 rows on a device, a step
-# every 47.6 ms. What this file works out for that at full speed is 14.3 ms
-# (tests/pipeline/planning/test_roofline.py).
-SAMPLING_UTILISATION = 0.30
+# H800, 20 to 22 a second for each user, 4,989 tokens of context on average. So 88 rows on a device, and a step
+# every 47.6 ms; at the data sheet's speed it would take 15.5 ms (tests/pipeline/planning/test_roofline.py): a
+# device of theirs reads about 21 GB of weights, as here one of 32 does, for each has all of attention.
+SAMPLING_UTILISATION = 0.325
 _MEMORY_FRAC_OF_WEIGHTS = 0.5  # the other half: keys and values, buffers
 
 
