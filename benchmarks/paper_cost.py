@@ -1,20 +1,21 @@
 """DeepSeek-R1's own cost, worked out as `r1 plan --gpu` does: `python benchmarks/paper_cost.py`.
 
-Published (arXiv 2501.12948 v2, Table 7, docs/PAPER.md): 101,000 H800 hours for R1-Zero (64 x 8 GPUs, 198 hours),
-5,000 for SFT data, 41,000 for R1 (80 hours); together 147,000. Nothing here is fitted to them. What goes in:
+Published (arXiv 2501.12948 v2, Table 7; docs/PAPER.md): 101,000 H800 hours for R1-Zero (64 x 8 GPUs, 198
+hours), 5,000 for SFT data, 41,000 for R1 (80 hours); 147,000 in all. Nothing is fitted to them. What goes in:
 
-  published     10,400 updates in 650 rollout phases of 512 questions x 16 outputs; at most 32,768 tokens, 65,536
-                from update 8,200 on; 16 mini-batches, one inner epoch, a KL term; 1,700 updates of the last stage;
-                800k SFT samples of 5,355 tokens, two epochs; 671B weights, 37B active
-  read by eye   R1-Zero's mean length: 500 tokens at its start, in a straight line to 10,000 at update 8,200
-                (v1, Figure 3), 15,000 after the jump there (v2, 2.3); so R1's stages: 10,000
-  not published how long reasoning RL (dev2) went on ("until convergence"): 300 phases, as recipes/deepseek-r1.toml
-                has it; samples by kept one in the SFT data: 4, of the table's mean length; prompts: 128 tokens
-  utilisation   34.6% of dense bfloat16 in training, from DeepSeek-V3's own pretraining; 32.5% of the data sheet
-                in sampling, from DeepSeek's published inference service (planning/roofline.py)
+  published      10,400 updates in 650 rollout phases of 512 questions x 16 outputs; at most 32,768 tokens,
+                 65,536 from update 8,200 on; 16 mini-batches, one inner epoch, a KL term; 1,700 updates of
+                 the last stage; 800k SFT samples of 5,355 tokens, two epochs; 671B weights, 37B active
+  only a curve   R1-Zero's mean length (v1, Figure 3): 500 tokens at the start, in a straight line to 10,000
+                 at update 8,200, then 15,000; so in R1's stages 10,000
+  not published  how long dev2 went on ("until convergence"): 300 phases, as in recipes/deepseek-r1.toml;
+                 samples for each kept one of the SFT data: 4; prompts: 128 tokens
+  utilisation    34.6% of dense bfloat16 in training, from DeepSeek-V3's own pretraining; 32.5% of the data
+                 sheet in sampling, from DeepSeek's inference service (pipeline/planning/roofline.py)
 
-Left out: self-speculation, which the paper has and which shortens the longest completions; loading models in and
-out between phases; rewards; failures. `--lengths 0.5` scales all mean lengths.
+Left out: self-speculation, which the paper has and which shortens the longest completions; loading models in
+and out between phases; rewards; failures. `--lengths 0.5` scales all mean lengths. Of the three lines only
+R1-Zero's rests on nothing that is unknown but the curve.
 """
 
 import argparse
@@ -111,8 +112,8 @@ def main() -> None:
     print((__doc__ or "").split("\n\n", 1)[1].strip())
     pace, size = GpuPace(find_gpu(options.gpu), DEVICES, max_rows=256), PUBLISHED_SIZES[MODEL]
     print(
-        f"\n{DEVICES} x {options.gpu}; copies on {pace.copy_devices(size)}; utilisation {TRAINING_UTILISATION:.1%} "
-        f"in training, {SAMPLING_UTILISATION:.1%} in sampling\n"
+        f"\n{DEVICES} x {options.gpu}; copies on {pace.copy_devices(size)}; utilisation "
+        f"{TRAINING_UTILISATION:.1%} in training, {SAMPLING_UTILISATION:.1%} in sampling\n"
     )
     print(
         "| | sampling, GPU hours | training | sum | published | ours / published |\n|---|---|---|---|---|---|"

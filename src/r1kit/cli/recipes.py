@@ -50,7 +50,7 @@ def plan(
     gpu: Annotated[
         str | None, typer.Option(help="Plan for a named GPU by its data sheet (`H100`); measures nothing.")
     ] = None,
-    gpus: Annotated[int, typer.Option(help="With --gpu: how many of them.")] = 1,
+    gpus: Annotated[int | None, typer.Option(help="With --gpu: how many of them; 1 by default.")] = None,
     like: Annotated[
         Path | None, typer.Option(help="The folder of an earlier run, whose logged lengths are assumed.")
     ] = None,
@@ -70,6 +70,9 @@ def plan(
 
     check_price(price)
     found = None if gpu is None else find_gpu(gpu)
+    if gpus is not None and found is None:
+        raise UserError(f"--gpus {gpus} is of a named GPU: add --gpu, such as --gpu H100.")
+    num_gpus = 1 if gpus is None else gpus
     context = open_run(find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or (), writes=False)
     wanted = comma_list(stages)
     plan_jobs(context.recipe, wanted)  # a stage that is not there is said once, not by every rank
@@ -78,7 +81,7 @@ def plan(
         raise typer.Exit(launch.run_ranks(context.recipe.run.processes, sys.argv[1:]))
     launch.end_with_launcher()
     print_plan(
-        context, wanted, measure=measure, gpu=found, gpus=gpus, price=price, like=like, as_json=as_json
+        context, wanted, measure=measure, gpu=found, gpus=num_gpus, price=price, like=like, as_json=as_json
     )
 
 

@@ -57,7 +57,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What is trained on: so many examples of so many tokens on average, `limit` at most; of pairs, a side."""
+    """What is trained on: so many examples of so many tokens on average, at most `limit`."""
 
     num: float
     tokens: float

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r1kit.errors import UserError
-from r1kit.model.loading import load_skeleton
+from r1kit.model.loading import load_skeleton, load_tokenizer
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.manifest import read_manifest
 from r1kit.pipeline.plan import Job, plan_jobs
@@ -106,10 +106,10 @@ def plan_here(
     ]
     measure_training(context, work, assumed, pace)
     graded = next((job for job in left if job.kind in ("cold_start", "rejection", "eval")), None)
-    if graded is not None:
+    if graded is not None and (root := root_of(context, graded)) in pace.start_seconds:
         key = assumed.length_key(graded)
         problems = [problem for name in key.sets for problem in assumed.some_problems(name, 64)]
-        pace.grading_seconds = measure_grading(context, problems, key.style)
+        pace.grading_seconds = measure_grading(load_tokenizer(root), problems, key.style)
     on = (
         f"this machine ({ranks} ranks, {context.device})" if ranks > 1 else f"this machine ({context.device})"
     )

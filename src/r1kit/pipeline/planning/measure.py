@@ -11,6 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
+from transformers import PreTrainedTokenizerBase
+
 from r1kit.errors import UserError
 from r1kit.grpo import GrpoConfig
 from r1kit.model.loading import context_length_of, load_model, load_tokenizer, stop_token_ids
@@ -263,12 +265,14 @@ def measure_training(
             assumed.note(f"{error} So there is no time for updates of {name}.")
 
 
-def measure_grading(context: RunContext, problems: Sequence[Problem], style: PromptStyle) -> float:
+def measure_grading(
+    tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], style: PromptStyle
+) -> float:
     """Seconds that rules take to grade one completion, on one rank, once their workers have started."""
     graded = [problem for problem in problems if problem.kind in ("math", "choice", "logic")][:_GRADED]
     if not graded:
         return 0.0
-    rollouts = made_rollouts(graded, load_tokenizer(context.model_path("base")), style)
+    rollouts = made_rollouts(graded, tokenizer, style)
     weights = {"accuracy": 1.0, "format": 1.0, "language": 1.0}
     rewards = build_rewards(list(weights), style=style, seed=0)
     score(rollouts[:2], rewards, weights)

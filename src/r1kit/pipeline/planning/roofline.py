@@ -29,7 +29,7 @@ from r1kit.pipeline.planning.work import Piece, Reading, Sampling, Updates, deco
 # (2407.21783).
 TRAINING_UTILISATION = 0.346
 # DeepSeek's inference service (github.com/deepseek-ai/open-infra-index, day 6): 14,800 tokens a second from 8
-# H800, 20 to 22 a second for each user, 4,989 tokens of context on average. So 88 rows on a device, and a step
+# H800, 20 to 22 a second for each user, 4,989 tokens of context on average. So 88 rows on a device, a step
 # every 47.6 ms; at the data sheet's speed it would take 15.5 ms (tests/pipeline/planning/test_roofline.py): a
 # device of theirs reads about 21 GB of weights, as here one of 32 does, for each has all of attention.
 SAMPLING_UTILISATION = 0.325

@@ -142,7 +142,7 @@ def _wave(
 def _lengths(num: int, mean: float, limit: int) -> list[int]:
     """So many lengths at even quantiles of an exponential distribution, in an order that mixes them."""
     quantiles = [(i + 0.5) / num for i in range(num)]
-    stride = next(s for s in (7, 11, 13, 1) if math.gcd(s, num) == 1 or s == 1)
+    stride = next(s for s in range(round(0.618 * num), num + 2) if math.gcd(s, num) == 1)
     return [max(1, min(limit, round(-mean * math.log1p(-quantiles[i * stride % num])))) for i in range(num)]
 
 
