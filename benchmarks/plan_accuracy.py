@@ -3,7 +3,8 @@
 Plans with `r1 plan`, runs with `r1 run` in a folder of its own that is empty at first, plans again in another
 empty folder, and prints stage by stage what was planned (the mean of the two plans, as machines that others
 use change in between), what it took, and took / planned. Stages that took less than a second are in the sums
-alone. `--no-earlier-run` plans a copy of a shipped recipe, for which nothing is known of an earlier run.
+alone. With `--log FOLDER` it only prints what a run logged, as `planning/observed_demo.json` holds it.
+`--no-earlier-run` plans a copy of a shipped recipe, for which nothing is known of an earlier run.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from r1kit.pipeline.planning.observed import observed_json, observed_of
 from r1kit.pipeline.recipe import load_recipe
 from r1kit.pipeline.shipped import find_recipe
 
@@ -42,16 +44,20 @@ def row(name: str, planned: float, low: float, high: float, seconds: float) -> s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recipe")
+    parser.add_argument("recipe", nargs="?", default="demo")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--stages", help="only these and those they depend on")
     parser.add_argument("--no-earlier-run", action="store_true")
     parser.add_argument("--keep", type=Path, help="an empty folder for the run, which is kept")
+    parser.add_argument("--log", type=Path, metavar="FOLDER", help="only print what this run logged")
     options = parser.parse_args()
     shared = [part for setting in options.set for part in ("--set", setting)]
     if options.stages:
         shared += ["--stages", options.stages]
     path = find_recipe(options.recipe)
+    if options.log is not None:
+        print(observed_json(observed_of(options.log, load_recipe(path))), end="")
+        return
     with tempfile.TemporaryDirectory(prefix="plan-accuracy-") as name:
         planned_recipe, folder = str(path), options.keep or Path(name) / "run"
         if options.no_earlier_run:

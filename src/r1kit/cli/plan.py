@@ -35,6 +35,11 @@ _SOURCES = {
 }
 
 
+def say_that_it_takes_a_while() -> None:
+    """One line on stderr, before anything is measured."""
+    print(f"Measuring for about {SECONDS:.0f} seconds; --no-measure leaves it out.", file=sys.stderr)
+
+
 def print_plan(
     context: RunContext,
     stages: Collection[str] | None,
@@ -52,8 +57,6 @@ def print_plan(
         plan = plan_on_gpus(context, gpu, gpus, stages, like=like)
     elif measure:
         collectives.init(context.device)
-        if collectives.is_main():
-            print(f"Measuring for about {SECONDS:.0f} seconds; --no-measure leaves it out.", file=sys.stderr)
         plan = plan_here(context, stages, like=like)
     elif price is not None:
         raise UserError("--price needs a time: leave out --no-measure, or name a --gpu.")

@@ -60,7 +60,7 @@ def plan(
     set_: SetOption = None,
 ) -> None:
     """What each stage will take: memory, time with a range, and money; what is finished counts as done."""
-    from r1kit.cli.plan import print_plan
+    from r1kit.cli.plan import print_plan, say_that_it_takes_a_while
     from r1kit.pipeline.plan import plan_jobs
     from r1kit.pipeline.planning.estimate import check_price
     from r1kit.pipeline.planning.gpus import find_gpu
@@ -76,6 +76,8 @@ def plan(
     context = open_run(find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or (), writes=False)
     wanted = comma_list(stages)
     plan_jobs(context.recipe, wanted)  # a stage that is not there is said once, not by every rank
+    if found is None and measure and not launch.is_rank():
+        say_that_it_takes_a_while()  # not by a rank, whose stderr is kept until its end
     if found is None and measure and context.recipe.run.processes > 1 and not launch.is_rank():
         # measured as it is run: ranks share the machine's caches and its memory
         raise typer.Exit(launch.run_ranks(context.recipe.run.processes, sys.argv[1:]))

@@ -16,6 +16,7 @@ from r1kit.ranks import collectives
 from r1kit.sampling.engine import RolloutEngine, SampleRequest, SamplingParams, iter_samples
 
 _GROUP_SIZE = 16
+_SAMPLES_PER_PROMPT = 4  # lengths differ by prompt as well as by sample
 _FEW_ROWS_FRAC = 1 / 8
 _WARM_UP_TOKENS = 4
 
@@ -49,25 +50,28 @@ def measure_sampling(
     top_p: float = 1.0,
     seconds: float,
 ) -> SamplingPace:
-    """Sample for about so many seconds: waves of `rows` rows of `tokens` tokens on average, shorter if need
-    be."""
-    few = max(1, round(rows * _FEW_ROWS_FRAC))
-    _wave(engine, prompts, [_WARM_UP_TOKENS] * few, top_p)  # the first call also allocates
-    first, _ = _wave(engine, prompts, [1] * min(rows, len(prompts)), top_p, group_size=1)
-    num_prompt_tokens = sum(len(prompts[i % len(prompts)]) for i in range(min(rows, len(prompts))))
-    prompt_seconds = first / max(1, num_prompt_tokens)
-    trial, num = _wave(engine, prompts, [_WARM_UP_TOKENS] * rows, top_p)
-    step = trial / _WARM_UP_TOKENS
-    longest_of_rows = max(1.0, math.log(max(rows, 1)) + 0.5772)
+    """Sample for about so many seconds: waves of rows of `tokens` tokens on average, shorter if need be."""
+    waves, few = _Waves(engine, prompts), max(1, round(rows * _FEW_ROWS_FRAC))
+    waves.run([_WARM_UP_TOKENS] * few, top_p)  # the first call also allocates
+    prompt_seconds = _prompt_seconds(waves, min(rows, len(prompts) // 2), seconds / 4)
+    trial, num = waves.run([_WARM_UP_TOKENS] * rows, top_p)
+    step = max(trial - num * prompt_seconds, trial / 10) / _WARM_UP_TOKENS
     # both waves, of which the second is shorter
-    tokens = max(2.0, min(tokens, seconds / 1.5 / max(step, 1e-9) / longest_of_rows))
-    waves = [(_lengths(rows, tokens, limit)), (_lengths(few, tokens, limit))]
+    affordable = seconds / 1.5 / max(step, 1e-9) / max(1.0, math.log(rows) + 0.5772)
+    tokens = max(2.0, min(tokens, affordable))
     found = []
-    for lengths in waves:
-        taken, num = _wave(engine, prompts, lengths, top_p)
+    for lengths in (_lengths(rows, tokens, limit), _lengths(few, tokens, limit)):
+        taken, num = waves.run(lengths, top_p)
         found.append((taken - num * prompt_seconds, max(lengths), sum(lengths)))
-    step_seconds, row_seconds = _solve(found[0], found[1])
-    return SamplingPace(step_seconds, row_seconds, prompt_seconds)
+    return SamplingPace(*_solve(found[0], found[1]), prompt_seconds)
+
+
+def _prompt_seconds(waves: "_Waves", num: int, seconds: float) -> float:
+    """Seconds by token of new prompts: of one, and of `num` if that is done within `seconds`."""
+    taken, num_tokens = waves.run([1])
+    if num > 1 and taken * num < seconds:
+        taken, num_tokens = waves.run([1] * num, group_size=1)
+    return taken / num_tokens
 
 
 def sample_length(
@@ -81,8 +85,7 @@ def sample_length(
     temperature: float = 1.0,
     seconds: float,
 ) -> float:
-    """The mean length of what the model writes by itself, of at most `limit` tokens, in about so many
-    seconds.
+    """The mean length of what the model writes, of at most `limit` tokens, in about so many seconds.
 
     Where there is no time to go up to the limit, lengths are taken for exponentially distributed: the sampled
     tokens by the number of completions that stopped. All ranks sample, each for prompts of its own.
@@ -90,7 +93,7 @@ def sample_length(
     tokens = min(limit, max(8, int(seconds / (pace.step_seconds + pace.row_seconds * rows + 1e-9))))
     params = SamplingParams(max_tokens=tokens, stop_token_ids=stop_token_ids, temperature=temperature)
     own = collectives.shard(list(prompts)) or list(prompts)
-    requests = [SampleRequest(i, own[i % len(own)], params, i) for i in range(rows)]
+    requests = [SampleRequest(i, own[i // _SAMPLES_PER_PROMPT % len(own)], params, i) for i in range(rows)]
     completions = [r.completion for results in iter_samples(engine, requests) for r in results]
     counts = collectives.gather(
         (sum(len(c.token_ids) for c in completions), sum(c.finish_reason == "stop" for c in completions))
@@ -115,28 +118,30 @@ def mean_length(num_tokens: int, *, num_stopped: int, num: int, cut_at: int, lim
     return uncut * -math.expm1(-limit / uncut)
 
 
-def _wave(
-    engine: RolloutEngine,
-    prompts: Sequence[tuple[int, ...]],
-    lengths: Sequence[int],
-    top_p: float,
-    *,
-    group_size: int = _GROUP_SIZE,
-) -> tuple[float, int]:
-    """Seconds of the slowest rank for completions of these lengths, and tokens of the prompts that were
-    new."""
-    chosen = [prompts[i // group_size % len(prompts)] for i in range(len(lengths))]
-    # no stop token: the lengths are what they should be
-    requests = [
-        SampleRequest(i, prompt, SamplingParams(max_tokens=length, top_p=top_p), i)
-        for i, (prompt, length) in enumerate(zip(chosen, lengths, strict=True))
-    ]
-    collectives.barrier()
-    started = time.perf_counter()
-    for _ in iter_samples(engine, requests):
-        pass
-    seconds = max(collectives.gather(time.perf_counter() - started))
-    return seconds, sum(len(prompt) for prompt in dict.fromkeys(chosen))
+class _Waves:
+    """Completions of given lengths. Each wave has other prompts than the one before, which engines keep."""
+
+    def __init__(self, engine: RolloutEngine, prompts: Sequence[tuple[int, ...]]) -> None:
+        self._engine, self._prompts, self._next = engine, prompts, 0
+
+    def run(
+        self, lengths: Sequence[int], top_p: float = 1.0, *, group_size: int = _GROUP_SIZE
+    ) -> tuple[float, int]:
+        """Seconds of the slowest rank, and the tokens of all prompts."""
+        num_prompts = math.ceil(len(lengths) / group_size)
+        chosen = [self._prompts[(self._next + i) % len(self._prompts)] for i in range(num_prompts)]
+        self._next += num_prompts
+        # no stop token: the lengths are what they should be
+        requests = [
+            SampleRequest(i, chosen[i // group_size], SamplingParams(max_tokens=length, top_p=top_p), i)
+            for i, length in enumerate(lengths)
+        ]
+        collectives.barrier()
+        started = time.perf_counter()
+        for _ in iter_samples(self._engine, requests):
+            pass
+        seconds = max(collectives.gather(time.perf_counter() - started))
+        return seconds, sum(len(prompt) for prompt in dict.fromkeys(chosen))
 
 
 def _lengths(num: int, mean: float, limit: int) -> list[int]:
