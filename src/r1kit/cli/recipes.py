@@ -41,9 +41,9 @@ def plan(
     seed: SeedOption = None,
     output: OutputOption = None,
     stages: StagesOption = None,
-    measure: Annotated[
-        bool, typer.Option(help="Try pieces of the work on this machine, for up to a minute.")
-    ] = True,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Memory alone: try no pieces of the work on this machine.")
+    ] = False,
     price: Annotated[
         float | None, typer.Option(help="What an hour of one device costs: adds a column of money.")
     ] = None,
@@ -72,13 +72,13 @@ def plan(
     found = None if gpu is None else find_gpu(gpu)
     if gpus is not None and found is None:
         raise UserError(f"--gpus {gpus} is of a named GPU: add --gpu, such as --gpu H100.")
-    num_gpus = 1 if gpus is None else gpus
+    num_gpus, measure = 1 if gpus is None else gpus, found is None and not no_measure
     context = open_run(find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or (), writes=False)
     wanted = comma_list(stages)
     plan_jobs(context.recipe, wanted)  # a stage that is not there is said once, not by every rank
-    if found is None and measure and not launch.is_rank():
+    if measure and not launch.is_rank():
         say_that_it_takes_a_while()  # not by a rank, whose stderr is kept until its end
-    if found is None and measure and context.recipe.run.processes > 1 and not launch.is_rank():
+    if measure and context.recipe.run.processes > 1 and not launch.is_rank():
         # measured as it is run: ranks share the machine's caches and its memory
         raise typer.Exit(launch.run_ranks(context.recipe.run.processes, sys.argv[1:]))
     launch.end_with_launcher()
