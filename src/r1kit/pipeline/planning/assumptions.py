@@ -21,7 +21,7 @@ from r1kit.model.loading import load_tokenizer
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.plan import Job
 from r1kit.pipeline.planning.observed import Observed, logged_steps
-from r1kit.pipeline.recipe import BASE, style_of
+from r1kit.pipeline.recipe import BASE, eval_style
 from r1kit.text.prompts import encode_prompt, encode_response
 from r1kit.types import Problem, PromptStyle
 
@@ -131,7 +131,7 @@ class Assumptions:
         elif job.kind == "eval":
             sets, style, limit = (
                 tuple(config.sets),
-                style_of(self.context.recipe, model),
+                eval_style(self.context.recipe, model),
                 config.max_new_tokens,
             )
         else:
@@ -168,7 +168,7 @@ class Assumptions:
         tokenizer = self._tokenizer
         if not problems or tokenizer is None:
             return PROMPT_TOKENS
-        style: PromptStyle = style_of(self.context.recipe, model_of(job)) if job.kind == "eval" else (
+        style: PromptStyle = eval_style(self.context.recipe, model_of(job)) if job.kind == "eval" else (
             getattr(job.config, "prompt_style", None) or "zero"
         )  # fmt: skip
         try:

@@ -41,8 +41,7 @@ GPUS = {
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU of this name; spaces, hyphens and case make no difference. A `UserError` names the near
-    miss."""
+    """The GPU of this name; spaces, hyphens and case do not matter. A `UserError` names a near miss."""
     by_plain = {_plain(known): gpu for known, gpu in GPUS.items()}
     by_plain["4090"] = GPUS["RTX 4090"]
     if (gpu := by_plain.get(_plain(name))) is not None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.errors import UserError
@@ -47,6 +48,9 @@ _GRADED = 64
 _PROMPTS = 32
 _LENGTH_ROWS = 64  # the standard error of a mean length is an eighth of it then
 _TOP_P = 0.95
+
+# What a model is too large for, or which model is not here: the plan goes on without it, and says so.
+_CANNOT_BE_MEASURED = (UserError, torch.OutOfMemoryError)
 
 UpdateKey = tuple[str, str, bool, bool, bool, int]
 
@@ -95,6 +99,12 @@ class MeasuredPace:
         )
 
 
+def _told(error: Exception) -> str:
+    """The error as a sentence."""
+    text = str(error) if isinstance(error, UserError) else "This device's memory is too small to try it"
+    return text if text.endswith(".") else f"{text}."
+
+
 def update_key(root: str, config: TrainingConfig) -> UpdateKey:
     """Stages with equal keys have equally fast updates."""
     has_reference = isinstance(config, GrpoConfig) and config.kl_coef > 0
@@ -106,8 +116,7 @@ def update_key(root: str, config: TrainingConfig) -> UpdateKey:
 def measure_lengths_and_sampling(
     context: RunContext, jobs: Sequence[Job], assumed: Assumptions, pace: MeasuredPace
 ) -> None:
-    """Fill in how fast each job's model is sampled, and how long what it writes is where nothing was
-    logged."""
+    """Fill in how fast each job's model is sampled and, where nothing was logged, how much it writes."""
     sampled = [job for job in jobs if job.kind not in ("sft", "reward_model") and _samples(job)]
     by_root: dict[str, list[Job]] = {}
     for job in sampled:
@@ -119,8 +128,8 @@ def measure_lengths_and_sampling(
     for root, of_root in by_root.items():
         try:
             _measure_root(context, root, of_root, assumed, pace, share)
-        except UserError as error:
-            assumed.note(f"{error} So there is no time for {', '.join(job.name for job in of_root)}.")
+        except _CANNOT_BE_MEASURED as error:
+            assumed.note(f"{_told(error)} So there is no time for {', '.join(job.name for job in of_root)}.")
     for key, job in unknown.items():
         root = root_of(context, job)
         if (root, False) in pace.sampling:
@@ -128,8 +137,8 @@ def measure_lengths_and_sampling(
                 assumed.sampled[key] = _sampled_length(
                     context, key, job, assumed, pace.sampling[root, False], share
                 )
-            except UserError as error:
-                assumed.note(f"{error} So lengths of {job.name} are a guess.")
+            except _CANNOT_BE_MEASURED as error:
+                assumed.note(f"{_told(error)} So lengths of {job.name} are a guess.")
 
 
 def _samples(job: Job) -> bool:
@@ -261,8 +270,8 @@ def measure_training(
         )
         try:
             pace.updates[key] = measure_updates(stage, root, piece, seconds=SECONDS / 2 / len(wanted))
-        except UserError as error:
-            assumed.note(f"{error} So there is no time for updates of {name}.")
+        except _CANNOT_BE_MEASURED as error:
+            assumed.note(f"{_told(error)} So there is no time for updates of {name}.")
 
 
 def measure_grading(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from transformers import PreTrainedModel
 
 from r1kit.grpo import GrpoConfig
@@ -60,8 +61,7 @@ class UpdatePace:
 
 
 def measure_updates(context: StageContext, path: str, piece: Updates, *, seconds: float) -> UpdatePace:
-    """Do updates like those of the piece for about so many seconds. Raises `UserError` for the stage's
-    faults."""
+    """Do updates like the piece's for about so many seconds. Raises `UserError` for the stage's faults."""
     update = _updater(context, path, piece)
     config = piece.config
     # the reference's logprobs are taken again in each update
@@ -96,6 +96,8 @@ def _timed(update: Update, rows: int, tokens: int, prompt_tokens: int) -> tuple[
     collectives.barrier()
     started = time.perf_counter()
     num_tokens = update(rows, tokens, prompt_tokens)
+    if torch.cuda.is_available():  # whose optimizer works on after its call has returned
+        torch.cuda.synchronize()
     return max(collectives.gather(time.perf_counter() - started)), num_tokens
 
 

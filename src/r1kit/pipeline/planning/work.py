@@ -139,8 +139,7 @@ Piece = Sampling | Updates | Reading | Grading | Sync | Start
 
 
 def count_work(job: Job, recipe: Recipe, assumed: Assumptions, *, ranks: int = 1) -> list[Piece]:
-    """The pieces of a job. `assumed` knows sets, lengths and shares; a GRPO stage under way counts the
-    rest."""
+    """The pieces of a job, of a GRPO stage under way the rest. `assumed` knows sets, lengths and shares."""
     match job.config:
         case GrpoConfig():
             return list(_grpo(job, job.config, assumed))
