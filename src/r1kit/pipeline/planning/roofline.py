@@ -57,7 +57,7 @@ PUBLISHED_SIZES = {"deepseek-ai/DeepSeek-V3-Base": ModelSize(671e9, 37e9, 1, 61 
 
 
 def size_of(model: PreTrainedModel, *, weight_bytes: int = 2) -> ModelSize:
-    """The size of a model by its layers (`load_skeleton`); of a mixture also the experts that a token uses."""
+    """The size of a model by its layers (`load_skeleton`); of a mixture also the experts a token uses."""
     weights = sum(p.numel() for p in model.parameters())
     config = model.config.get_text_config()
     num_experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)

@@ -108,7 +108,7 @@ def sample_length(
 
 
 def mean_length(num_tokens: int, *, num_stopped: int, num: int, cut_at: int, limit: int) -> float:
-    """The mean length up to `limit` of completions cut at `cut_at`: of `num` of them `num_stopped` stopped."""
+    """The mean length up to `limit` of completions cut at `cut_at`; `num_stopped` of `num` stopped."""
     if cut_at >= limit:
         return num_tokens / num
     if num_stopped == 0:
