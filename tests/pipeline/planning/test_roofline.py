@@ -19,7 +19,7 @@ from r1kit.pipeline.planning.work import Grading, Reading, Sampling, Updates
 
 # 1 GB a second from memory, 1 GFLOP/s; a model of 1M weights, 2 MB, with 1 kB of cache a token
 SLOW = Gpu("slow", 10e6, 1e9, 1e9)
-MODEL = ModelSize(1e6, 1e6, 2, 1000)
+MODEL = ModelSize(1e6, 1e6, 2, 1000, layers=2)
 CONFIG = GrpoConfig(
     model="base", prompt_style="zero", problems={"sums": 1.0}, rewards={"accuracy": 1.0}, steps=1
 )
@@ -46,14 +46,23 @@ def test_a_decoding_step_reads_weights_and_caches_or_computes() -> None:
     assert pace().step_seconds(MODEL, rows=2, context=100) == pytest.approx(4e6 / 1e9 / 0.25)
     assert pace().step_seconds(MODEL, rows=0.5, context=2000) == pytest.approx((2e6 + 1e6) / 1e9 / 0.25)
     # 4 MB of weights leave no room for anything in 10 MB x 1/2: still one device; 8 MB need two
-    assert pace().copy_devices(ModelSize(2e6, 2e6, 2, 1000)) == 1
-    assert pace(4).copy_devices(ModelSize(4e6, 4e6, 2, 1000)) == 2
+    assert pace().copy_devices(ModelSize(2e6, 2e6, 2, 1000, 2)) == 1
+    assert pace(4).copy_devices(ModelSize(4e6, 4e6, 2, 1000, 2)) == 2
     with pytest.raises(UserError, match=r"--gpus 1: weights of 0 GB .* need 2 x slow"):
-        pace(1).copy_devices(ModelSize(4e6, 4e6, 2, 1000))
+        pace(1).copy_devices(ModelSize(4e6, 4e6, 2, 1000, 2))
+
+
+def test_a_small_model_waits_for_its_kernels() -> None:
+    tiny = ModelSize(10, 10, 2, 1, layers=4)
+    assert pace().step_seconds(tiny, rows=1, context=1) == pytest.approx(4e-4)
+    # 100 tokens in micro-batches of 40: three, each three times through 4 layers, and once without gradient
+    config = CONFIG.model_copy(update={"tokens_per_micro_batch": 40})
+    piece = Updates(config, times=2, rows=10, prompts=0, prompt_tokens=0, tokens=10, limit=32, forwards=1)
+    assert pace().seconds(tiny, piece) == pytest.approx(2 * 4 * 3 * 4e-4)
 
 
 def test_a_mixture_reads_the_experts_that_are_used() -> None:
-    mixture = ModelSize(1e6, 1e5, 2, 0)
+    mixture = ModelSize(1e6, 1e5, 2, 0, 2)
     assert pace().step_seconds(mixture, rows=1, context=0) == pytest.approx(2e5 / 1e9 / 0.25)
     assert pace().step_seconds(mixture, rows=3, context=0) == pytest.approx(6e5 / 1e9 / 0.25)
     assert pace().step_seconds(mixture, rows=9.9, context=0) == pytest.approx(1.98e6 / 1e9 / 0.25)
@@ -99,7 +108,7 @@ def test_the_size_of_a_model_by_its_layers() -> None:
             )
         )  # fmt: skip
     # embedding 80; a layer: q, o 64 each, k, v 32 each, MLP 3 x 128, norms 16; last norm 8
-    assert size_of(model) == ModelSize(80 + 2 * (192 + 384 + 16) + 8, 80 + 2 * 592 + 8, 2, 2 * 2 * 4 * 2)
+    assert size_of(model) == ModelSize(80 + 2 * (192 + 384 + 16) + 8, 80 + 2 * 592 + 8, 2, 2 * 2 * 4 * 2, 2)
 
 
 def test_a_mixture_uses_a_share_of_its_experts() -> None:

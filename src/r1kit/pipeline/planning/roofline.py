@@ -6,8 +6,9 @@ Assumed, and more important than any number below:
   as few devices as hold it in half of their memory. A stage's completions are spread evenly over all devices,
   and the longest one ends the phase.
 - Training: 6 x active weights operations a token, 8 where layers are computed again in the backward pass, 2
-  for
-  each pass without gradient. Attention's own operations, which grow with length, are left out.
+  for each pass without gradient. Attention's own operations, which grow with length, are left out.
+- A pass through a layer takes at least `LAYER_SECONDS`, three times that with its backward pass: a small
+  model waits for its kernels to be launched.
 - Devices reach a share of the data sheet: `TRAINING_UTILISATION` and `SAMPLING_UTILISATION`, from published
   numbers. Communication is in these shares and nowhere else. Phases take turns, as in this code.
 Left out: loading and syncing weights, rewards, checkpoints, start-up.
@@ -33,6 +34,8 @@ TRAINING_UTILISATION = 0.346
 # every 47.6 ms; at the data sheet's speed it would take 15.5 ms (tests/pipeline/planning/test_roofline.py): a
 # device of theirs reads about 21 GB of weights, as here one of 32 does, for each has all of attention.
 SAMPLING_UTILISATION = 0.325
+# About 20 kernels a layer of 5 microseconds each: a launch is 4 (NVIDIA, "Getting Started with CUDA Graphs").
+LAYER_SECONDS = 1e-4
 _MEMORY_FRAC_OF_WEIGHTS = 0.5  # the other half: keys and values, buffers
 
 
@@ -44,6 +47,7 @@ class ModelSize:
     active: float
     weight_bytes: float
     cache_bytes: float
+    layers: int
 
     @property
     def num_bytes(self) -> float:
@@ -53,7 +57,7 @@ class ModelSize:
 
 # For models that are seldom on a disk. DeepSeek-V3 (2412.19437, 2.1 and 4.2): 61 layers, whose latent
 # attention keeps 512 + 64 numbers a token, in bfloat16; weights in FP8.
-PUBLISHED_SIZES = {"deepseek-ai/DeepSeek-V3-Base": ModelSize(671e9, 37e9, 1, 61 * (512 + 64) * 2)}
+PUBLISHED_SIZES = {"deepseek-ai/DeepSeek-V3-Base": ModelSize(671e9, 37e9, 1, 61 * (512 + 64) * 2, 61)}
 
 
 def size_of(model: PreTrainedModel, *, weight_bytes: int = 2) -> ModelSize:
@@ -67,7 +71,8 @@ def size_of(model: PreTrainedModel, *, weight_bytes: int = 2) -> ModelSize:
     if num_experts and used:
         in_experts = sum(model.get_parameter(name).numel() for name in expert_weights(model))
         active = weights - round(in_experts * (1 - used / num_experts))
-    return ModelSize(weights, active, weight_bytes, cache_bytes_per_token(shape_of(model), 2))
+    shape = shape_of(model)
+    return ModelSize(weights, active, weight_bytes, cache_bytes_per_token(shape, 2), shape.layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +95,16 @@ class GpuPace:
                 operations = (
                     (forward_and_backward + 2 * piece.forwards) * size.active * piece.tokens_per_update
                 )
-                return self._training_seconds(piece.times * operations)
+                tokens = piece.tokens_per_update / self.devices
+                micro_batches = math.ceil(tokens / piece.config.tokens_per_micro_batch)
+                launches = (3 + piece.forwards) * micro_batches * size.layers * LAYER_SECONDS
+                return piece.times * max(self._training_seconds(operations), launches)
             case Reading():
                 return self._training_seconds(2 * size.active * piece.texts * piece.tokens)
         return 0.0
 
     def copy_devices(self, size: ModelSize) -> int:
-        """How many devices share a copy of the model: a power of two. Raises `UserError` where none is
-        enough."""
+        """How many devices share a copy of the model, a power of two; a `UserError` where all are too few."""
         needed = size.num_bytes / (self.gpu.memory * _MEMORY_FRAC_OF_WEIGHTS)
         devices: int = 2 ** math.ceil(math.log2(max(1.0, needed)))
         if devices > self.devices:
@@ -116,7 +123,7 @@ class GpuPace:
         )
         memory = (weights_read + rows * context * size.cache_bytes) / self.gpu.bandwidth
         arithmetic = 2 * size.active * rows / self.gpu.flops
-        return max(memory, arithmetic) / self.sampling_utilisation
+        return max(max(memory, arithmetic) / self.sampling_utilisation, size.layers * LAYER_SECONDS)
 
     def _sampling_seconds(self, size: ModelSize, piece: Sampling) -> float:
         if piece.completions <= 0:
