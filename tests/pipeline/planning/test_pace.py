@@ -57,6 +57,9 @@ def test_a_stage_is_the_sum_of_its_pieces() -> None:
     assert pace.seconds("m", [Start(2)]) == 4
     assert pace.seconds("m", [Sync(3)]) == pytest.approx(3 * (0.3 + SYNC_TOKENS * 0.01))
     assert pace.seconds("m", [Grading(8)]) == 2
+    pace.logging_seconds = 0.05
+    assert pace.seconds("m", [updates]) == pytest.approx(0.4 + 0.05)
+    pace.logging_seconds = 0.0
     # all ranks read, in the stage's own passes; the first one alone takes as many times as long
     assert pace.seconds("m", [updates, Reading(10, 50, 60)]) == pytest.approx(0.4 + 500 * 0.001)
     assert pace.seconds("m", [Reading(10, 50, 60, alone=True)]) == pytest.approx(2 * 500 * 0.001)

@@ -22,6 +22,7 @@ from r1kit.pipeline.planning.measure import (
     MeasuredPace,
     measure_grading,
     measure_lengths_and_sampling,
+    measure_logging,
     measure_training,
     root_of,
 )
@@ -105,6 +106,7 @@ def plan_here(
         (job, root_of(context, job), count_work(job, context.recipe, assumed, ranks=ranks)) for job in left
     ]
     measure_training(context, work, assumed, pace)
+    pace.logging_seconds = measure_logging()
     graded = next((job for job in left if job.kind in ("cold_start", "rejection", "eval")), None)
     if graded is not None and (root := root_of(context, graded)) in pace.start_seconds:
         key = assumed.length_key(graded)

@@ -1,15 +1,18 @@
 """Pieces of a recipe's work, tried on this machine with its own models, engine, precision and ranks.
 
 Measured are, for each model that stages start from and that is here: loading, sampling, updates of each kind,
-loads of weights into the sampler; and what the rules take to grade. All of it within `SECONDS`, so that of
-large models small pieces are measured. Every rank does this. Nothing is written anywhere.
+loads of weights into the sampler; and what rules take to grade, and a row of metrics to be written. All of it
+within `SECONDS`, so that of large models small pieces are measured. Every rank does this. Nothing is left
+anywhere.
 """
 
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -41,10 +44,12 @@ from r1kit.sampling.local import make_engine
 from r1kit.sampling.rollouts import made_rollouts
 from r1kit.stage import StageContext
 from r1kit.text.prompts import encode_prompt
+from r1kit.training.metrics_log import MetricsWriter
 from r1kit.types import Problem, PromptStyle
 
 SECONDS = 40.0  # of measuring, loading and the first calls left out: a plan takes a minute
 _GRADED = 64
+_METRICS, _LOGGED_ROWS = 10, 20
 _PROMPTS = 32
 _LENGTH_ROWS = 64  # the standard error of a mean length is an eighth of it then
 _TOP_P = 0.95
@@ -66,6 +71,7 @@ class MeasuredPace:
     start_seconds: dict[str, float] = field(default_factory=dict)
     sync_seconds: dict[str, float] = field(default_factory=dict)
     grading_seconds: float = 0.0  # of one completion
+    logging_seconds: float = 0.0  # of an update's row of metrics: until it is on the disk
 
     def seconds(self, root: str, pieces: Sequence[Piece]) -> float:
         """The time of a stage's pieces, which start from this model. `KeyError` for what was not measured."""
@@ -77,7 +83,8 @@ class MeasuredPace:
                 pace = self.sampling[root, piece.truncates]
                 return pace.seconds(piece, max_rows=self.max_rows, ranks=self.ranks)
             case Updates():
-                return self.updates[update_key(root, piece.config)].seconds(piece)
+                logging = piece.times * self.logging_seconds
+                return self.updates[update_key(root, piece.config)].seconds(piece) + logging
             case Reading():
                 updates = next((p for p in pieces if isinstance(p, Updates)), None)
                 by_token = self._forward_seconds(root, updates)
@@ -272,6 +279,20 @@ def measure_training(
             pace.updates[key] = measure_updates(stage, root, piece, seconds=SECONDS / 2 / len(wanted))
         except _CANNOT_BE_MEASURED as error:
             assumed.note(f"{_told(error)} So there is no time for updates of {name}.")
+
+
+def measure_logging() -> float:
+    """Seconds that a row of metrics takes to be on the disk; in a temporary folder."""
+    row = {f"metric/{i}": float(i) for i in range(_METRICS)}
+    with (
+        tempfile.TemporaryDirectory(prefix="r1kit-plan-") as folder,
+        closing(MetricsWriter(Path(folder))) as writer,
+    ):
+        writer.write(0, row)  # opens the files
+        started = time.perf_counter()
+        for step in range(_LOGGED_ROWS):
+            writer.write(step + 1, row)
+        return (time.perf_counter() - started) / _LOGGED_ROWS
 
 
 def measure_grading(

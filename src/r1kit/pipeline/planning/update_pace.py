@@ -33,6 +33,7 @@ from r1kit.types import Completion, Problem, Rollout
 # Of forward and backward pass together, what a forward pass alone takes: 2 of 6 operations a weight.
 _FORWARD_FRAC = 1 / 3
 _LEAST_TOKENS = 32  # of a row in the smallest update
+_MOST_REPEATS = 6
 
 Update = Callable[[int, int, int], int]
 """Does an update of rows x tokens behind prompts of so many tokens; how many went through the model."""
@@ -69,16 +70,23 @@ def measure_updates(context: StageContext, path: str, piece: Updates, *, seconds
     rows, tokens = max(1, round(piece.rows)), max(2, round(min(piece.tokens, piece.limit)))
     prompt_tokens = max(2, round(piece.prompt_tokens or 2))
     few = min(rows, 4)
-    small_seconds, small_tokens = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
-    if small_seconds > seconds / 3:  # slow, and then what comes with the first call is nothing beside it
-        return UpdatePace(0.0, small_seconds / small_tokens, forwards)
-    small_seconds, small_tokens = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
-    whole = small_seconds / small_tokens * piece.tokens_per_update
-    affordable = max(few, int(rows * seconds / 3 / max(1e-9, whole)))
-    num_rows = min(rows, affordable)
-    _timed(update, min(num_rows, 2 * few), tokens, prompt_tokens)  # shapes of its own are made ready once
-    big_seconds, big_tokens = _timed(update, num_rows, tokens, prompt_tokens)
-    return UpdatePace(*line_through((small_seconds, small_tokens), (big_seconds, big_tokens)), forwards)
+    small, small_tokens = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
+    if small > seconds / 3:  # slow, and then what comes with the first call is nothing beside it
+        return UpdatePace(0.0, small / small_tokens, forwards)
+    small, _ = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
+    affordable = rows * seconds / 3 / max(1e-9, small / small_tokens * piece.tokens_per_update)
+    num_rows = min(rows, max(few, int(affordable)))
+    spent, _ = _timed(update, num_rows, tokens, prompt_tokens)  # its shapes are made ready once
+    bigs: list[float] = []
+    smalls = [small]
+    while not bigs or (spent < seconds * 2 / 3 and len(bigs) < _MOST_REPEATS):  # in turn, as machines vary
+        big, big_tokens = _timed(update, num_rows, tokens, prompt_tokens)
+        small, _ = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
+        bigs.append(big)
+        smalls.append(small)
+        spent += big + small
+    points = (sum(smalls) / len(smalls), small_tokens), (sum(bigs) / len(bigs), big_tokens)
+    return UpdatePace(*line_through(*points), forwards)
 
 
 def line_through(small: tuple[float, int], big: tuple[float, int]) -> tuple[float, float]:
