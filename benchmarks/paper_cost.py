@@ -55,8 +55,9 @@ def zero_phases(scale: float) -> Iterator[Phase]:
     """R1-Zero's 650."""
     before = 8_200 // MINI_BATCHES
     for start in range(0, before, _BLOCK):
-        middle = (start + _BLOCK / 2) / before
-        yield Phase(min(_BLOCK, before - start), scale * (500 + 9_500 * middle), 32_768)
+        times = min(_BLOCK, before - start)
+        middle = (start + times / 2) / before
+        yield Phase(times, scale * (500 + 9_500 * middle), 32_768)
     yield Phase(10_400 // MINI_BATCHES - before, scale * 15_000, 65_536)
 
 

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, metavar="FOLDER", help="only print what this run logged")
     options = parser.parse_args()
     if options.clock == "cpu":  # before torch is there
-        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ |= {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     from r1kit.pipeline.planning.observed import observed_json, observed_of
     from r1kit.pipeline.recipe import load_recipe
     from r1kit.pipeline.shipped import find_recipe, shipped_recipes

@@ -86,6 +86,7 @@ def test_operations_of_a_rollout_by_hand(monkeypatch):
 def test_the_papers_cost_is_of_the_papers_numbers(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import paper_cost
+
     from r1kit.pipeline.planning.work import totals
 
     work = totals(paper_cost.paper_pieces(1.0)["R1-Zero"])

@@ -26,7 +26,7 @@ from r1kit.text.prompts import encode_prompt, encode_response
 from r1kit.types import Problem, PromptStyle
 
 # Guesses where nothing is known, each with the range that `estimate` gives it.
-CONSTANT_FRAC = 0.25  # of groups; the demo's stages logged 0.15 to 0.45
+CONSTANT_FRAC = 0.25  # of groups; the demo's stages logged 0.11 to 0.29
 KEPT_FRAC = 0.5  # of the records that a data stage could write at most
 AGAIN_FRAC = 0.5  # of a round's problems
 GUESSED_LENGTH_FRAC = 1 / 3  # of max_new_tokens: R1-Zero ended near 10,000 of 32,768 tokens
@@ -43,6 +43,7 @@ LENGTH_RANGES = {
     "half of the most": (0.5, 2.0),
 }
 
+_LAST_STEPS = 5  # of a stage under way, whose lengths the rest is taken for
 _SAMPLED_RECORDS = 200  # whose tokens are counted; the rest is taken for like them
 
 
@@ -102,9 +103,9 @@ class Assumptions:
     def length_with_source(self, job: Job, *, general: bool = False) -> Length:
         """The same, with its source."""
         is_grpo = job.kind == "grpo"
-        if is_grpo and self.steps_done(job):
-            rows = self.own[job.name].lengths[-5:]
-            return Length(sum(rows) / len(rows), "logged", self.context.folder.path.name)
+        if is_grpo and (logged := logged_steps(self.context.folder.work(job.name))):
+            last = [float(row["completion/length_mean"]) for row in logged[-_LAST_STEPS:]]
+            return Length(sum(last) / len(last), "logged", self.context.folder.path.name)
         for observed, source in ((self.own, "logged"), (self.earlier, "earlier run")):
             if (found := observed.get(job.name)) is None:
                 continue
@@ -117,7 +118,8 @@ class Assumptions:
         if key in self.sampled:
             is_own = key.path == self.context.model_path(model_of(job))
             source = "sampled" if is_own else "sampled from its ancestor"
-            return Length(self.sampled[key], source, Path(key.path).parent.name or key.path)
+            path = Path(key.path)
+            return Length(self.sampled[key], source, path.parent.name if path.name == "model" else path.name)
         return Length(max(1.0, key.limit * GUESSED_LENGTH_FRAC), "guessed")
 
     def length_key(self, job: Job, *, general: bool = False) -> LengthKey:
