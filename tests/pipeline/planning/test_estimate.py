@@ -1,6 +1,7 @@
 """Plans of a small recipe: what is done, ranges, money, and what can't be told; and the command."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,20 @@ def test_a_measured_plan_of_a_model_that_is_not_here_says_so(tmp_path: Path) -> 
     plan = plan_here(context)
     assert all(stage.seconds is None for stage in plan.stages)
     assert any("So there is no time for zero, samples, pairs, eval/sft." in note for note in plan.notes)
+
+
+@pytest.mark.slow
+def test_ranks_measure_together_and_the_first_one_prints(tmp_path: Path) -> None:
+    make_context(tmp_path)
+    command = [sys.executable, "-m", "r1kit", "plan", str(tmp_path / "recipe.toml"), "--json"]
+    settings = ["--stages", "zero", "--set", "run.processes=2"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("Measuring for about 40 seconds; --no-measure leaves it out.\n")
+    found = json.loads(done.stdout)
+    assert (found["on"], found["devices"]) == ("this machine (2 ranks, cpu)", 1)
+    assert [stage["seconds"] > 0 for stage in found["stages"]] == [True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.toml"]
 
 
 def test_the_command_prints_what_it_leaves_out_first_then_times_and_money(
