@@ -32,7 +32,8 @@ from r1kit.types import Completion, Problem, Rollout
 
 # Of forward and backward pass together, what a forward pass alone takes: 2 of 6 operations a weight.
 _FORWARD_FRAC = 1 / 3
-_LEAST_TOKENS = 32  # of a row in the smallest update
+_SMALLEST = (2, 8, 2)  # rows, their tokens, those of the prompt: nearly all of it is the update by itself
+_FEW_ROWS, _FEW_TOKENS = 4, 32  # of a first try
 _MOST_REPEATS = 6
 
 Update = Callable[[int, int, int], int]
@@ -69,23 +70,25 @@ def measure_updates(context: StageContext, path: str, piece: Updates, *, seconds
     forwards = float(isinstance(config, GrpoConfig) and config.kl_coef > 0)
     rows, tokens = max(1, round(piece.rows)), max(2, round(min(piece.tokens, piece.limit)))
     prompt_tokens = max(2, round(piece.prompt_tokens or 2))
-    few = min(rows, 4)
-    small, small_tokens = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
-    if small > seconds / 3:  # slow, and then what comes with the first call is nothing beside it
-        return UpdatePace(0.0, small / small_tokens, forwards)
-    small, _ = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
-    affordable = rows * seconds / 3 / max(1e-9, small / small_tokens * piece.tokens_per_update)
-    num_rows = min(rows, max(few, int(affordable)))
-    spent, _ = _timed(update, num_rows, tokens, prompt_tokens)  # its shapes are made ready once
-    bigs: list[float] = []
-    smalls = [small]
+    _timed(update, *_SMALLEST)  # the first one also allocates: gradients, the optimizer's state
+    small, small_tokens = _timed(update, *_SMALLEST)
+    few = min(rows, _FEW_ROWS), min(tokens, _FEW_TOKENS), prompt_tokens
+    spent, num_tokens = _timed(update, *few)
+    by_token = max(1e-9, spent - small) / max(1, num_tokens - small_tokens)
+    affordable = int(rows * seconds / 3 / (by_token * piece.tokens_per_update))
+    if affordable < few[0]:
+        return UpdatePace(*line_through((small, small_tokens), (spent, num_tokens)), forwards)
+    shape = min(rows, affordable), tokens, prompt_tokens
+    taken, _ = _timed(update, *shape)  # its shapes are made ready once
+    spent += taken
+    bigs, smalls = list[float](), [small]
     while not bigs or (spent < seconds * 2 / 3 and len(bigs) < _MOST_REPEATS):  # in turn, as machines vary
-        big, big_tokens = _timed(update, num_rows, tokens, prompt_tokens)
-        small, _ = _timed(update, few, min(tokens, _LEAST_TOKENS), prompt_tokens)
+        big, num_tokens = _timed(update, *shape)
+        small, _ = _timed(update, *_SMALLEST)
         bigs.append(big)
         smalls.append(small)
         spent += big + small
-    points = (sum(smalls) / len(smalls), small_tokens), (sum(bigs) / len(bigs), big_tokens)
+    points = (sum(smalls) / len(smalls), small_tokens), (sum(bigs) / len(bigs), num_tokens)
     return UpdatePace(*line_through(*points), forwards)
 
 
