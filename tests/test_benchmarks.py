@@ -85,6 +85,19 @@ def test_operations_of_a_rollout_by_hand(monkeypatch):
     assert contest.ratio([2.0, 3.0, 8.0], [1.0, 1.0, 2.0]) == "3.00x (2.00-4.00)"
 
 
+def test_the_papers_cost_is_of_the_papers_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import paper_cost
+
+    from r1kit.pipeline.planning.work import totals
+
+    work = totals(paper_cost.paper_pieces(1.0)["R1-Zero"])
+    assert work["completions"] == 650 * 8192
+    assert work["updates"] == 10_400
+    lengths = [phase.tokens for phase in paper_cost.zero_phases(1.0)]
+    assert lengths[0] < 1_000 < 9_000 < lengths[-2] < 10_000 < lengths[-1] == 15_000
+
+
 @pytest.mark.slow
 def test_architectures_agree_to_the_bound():
     rows = run("architectures")

@@ -55,7 +55,7 @@ def test_plan_says_what_memory_goes_into(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    assert call(monkeypatch, "plan", "demo", "--stages", "zero") == 0
+    assert call(monkeypatch, "plan", "demo", "--stages", "zero", "--no-measure") == 0
     out = capsys.readouterr().out
     for name in ("weights", "gradients", "optimizer", "sampler cache", "activations", "peak"):
         assert f" {name} " in out

@@ -1,6 +1,7 @@
-"""Commands of a recipe: write one, look for its faults, plan its memory, its schema for editors."""
+"""Commands of a recipe: write one, look for its faults, plan what it takes, its schema for editors."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from r1kit.cli import init_flags as flags
 from r1kit.cli.options import (
+    OutputOption,
     RecipeArgument,
     SeedOption,
     SetOption,
@@ -36,24 +38,54 @@ def doctor(recipe: RecipeArgument, seed: SeedOption = None, set_: SetOption = No
     Console(highlight=False).print(ui.check_table([check for check in checks if check.found]))
 
 
-def plan(recipe: RecipeArgument, stages: StagesOption = None, set_: SetOption = None) -> None:
-    """How much memory each training stage will need, and what for; nothing is loaded or refused."""
-    from r1kit import ui
-    from r1kit.pipeline.architecture import slower_samplers
-    from r1kit.pipeline.memory import device_bytes, format_bytes, plan_memory
+def plan(
+    recipe: RecipeArgument,
+    seed: SeedOption = None,
+    output: OutputOption = None,
+    stages: StagesOption = None,
+    no_measure: Annotated[
+        bool, typer.Option("--no-measure", help="Memory alone: try no pieces of the work on this machine.")
+    ] = False,
+    price: Annotated[
+        float | None, typer.Option(help="What an hour of one device costs: adds a column of money.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Plan for a named GPU by its data sheet (`H100`); measures nothing.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="With --gpu: how many of them; 1 by default.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="The folder of an earlier run, whose logged lengths are assumed.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan as JSON, and nothing else.")
+    ] = False,
+    set_: SetOption = None,
+) -> None:
+    """What each stage will take: memory, time with a range, and money; what is finished counts as done."""
+    from r1kit.cli.plan import print_plan, say_that_it_takes_a_while
+    from r1kit.pipeline.plan import plan_jobs
+    from r1kit.pipeline.planning.estimate import check_price
+    from r1kit.pipeline.planning.gpus import find_gpu
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
+    from r1kit.ranks import launch
 
-    context, console = open_run(find_recipe(recipe), settings=set_ or ()), Console(highlight=False)
-    console.print(ui.memory_table(plan_memory(context, comma_list(stages))))
-    for note in slower_samplers(context, comma_list(stages)):
-        console.print(note, soft_wrap=True)
-    has = device_bytes(context.device)
-    room = "" if has is None else f", which has {format_bytes(has)}"
-    console.print(
-        f"Estimates for each process on {context.device}{room}, in {context.dtype}. Where it is too much: "
-        "gradient_checkpointing = true, a lora table, fewer tokens_per_micro_batch or engine.max_rows.",
-        soft_wrap=True,
+    check_price(price)
+    found = None if gpu is None else find_gpu(gpu)
+    if gpus is not None and found is None:
+        raise UserError(f"--gpus {gpus} is of a named GPU: add --gpu, such as --gpu H100.")
+    num_gpus, measure = 1 if gpus is None else gpus, found is None and not no_measure
+    context = open_run(find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or (), writes=False)
+    wanted = comma_list(stages)
+    plan_jobs(context.recipe, wanted)  # a stage that is not there is said once, not by every rank
+    if measure and not launch.is_rank():
+        say_that_it_takes_a_while()  # not by a rank, whose stderr is kept until its end
+    if measure and context.recipe.run.processes > 1 and not launch.is_rank():
+        # measured as it is run: ranks share the machine's caches and its memory
+        raise typer.Exit(launch.run_ranks(context.recipe.run.processes, sys.argv[1:]))
+    launch.end_with_launcher()
+    print_plan(
+        context, wanted, measure=measure, gpu=found, gpus=num_gpus, price=price, like=like, as_json=as_json
     )
 
 

@@ -2,7 +2,8 @@
 
 The sample is a piece of a GRPO step: the embedded base answers some problems, and gradients of the answers
 are taken, with as many threads as a rank has. What it can't know: what else the machine will do meanwhile,
-and how its cores share the load of several ranks. Not here: recipes of one's own, GPUs, memory (`memory`).
+and how its cores share the load of several ranks. It takes seconds. Not here: recipes of one's own, GPUs,
+times by stage (`planning`), memory (`memory`).
 """
 
 import os
