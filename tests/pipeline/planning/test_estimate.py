@@ -118,7 +118,7 @@ def test_a_model_that_is_not_here_is_a_sentence_and_not_in_the_sum(tmp_path: Pat
     context = make_context(tmp_path, RECIPE.replace('base = "tinyworld"', 'base = "nobody/nothing"'))
     plan = plan_on_gpus(context, H100, 1)
     assert all(stage.seconds is None for stage in plan.stages)
-    assert "'nobody/nothing' is no folder here" in plan.stages[0].why
+    assert "'nobody/nothing' is neither a local folder" in plan.stages[0].why
     assert plan.total() == 0
     with pytest.raises(UserError, match="--gpus 0: should be 1 or more"):
         plan_on_gpus(context, H100, 0)
