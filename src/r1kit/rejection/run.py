@@ -1,4 +1,4 @@
-"""The rejection-sampling stage: reasoning data and general data, their counts, and the table of domains."""
+"""The rejection-sampling stage: writes reasoning and general data, their counts, and a table of domains."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ GENERAL_LOG = "general_samples.jsonl"
 
 
 def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, float | int | str]:
-    """Write `data.jsonl` and `counts.json` to the work folder; raises `DataError` where nothing is kept."""
+    """Write `data.jsonl` and `counts.json` to the work folder. Raises `DataError` if nothing is kept."""
     problems = named_problems(context, config.problems)
     counts = Counts(reasoning.FILTERS)
     judged: Counter[str] = Counter()
@@ -47,11 +47,11 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
     if problems and not records:
         raise DataError(
             f"stages.{context.name}: not one sample of {len(problems)} problems was right and passed the "
-            f"filters; dropped were {counts.table()}"
+            f"filters; dropped: {counts.table()}"
         )
     if not records and not general_records:
         raise DataError(
-            f"stages.{context.name}: not one general response passed the filters; dropped were "
+            f"stages.{context.name}: not one general response passed the filters; dropped: "
             f"{general_counts.table()}"
         )
     write_jsonl(context.work_dir / "data.jsonl", [*records, *general_records])
@@ -86,7 +86,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
 
 
 def named_problems(context: StageContext, names: Iterable[str]) -> list[Problem]:
-    """The problems of several sets, each once."""
+    """The problems of several sets; a problem in more than one appears once."""
     problems = {problem.id: problem for name in names for problem in context.problems(name)}
     return list(problems.values())
 
@@ -94,7 +94,7 @@ def named_problems(context: StageContext, names: Iterable[str]) -> list[Problem]
 def domain_table(
     records: Sequence[Json], general_records: Sequence[Json], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, dict[str, float]]:
-    """Samples and mean tokens by domain, as in DeepSeek-R1 v2 (B.3.3); all general data is one domain."""
+    """Samples and mean tokens by domain, as in DeepSeek-R1 v2, B.3.3. All general data is one domain."""
     lengths: dict[str, list[int]] = {}
     for record in records:
         lengths.setdefault(record["domain"], []).append(_num_tokens(record, tokenizer))
