@@ -76,6 +76,7 @@ def _run(
 
     console = Console(highlight=False)
     runs: list[tuple[int | None, Path | None]] = [(seed, output)]
+    # the expected time is that of one complete run
     if seeds is None and stages is None and launch.is_first_rank():
         context = open_run(path, seed=seed, output_dir=output, settings=settings, writes=False)
         if expected := expect_time(context, num_ranks=launch.world_size()):
@@ -95,7 +96,7 @@ def _run(
                 settings=settings,
                 progress=progress,
             )
-        if not collectives.is_main():
+        if not collectives.is_main():  # every rank runs every seed; only the first one prints
             continue
         console.print(ui.status_table(result.rows))
         if result.report is not None:

@@ -120,7 +120,7 @@ def _sample(
         context.work_dir / SAMPLES_LOG,
         max_new_tokens=source.max_new_tokens,
         temperature=source.temperature,
-        # after few-shot examples, a base model goes on to invent the next question
+        # after few-shot examples, a base model would invent the next question
         stop_strings=(NEXT_TURN,) if examples is not None else (),
     )
 

@@ -49,6 +49,7 @@ def _examples_for(
     problem: Problem, examples: Sequence[WorkedExample], num: int, seed: int, path: Path
 ) -> list[WorkedExample]:
     language = problem_language(problem)
+    # examples in another language would make the model mix languages
     fitting = [
         example
         for example in examples

@@ -40,6 +40,7 @@ def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
         if row.get("accepted") is False:
             num_dropped += 1
             continue
+        # a person's edit can break what the filters have checked before
         fault = _fault(row, verify)
         if fault is None:
             records.append({name: value for name, value in row.items() if name != "accepted"})
@@ -53,7 +54,7 @@ def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
 
 
 def _fault(row: Mapping[str, Any], verify: Verify) -> str | None:
-    if row.get("accepted") is not True:
+    if row.get("accepted") is not True:  # "false" as text, for example, must not count as accepted
         return f"accepted must be true or false, not {row.get('accepted')!r}"
     for name in ("problem_id", "response"):
         if not isinstance(row.get(name), str):

@@ -154,6 +154,7 @@ def _fault_finder(config: ColdStartConfig, tokenizer: PreTrainedTokenizerBase) -
         return None if config.min_tokens <= num_tokens <= config.max_tokens else "length"
 
     def find_faults(responses: Sequence[tuple[Problem, Response]]) -> list[str | None]:
+        # one call for all: answers are verified in parallel
         right = _find_right(responses)
         return [fault(*pair, is_right) for pair, is_right in zip(responses, right, strict=True)]
 
@@ -195,6 +196,7 @@ def choose_candidates(
     chosen: list[Candidate] = []
     for same_problem in by_problem.values():
         distinct: dict[str, Candidate] = {}
+        # the sort is the draw: of equal texts the first one is kept, whatever its source
         for candidate in sorted(same_problem, key=lambda c: derive_seed(seed, "choose", c.name)):
             key = content_key(candidate.reasoning)
             if key in distinct:

@@ -172,6 +172,7 @@ def _entries() -> dict[str, list[EntryPoint]]:
     found = {name: [EntryPoint(name, value, GROUP)] for name, value in BUILT_IN.items()}
     for entry in entry_points(group=GROUP):
         places = found.setdefault(entry.name, [])
+        # one package may be found twice on the path; equal values are no conflict
         if entry.value not in [place.value for place in places]:
             places.append(entry)
     return found
@@ -196,6 +197,7 @@ def _load(name: str) -> Guest:
         raise UserError(
             f"{entry.value} should be a Guest named {name!r}, as its package says, but is {found}"
         )
+    # `guest_of` finds a guest by the beginning of a name, so a name of another form would never be found
     brought: Iterable[str] = (*guest.sources, *guest.checkpoints, *guest.demonstrations)
     if stray := next((given for given in brought if not _is_named_after(given, name)), None):
         raise UserError(f"the guest {name!r} brings {stray!r}, which should be `{name}` or `{name}-...`")

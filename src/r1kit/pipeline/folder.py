@@ -84,6 +84,7 @@ class RunFolder:
             begun = read_manifest(self.work(stage))
             return Standing("in progress" if begun is not None else "to do", manifest=begun)
         changed = differences(stage, manifest.key, key)
+        # a result that someone deleted: its key still fits, but it has to be made again
         lost = [name for name in manifest.outputs if not (self.finished(stage) / name).exists()]
         if lost:
             changed.append(f"{', '.join(lost)} is missing from {self.finished(stage)}")
@@ -99,6 +100,7 @@ class RunFolder:
         why = ""
         if work.exists() and (begun is None or (changed := differences(stage, begun.key, key))):
             why = sentence(changed) if begun is not None else "it has no manifest"
+            # kept apart from `.old/<stage>`, which may hold a finished result
             move_aside(work, self.old(f"{stage}.unfinished"))
             begun = None
         if begun is not None:
@@ -192,7 +194,7 @@ class Recorder:
     def step(self, done: int, row: Mapping[str, float]) -> None:
         """Progress."""
         self._reached = dataclasses.replace(self._reached, done=done)
-        if time.monotonic() - self._written > 1:
+        if time.monotonic() - self._written > 1:  # a step may take milliseconds, and a write syncs the disk
             self.write()
         self._inner.step(done, row)
 

@@ -97,6 +97,7 @@ def differences(stage: str, old: Key, new: Key) -> list[str]:
 
     `["stages.dev1.epochs was 2, is 3", "its model base changed"]`
     """
+    # evaluations are named `eval/<stage>`, and their table is [eval]
     prefix = f"stages.{stage}" if "/" not in stage else stage.split("/")[0]
     found = list(_changes(prefix, old.config, _as_json(new.config)))
     found += list(_changes("", old.settings, _as_json(new.settings)))
@@ -150,7 +151,7 @@ def code_changed(old: Mapping[str, str]) -> str | None:
     return f"made by r1kit {before}, this is {new['version']} ({new['sources'][:8]}); kept as it is"
 
 
-@cache
+@cache  # the sources are read once; a change while a run is going does not affect the loaded code
 def code_version() -> dict[str, str]:
     """The package's version and a hash of its sources."""
     root = Path(__file__).parent.parent
@@ -188,7 +189,7 @@ def rounding_differs(begun: Mapping[str, Any]) -> str | None:
     changed = [
         f"{shape.format(begun[name])} (now {now[name]})"
         for name, shape in shapes.items()
-        if begun.get(name, now[name]) != now[name]
+        if begun.get(name, now[name]) != now[name]  # a manifest of an older version may lack a name
     ]
     return " and ".join(changed) or None
 

@@ -111,6 +111,7 @@ def run_recipe(
     context.progress = progress
     started = time.monotonic()
     jobs = plan_jobs(context.recipe, stages)
+    # only before the first training: a run that is resumed has been checked
     if collectives.is_main() and _begins_to_train(context, jobs):
         preflight(context, jobs)
         for note in slower_samplers(context, [job.name for job in jobs]):
@@ -172,7 +173,7 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
     if collectives.is_main():
         folder.settle(job.name)
     collectives.barrier()
-    context.share_problems(job)
+    context.share_problems(job)  # before the key, which contains the problems' hash
     key = context.key(job)
     verdict = folder.judge(job.name, key)
     if verdict.state == "done":

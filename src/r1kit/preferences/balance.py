@@ -68,11 +68,12 @@ def _narrow_phrase_gap(kept: dict[int, Sides], phrase: str, max_frac: float) -> 
     """Drop pairs with the phrase only on its surplus side, first those that also widen the length gap."""
     surplus = sum(pair.phrase_gap(phrase) for pair in kept.values())
     sign = 1 if surplus > 0 else -1
+    # of the pairs to drop, take first those that the length balance would drop anyway
     longer = 1 if sum(pair.length_gap for pair in kept.values()) > 0 else -1
     guilty = [i for i, pair in kept.items() if pair.phrase_gap(phrase) == sign]
     guilty.sort(key=lambda i: (-longer * kept[i].length_gap, i))
     for i in guilty:
-        if abs(surplus) <= max_frac * len(kept):
+        if abs(surplus) <= max_frac * len(kept):  # `kept` shrinks, and the bound with it
             break
         surplus -= sign
         del kept[i]
@@ -89,6 +90,7 @@ def _narrow_length_gap(kept: dict[int, Sides], max_frac: float) -> None:
         if sign * gap <= max_frac * total:
             break
         own = kept[i].length_gap
+        # a pair whose own gap is twice the total or more would only reverse the total
         if abs(gap - own) < abs(gap):
             gap -= own
             total -= (kept[i].chosen_length + kept[i].rejected_length) / 2

@@ -44,6 +44,7 @@ def label_pairs(
         return _judge_pairs(context, config, labeller, pairs)
     labels: list[float | None] = []
     for a, b in pairs:
+        # one generator per pair: its noise does not depend on the other pairs
         rng = random.Random(derive_seed(context.seed, "label", a.name, b.name))
         labels.append(labeller.label_pair(a.problem, a.summary, b.summary, rng, config.noise))
     return labels
@@ -99,6 +100,7 @@ def _judge_pairs(
         for name in names_of_pair:
             verdict = verdicts[name]
             if verdict is not None and verdict.score is not None:
+                # back to the pair's own order: positive means that `a` is better
                 scores.append(-verdict.score if swapped[name] else verdict.score)
         labels.append(pair_label(scores, len(names_of_pair), config.min_difference))
     return labels
@@ -112,6 +114,7 @@ def pair_label(scores: Sequence[float], num_asked: int, min_difference: float) -
     if 2 * len(scores) < num_asked or not scores:
         return None
     mean = sum(scores) / len(scores)
+    # 0, not None: the judge saw both and had no clear preference, which is counted apart from failures
     return mean if abs(mean) > min_difference else 0.0
 
 

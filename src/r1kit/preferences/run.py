@@ -153,6 +153,7 @@ def find_pairs(
         by_problem.setdefault(item.problem.id, []).append(item)
     pairs: list[tuple[Candidate, Candidate]] = []
     for items in by_problem.values():
+        # a pair's rank comes from its names, so that the choice does not depend on other problems
         found = list(itertools.combinations(items, 2))
         found.sort(key=lambda pair: derive_seed(seed, "pair", pair[0].name, pair[1].name))
         pairs.extend(found[:num_per_problem])
@@ -166,13 +167,14 @@ def _from_source(
     if source.source.endswith((".jsonl", ".parquet")):
         source = source.model_copy(update={"source": str(context.data_path(source.source).absolute())})
     counts: Counter[str] = Counter()
-    here = Path()
+    here = Path()  # paths of files are absolute by now
     if config.objective == "pointwise":
         labels = load_labels(source, seed=context.seed, base_dir=here, note=context.progress.note)
         records = [_label_record(found.messages, found.response, found.safe) for found in labels]
         return _finish_labels(context, records, counts)
     pairs = load_pairs(source, seed=context.seed, base_dir=here, note=context.progress.note)
     records = [_pair_record(pair.messages, pair.chosen, pair.rejected, pair.difference) for pair in pairs]
+    # existing pairs come without a model, so their lengths are counted in tokens of Base
     tokenizer = load_tokenizer(context.model_path("base"))
 
     def num_tokens(text: str) -> int:
@@ -227,6 +229,7 @@ def _finish_pairs(
             f"stages.{context.name}: no pair is left of {counts['pairs']}; {counts['no_preference']} had no "
             f"preference, {len(records)} were dropped to balance lengths and phrases. Sample more"
         )
+    # both are reported: what balancing removed is a bias that the reward model would have learned
     before, after = imbalance(sides), imbalance([sides[i] for i in kept])
     counts["unbalanced"] = len(records) - len(kept)
     write_jsonl(context.work_dir / "data.jsonl", [records[i] for i in kept])

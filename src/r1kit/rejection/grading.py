@@ -44,7 +44,7 @@ class Grader:
         `names` are the rollouts' names in the log of verdicts.
         """
         responses = [read_rollout(rollout, self._style) for rollout in rollouts]
-        verdicts: list[bool | None] = [False] * len(rollouts)
+        verdicts: list[bool | None] = [False] * len(rollouts)  # without an answer to grade, it is wrong
         # graded in two batches, because the verifier and the judge both work in parallel
         ruled: dict[int, tuple[Problem, str]] = {}
         questions: dict[str, JudgeRequest] = {}

@@ -29,6 +29,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
     problems = named_problems(context, config.problems)
     counts = Counts(reasoning.FILTERS)
     judged: Counter[str] = Counter()
+    # The judge is closed before general data may open another one: each may be a model in memory.
     with closing(Grader(context, config)) as grader:
         grader.check(problems)
         with _sampler(context, config, SAMPLES_LOG, config.temperature) as sampler:
@@ -44,6 +45,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
             general_records = general.make_general_records(
                 context, config, config.general, sampler, prompts, general_counts, judged
             )
+    # general data alone is not enough when reasoning data was requested
     if problems and not records:
         raise DataError(
             f"stages.{context.name}: not one sample of {len(problems)} problems was right and passed the "
@@ -56,6 +58,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
         )
     write_jsonl(context.work_dir / "data.jsonl", [*records, *general_records])
     domains = domain_table(records, general_records, tokenizer)
+    # a problem that could not be graded has no pass rate; 0 would read as unsolved
     pass_rates = {tally.problem.id: tally.pass_rate for tally in tallies if tally.num_graded}
     write_json(
         context.work_dir / "counts.json",

@@ -196,7 +196,7 @@ def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: ModelUse) -
     """What a person should know about a model's turns; nothing for a model that behaves as most do."""
     stated = stated_end_ids(source)
     ends = end_token_ids(tokenizer, *stated)
-    if len(ends) > 1:
+    if len(ends) > 1:  # sampling stops at any of them, but SFT appends one
         names = " or ".join(tokenizer.convert_ids_to_tokens(list(ends)))
         end = tokenizer.convert_ids_to_tokens(response_end_id(tokenizer, asked.style))
         trained = f"; SFT appends {end}" if asked.trains else ""
