@@ -121,7 +121,7 @@ def test_a_dry_run_prints_the_recipe_and_the_route_and_starts_nothing(
     [
         (
             ["run", "RECIPE", "--dry-run", "--seeds", "0,1"],
-            "--dry-run is of one run: give --seed, not --seeds.",
+            "--dry-run shows one run: give --seed, not --seeds.",
         ),
         (
             ["doctor", "RECIPE", "--set", "stages.zero.stps=3"],
@@ -134,12 +134,12 @@ def test_a_dry_run_prints_the_recipe_and_the_route_and_starts_nothing(
         (["run", "none.toml"], "none.toml: no such file. `r1 init` writes a recipe to start from."),
         (["run", "tinny"], "tinny: no such file, and no shipped recipe of this name; did you mean `tiny`?"),
         (["run", "RECIPE", "--stages", "dve1"], "no stage `dve1` in the recipe; did you mean `dev1`?"),
-        (["run", "RECIPE", "--seeds", "0;1"], "--seeds 0;1: should be numbers with commas, such as 0,1,2."),
+        (["run", "RECIPE", "--seeds", "0;1"], "--seeds 0;1: should be numbers and commas, such as 0,1,2."),
         (["run", "RECIPE", "--seeds", "0,1", "--seed", "1"], "give --seed or --seeds, not both."),
-        (["sample", "RECIPE", "cold"], "stage `cold` is of kind cold_start: it has no model to talk to."),
+        (["sample", "RECIPE", "cold"], "stage `cold` is of kind cold_start; it has no model to talk to."),
         (["report", "RECIPE"], "RECIPE is a file; name a run's folder (`r1 status` says where)."),
         (["report", "nowhere"], "nowhere is not a run's folder: there is no run.json in it."),
-        (["eval", "RECIPE"], "RECIPE: there is no [eval] table; say in it what to evaluate on."),
+        (["eval", "RECIPE"], "RECIPE: there is no [eval] table; add one that says what to use."),
         (["tinyworld", "build", "--only", "big"], "--only big: should be one of base, small, code."),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_stopped_run_exits_with_130_and_says_how_to_go_on(
     world.before["dev1"] = stop
     assert call(monkeypatch, "run", world.recipe) == 130
     assert capsys.readouterr().err == (
-        f"Stopped in dev1. Nothing is lost; `r1 run {world.recipe}` goes on from there.\n"
+        f"Stopped in dev1. Nothing is lost; `r1 run {world.recipe}` resumes from there.\n"
     )
     assert RunInterrupted.__doc__
 
@@ -199,7 +199,7 @@ def test_what_the_machine_refuses_is_one_sentence(
     world.before["dev1"] = refuse
     assert call(monkeypatch, "run", world.recipe) == 2
     error = capsys.readouterr().err
-    assert error == f"{message} Nothing that was finished is lost; run the same command again to go on.\n"
+    assert error == f"{message} Nothing that was finished is lost; run the same command again to resume.\n"
 
 
 def test_a_bug_keeps_its_traceback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_few_shot_prompts_are_solved_turns_before_the_problem(base, tmp_path, mo
     assert "一加一" not in prompt
 
     too_many = config(source=source | {"num_examples": 2})
-    with pytest.raises(DataError, match="2 examples asked for, 1 fit problem 'p1'"):
+    with pytest.raises(DataError, match="2 examples needed, 1 fit problem 'p1'"):
         run_cold_start(stage_context(tmp_path / "2", base, {"set": [EN]}), too_many)
 
 

@@ -127,8 +127,8 @@ def test_a_path_leads_to_the_guest_whose_package_it_goes_through(installed: Path
             "",
             r"'bad' can't be loaded from bad_world\.guest:GUEST: .*GUEST.*; install its package again",
         ),
-        ("GUEST = 3", r"bad_world\.guest:GUEST should be a Guest named 'bad', .*, and is of type int"),
-        ("from r1kit.tinyworld.guest import GUEST", "and is the guest 'tinyworld'"),
+        ("GUEST = 3", r"bad_world\.guest:GUEST should be a Guest named 'bad', .*, but is of type int"),
+        ("from r1kit.tinyworld.guest import GUEST", "but is the guest 'tinyworld'"),
         (
             "from r1kit.data.guests import *\nGUEST = Guest(name='bad', checkpoints={'good': Path('x')})",
             "the guest 'bad' brings 'good', which should be `bad` or `bad-...`",

@@ -78,11 +78,11 @@ def world(tmp_path: Path) -> World:
 
 
 def test_what_has_no_model_to_talk_to_is_said(world: World) -> None:
-    with pytest.raises(UserError, match="stage `cold` is of kind cold_start: it has no model to talk to"):
+    with pytest.raises(UserError, match="stage `cold` is of kind cold_start; it has no model to talk to"):
         open_speaker(str(world.recipe), "cold")
     with pytest.raises(UserError, match=r"no stage `dve1` in .*; did you mean `dev1`\?"):
         open_speaker(str(world.recipe), "dve1")
-    with pytest.raises(UserError, match="stage `dev1` is not made yet; `r1 run"):
+    with pytest.raises(UserError, match="stage `dev1` has not been made yet; `r1 run"):
         open_speaker(str(world.recipe), "dev1")
     with pytest.raises(UserError, match=r"is not a run's folder: there is no run\.json in it"):
         open_speaker(str(world.folder), "dev1")

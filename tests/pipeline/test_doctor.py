@@ -177,11 +177,9 @@ def test_prompts_that_leave_no_room_are_named(patient: Patient) -> None:
     patient.write_rows([*ROWS, {"id": "novel", "q": "word " * 900 + "?", "a": "7"}])
     faults = patient.faults()
     assert len(faults) == 2  # of both stages
-    assert (
-        "stages.zero: prompts of sums: 1 prompts and max_new_tokens = 64 are more than the 1024" in faults[0]
-    )
+    assert "stages.zero: prompts of sums: 1 prompts plus max_new_tokens = 64 exceed the 1024" in faults[0]
     assert "novel (" in faults[0]
-    assert "lower max_new_tokens, or leave them out" in faults[0]
+    assert "lower max_new_tokens, or leave these prompts out" in faults[0]
 
 
 def test_a_template_that_drops_the_reasoning_of_finished_turns_is_no_fault(patient: Patient) -> None:
@@ -200,7 +198,7 @@ def test_a_template_that_closes_the_thought_in_the_prompt_is_named_where_one_is_
     )
     [fault] = patient.faults()
     assert fault.startswith("stages.dev2: problems.sums: the chat template of ")
-    assert f"{len(ROWS)} prompts want one" in fault
+    assert f"{len(ROWS)} prompts want it" in fault
     path.write_text(CHAT_TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|><think>{% endif %}"))
     assert patient.faults() == []
 
@@ -251,8 +249,8 @@ def test_layers_that_are_to_get_an_adapter_are_looked_for(
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (lambda body: 500, "gave no judgment that could be read; see that the server runs"),
-        (lambda body: "I like it.", "gave no judgment that could be read"),
+        (lambda body: 500, "gave no readable judgment; check that the server is running"),
+        (lambda body: "I like it.", "gave no readable judgment"),
         (lambda body: '{"analysis": "", "correctness": "correct"}', "does not tell 4 from 7"),
         (lambda body: 404, "refuses model"),
     ],
@@ -332,7 +330,7 @@ def test_a_missing_file_is_no_row_to_mend(patient: Patient) -> None:
     patient.recipe.write_text(recipe, encoding="utf-8")
     [fault] = [f for check in examine(open_run(patient.recipe), ask_servers=False) for f in check.faults]
     assert "nowhere.jsonl" in fault
-    assert "mend the row" not in fault
+    assert "fix the row" not in fault
 
 
 def test_a_run_of_some_stages_is_not_refused_for_sets_that_only_others_use(patient: Patient) -> None:

@@ -161,7 +161,7 @@ def test_pairs_that_are_equal_in_what_is_read_are_refused_where_no_other_is_left
     ("row", "says"),
     [
         (pair("2", None), "rejected must be text, not None"),
-        (pair(" ", "3"), "chosen holds nothing that can be read (view summary): ' '"),
+        (pair(" ", "3"), "chosen contains nothing that can be read (view summary): ' '"),
         (pair("2 \ud800", "3"), "`chosen` holds '\\ud800' at character 3"),
         ({"messages": TURN, "chosen": "2"}, "no `rejected`"),
     ],
@@ -189,7 +189,7 @@ def test_a_short_prompt_of_many_tokens_is_found_among_long_ones(patient: Patient
     patient.write_rows([*long, {"id": "emoji", "q": "\U0001f9ee" * 300 + "?", "a": "1"}])
     faults = patient.faults()
     assert len(faults) == 2  # of both stages
-    assert "1 prompts and max_new_tokens = 64 are more than the 1024" in faults[0]
+    assert "1 prompts plus max_new_tokens = 64 exceed the 1024" in faults[0]
     assert "emoji (" in faults[0]
 
 
@@ -199,9 +199,9 @@ def test_questions_that_are_there_twice_are_told_with_their_ids(patient: Patient
     patient.write_rows([*ROWS, again, other])
     assert patient.faults() == []
     twice, two_truths = patient.warnings()
-    assert twice.startswith("problems.sums: 1 problems are there twice, with one truth: 'sum-1' and 'again'")
+    assert twice.startswith("problems.sums: 1 problems appear twice, with one truth: 'sum-1' and 'again'")
     assert two_truths.startswith(
-        "problems.sums: 1 questions are there twice, with two truths: 'sum-2' and 'other'"
+        "problems.sums: 1 questions appear twice, with two truths: 'sum-2' and 'other'"
     )
     assert "'3' and '4'" in two_truths
 
@@ -216,7 +216,7 @@ def test_sets_that_are_held_out_and_trained_on_are_told(patient: Patient) -> Non
     leaked, probed, chosen = patient.warnings()
     assert leaked.startswith("eval: 1 questions of 'test' are in problems.sums too, such as 'what is 0 + 1?'")
     assert probed.startswith("stages.zero.probe: 1 questions of 'test' are in problems.sums too")
-    assert chosen.startswith("stages.zero.probe: 'test' is eval (test) itself: what is chosen by the probe")
+    assert chosen.startswith("stages.zero.probe: 'test' is eval (test) itself: after a choice by the probe")
     write(patient.folder / "test.jsonl", fresh)
     patient.edit('probe = "test"\n', "")
     assert patient.warnings() == []
@@ -277,8 +277,8 @@ def test_problems_that_a_stage_would_refuse_or_never_pay_are_named(patient: Pati
     patient.edit("rewards = { accuracy = 1.0 }", "rewards = { accuracy = 1.0, format = 1.0 }")
     assert patient.faults() == []
     idle, few = patient.warnings()[:2]
-    assert idle.startswith("stages.zero.rewards.accuracy is for none of the stage's problems")
-    assert few.startswith("stages.zero: problems_per_step = 2, and its sets have 1 problems")
+    assert idle.startswith("stages.zero.rewards.accuracy applies to none of the stage's problems")
+    assert few.startswith("stages.zero: problems_per_step = 2, but its sets have only 1 problems")
 
 
 @pytest.mark.parametrize(

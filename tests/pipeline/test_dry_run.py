@@ -97,7 +97,7 @@ def test_the_route_says_what_would_be_made_and_why(world: World) -> None:
         "zero": ("done", "kept"),
         "cold": ("done", "kept"),
         "dev1": ("stale", "made again: stages.dev1.epochs was 2, is 5"),
-        "dev2": ("stale", "made again where dev1 comes out different"),
+        "dev2": ("stale", "made again if dev1 comes out different"),
     }
 
 
@@ -108,14 +108,14 @@ def test_an_unfinished_stage_goes_on_or_is_put_aside(world: World) -> None:
     world.before["dev1"] = stop
     with pytest.raises(RuntimeError):
         world.run()
-    assert route(world)["dev1"] == ("in progress", "goes on")
+    assert route(world)["dev1"] == ("in progress", "resumes")
     assert route(world, settings=["stages.dev1.epochs=5"])["dev1"] == (
         "new",
         "the unfinished attempt would be put aside: stages.dev1.epochs was 2, is 5",
     )
     assert route(world, settings=["stages.zero.steps=5"])["dev1"] == (
         "in progress",
-        "goes on where cold comes out the same",
+        "resumes if cold comes out the same",
     )
 
 

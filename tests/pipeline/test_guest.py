@@ -143,7 +143,7 @@ def test_names_of_a_guest_are_no_files_and_its_model_is_a_base_model(installed: 
         (
             ", num_demonstrations = 6",
             "",
-            "`stages.letters.general`: abacus makes as many as are asked for; set `num_demonstrations`.",
+            "`stages.letters.general`: abacus makes any number of them; set `num_demonstrations`.",
         ),
         (
             "[stages.polite]",

@@ -216,7 +216,7 @@ def test_the_doctor_asks_each_judge_once_about_all_that_it_is_for(judged: Judged
     found = checks["judges.grader"]
     assert found.faults == []
     assert found.found.endswith("answers, and tells right from wrong (correctness, reasoning, quality)")
-    assert checks["judges.own"].found == "dev1 is not made yet; asked when it is"
+    assert checks["judges.own"].found == "dev1 has not been made yet; it can be asked after that"
     assert not any("judge" in name and not name.startswith("judges.") for name in checks)
     assert not (judged.path.parent / "out" / "judge_replies").exists()
 
@@ -227,4 +227,4 @@ def test_the_doctor_asks_a_model_of_the_process_too(judged: Judged) -> None:
         judged.edit("URL", server.url)
         checks = {check.subject: check for check in examine(open_run(judged.path))}
     [fault] = checks["judges.own"].faults  # a random model
-    assert "gave no judgment that could be read; take a model that has learnt to follow instructions" in fault
+    assert "gave no readable judgment; use a model that was trained to follow instructions" in fault

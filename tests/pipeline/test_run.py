@@ -177,7 +177,7 @@ def test_an_unfinished_stage_is_begun_anew_where_its_inputs_changed(world: World
     world.run()
     assert found == [False, False]
     assert (
-        "dev1: the unfinished attempt is put aside: stages.dev1.epochs was 2, is 5." in world.progress.notes
+        "dev1: the unfinished attempt was put aside: stages.dev1.epochs was 2, is 5." in world.progress.notes
     )
     assert (world.out / ".old" / "dev1.unfinished" / "partial").is_file()
 
@@ -195,7 +195,7 @@ def test_going_on_with_other_ranks_or_threads_is_said_in_one_sentence(world: Wor
     said = [note for note in world.progress.notes if "begun" in note]
     assert said == [
         f"dev1 was begun with 3 ranks (now 1) and {now['threads'] + 6} threads (now {now['threads']}): it "
-        "goes on, and ends equal up to rounding, not to the bit, to what it would have been."
+        "resumes, and its result will equal that of an uninterrupted run up to rounding, not to the bit."
     ]
 
 
@@ -285,7 +285,7 @@ def test_two_runs_on_one_folder_do_not_collide(world: World) -> None:
         started = Path(f"/proc/{other.pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]
         holder = {"pid": other.pid, "host": os.uname().nodename, "started": started}
         lock.write_text(json.dumps(holder), encoding="utf-8")
-        with pytest.raises(UserError, match=rf"another run is at work here \(process {other.pid} on"):
+        with pytest.raises(UserError, match=rf"another run is using this folder \(process {other.pid} on"):
             world.run()
         # the same process id, but another process: it was reused
         lock.write_text(json.dumps({**holder, "started": "1"}), encoding="utf-8")

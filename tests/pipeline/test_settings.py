@@ -83,10 +83,10 @@ def test_a_value_goes_where_it_is_named_and_the_last_one_wins() -> None:
             "stages.zero.steps",
             "--set stages.zero.steps: there is no value; write `--set stages.zero.steps=...`.",
         ),
-        ("=3", "--set =3: '' is no name of a value; write tables and key with dots between"),
-        ("a..b=3", "'a..b' is no name of a value"),
-        ("a b=3", "'a b' is no name of a value"),
-        ("[0].a=3", "'[0].a' is no name of a value"),
+        ("=3", "--set =3: '' is not the name of a value; join tables and key by dots"),
+        ("a..b=3", "'a..b' is not the name of a value"),
+        ("a b=3", "'a b' is not the name of a value"),
+        ("[0].a=3", "'[0].a' is not the name of a value"),
         ("run.seed=[1, 2", "--set run.seed=[1, 2: '[1, 2' is not a TOML value; numbers, true"),
         ("run.seed=", "'' is not a TOML value"),
         ("run.seed=1, 2", "'1, 2' is not a TOML value"),
@@ -100,7 +100,7 @@ def test_a_value_goes_where_it_is_named_and_the_last_one_wins() -> None:
         ("stages.zero.judge.model=b", "`stages.zero.judge` is 'a', not a table; set it as a whole."),
         ("stages.zero.mixture.from_step=3", "is a list; name an entry, such as `stages.zero.mixture[0]`."),
         ("stages.zero.mixture[2].from_step=3", "`stages.zero.mixture` has 2 entries, counted from 0."),
-        ("stages.zero.steps[0]=3", "`stages.zero.steps` is no list."),
+        ("stages.zero.steps[0]=3", "`stages.zero.steps` is not a list."),
     ],
 )
 def test_what_can_not_be_set_is_one_sentence(text: str, message: str) -> None:

@@ -326,7 +326,7 @@ def test_of_a_text_that_is_too_long_the_end_is_read(base, tmp_path) -> None:
     [
         ({"messages": ask(1), "chosen": "a"}, "no `rejected`"),
         ({"messages": ask(1), "chosen": "a", "rejected": 3}, "rejected must be text"),
-        ({"messages": ask(1), "chosen": "a", "rejected": "<think>\nx\n</think>"}, "rejected holds nothing"),
+        ({"messages": ask(1), "chosen": "a", "rejected": "<think>\nx\n</think>"}, "contains nothing"),
         ({"messages": [], "chosen": "a", "rejected": "b"}, "messages must be a non-empty list"),
     ],
 )

@@ -89,7 +89,10 @@ def test_make_general_restricts_to_categories_and_languages() -> None:
     [
         ({"split": "test", "num": 1}, "no split 'test'"),
         ({"split": "train", "num": 1, "categories": ["poetry"]}, "no general category 'poetry'"),
-        ({"split": "validation", "num": 10**6}, "1000000 prompts asked of tinyworld's split 'validation'"),
+        (
+            {"split": "validation", "num": 10**6},
+            "1000000 prompts requested from tinyworld's split 'validation'",
+        ),
     ],
 )
 def test_make_general_says_what_it_does_not_have(arguments: dict, message: str) -> None:

@@ -39,5 +39,5 @@ def test_rates_warm_up_stay_and_fall_and_those_of_the_code_base_fall_from_the_st
 
 
 def test_what_it_goes_on_from_has_to_be_there(tmp_path):
-    with pytest.raises(UserError, match=r"base: not there, and code goes on from it; build it first\."):
+    with pytest.raises(UserError, match=r"base does not exist, and code continues from it; build it first\."):
         build(tmp_path, only="code")

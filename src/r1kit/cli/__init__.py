@@ -1,8 +1,8 @@
 """The `r1` command.
 
-What the user can mend is one sentence and exit code 2; a run that was stopped says how to go on and exits
-with 130. Anything else is a bug, and keeps its traceback. Torch and transformers are imported by the
-commands that need them: `r1 --help` answers at once.
+An error that the user can fix is one sentence and exit code 2; a run that was stopped says how to resume it
+and exits with 130. Anything else is a bug and keeps its traceback. Only the commands that need torch and
+transformers import them, so `r1 --help` answers immediately.
 """
 
 import errno
@@ -19,7 +19,7 @@ from r1kit.tinyworld.command import app as tinyworld_app
 
 USER_ERROR, INTERRUPTED = 2, 130
 
-# What the machine refuses, as opposed to a file that a bug of ours did not write.
+# Errors of the machine, not of r1kit. ENOENT is left out: a file that r1kit failed to write is a bug.
 _MACHINE_ERRORS = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -61,17 +61,17 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
     ] = False,
 ) -> None:
-    """DeepSeek-R1's recipe, whole: from a base model to R1, with the evaluation and the report."""
+    """The complete recipe of DeepSeek-R1: from a base model to R1, with evaluation and report."""
 
 
 def main() -> None:
-    """The entry point: exit codes 0, 2 (the user can mend it) and 130 (stopped)."""
+    """The entry point: exit codes 0, 2 (the user can fix it) and 130 (stopped)."""
     from r1kit.pipeline.interrupt import RunInterrupted
 
-    # the console is ours: what a library has to warn of is checked where the model is loaded
+    # r1kit itself checks what transformers would warn about when a model is loaded
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
@@ -79,12 +79,12 @@ def main() -> None:
         _fail(str(error), USER_ERROR)
     except RunInterrupted as error:
         command = shlex.join(["r1", *sys.argv[1:]])
-        _fail(f"{error} Nothing is lost; `{command}` goes on from there.", INTERRUPTED)
+        _fail(f"{error} Nothing is lost; `{command}` resumes from there.", INTERRUPTED)
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        again = "Nothing that was finished is lost; run the same command again to go on."
+        again = "Nothing that was finished is lost; run the same command again to resume."
         _fail(f"{place}{_MACHINE_ERRORS[error.errno]}. {again}", USER_ERROR)
 
 

@@ -1,4 +1,4 @@
-"""Arguments and options that commands share, and how their texts are read."""
+"""Arguments and options that commands share, and the parsing of their values."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from r1kit.types import PromptStyle
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    """Shipped recipes that begin so, for the shell."""
+    """Recipes that begin with `incomplete`, for shell completion."""
     from r1kit.pipeline.shipped import recipes_like
 
     return recipes_like(incomplete)
@@ -23,16 +23,16 @@ RecipeArgument = Annotated[
         help="A recipe file, or the name of a shipped one (`tiny`).", autocompletion=complete_recipe
     ),
 ]
-SeedOption = Annotated[int | None, typer.Option(help="In place of the recipe's run.seed.")]
-OutputOption = Annotated[Path | None, typer.Option(help="In place of the recipe's run.output_dir.")]
+SeedOption = Annotated[int | None, typer.Option(help="Overrides the recipe's run.seed.")]
+OutputOption = Annotated[Path | None, typer.Option(help="Overrides the recipe's run.output_dir.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Another value for this run: `stages.zero.steps=20`. Repeatable."
+        "--set", metavar="KEY=VALUE", help="Set a value of the recipe: `stages.zero.steps=20`. Repeatable."
     ),
 ]
 StagesOption = Annotated[
-    str | None, typer.Option(help="Only these stages, and those they depend on: `zero,dev1`.")
+    str | None, typer.Option(help="Only these stages and those they depend on: `zero,dev1`.")
 ]
 
 
@@ -53,7 +53,7 @@ def seed_list(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--seeds {text}: should be numbers with commas, such as 0,1,2.") from None
+        raise UserError(f"--seeds {text}: should be numbers and commas, such as 0,1,2.") from None
 
 
 def on_terminal() -> bool:

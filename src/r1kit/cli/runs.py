@@ -1,4 +1,4 @@
-"""Commands of a run: run it, see where it is, evaluate, report, talk to its stages."""
+"""Commands for runs: run, status, evaluate, report, sample."""
 
 import sys
 from pathlib import Path
@@ -24,18 +24,18 @@ from r1kit.errors import UserError
 def run(
     recipe: RecipeArgument,
     seed: SeedOption = None,
-    seeds: Annotated[str | None, typer.Option(help="Several runs: `0,1,2`, each in its own folder.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several runs, each in its own folder: `0,1,2`.")] = None,
     output: OutputOption = None,
     stages: StagesOption = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Ranks on this machine, in place of the recipe's run.processes.")
+        int | None, typer.Option(min=1, help="Ranks on this machine; overrides the recipe's run.processes.")
     ] = None,
     set_: SetOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the recipe as it is understood, and what would run.")
+        bool, typer.Option("--dry-run", help="Only print the resolved recipe and what would run.")
     ] = False,
 ) -> None:
-    """Run a recipe: stages, evaluation, report. What is done is skipped, a stopped run goes on."""
+    """Run a recipe: stages, evaluation, report. Skips what is done, and resumes a stopped run."""
     from r1kit.pipeline.recipe_file import processes_of, read_recipe_file
     from r1kit.pipeline.shipped import find_recipe
     from r1kit.ranks import launch
@@ -45,11 +45,12 @@ def run(
     path, settings = find_recipe(recipe), set_ or []
     if dry_run:
         if seeds is not None:
-            raise UserError("--dry-run is of one run: give --seed, not --seeds.")
+            raise UserError("--dry-run shows one run: give --seed, not --seeds.")
         from r1kit.pipeline.dry_run import dry_run_text
 
         print(dry_run_text(path, settings, seed=seed, output_dir=output, stages=comma_list(stages)))
         return
+    # ranks are started before the recipe is validated: each rank validates it, and a fault is shown once
     table, _ = read_recipe_file(path, settings)
     num_ranks = processes or processes_of(table)
     if num_ranks > 1 and not launch.is_rank():
@@ -75,6 +76,7 @@ def _run(
 
     console = Console(highlight=False)
     runs: list[tuple[int | None, Path | None]] = [(seed, output)]
+    # the expected time is that of one complete run
     if seeds is None and stages is None and launch.is_first_rank():
         context = open_run(path, seed=seed, output_dir=output, settings=settings, writes=False)
         if expected := expect_time(context, num_ranks=launch.world_size()):
@@ -94,7 +96,7 @@ def _run(
                 settings=settings,
                 progress=progress,
             )
-        if not collectives.is_main():
+        if not collectives.is_main():  # every rank runs every seed; only the first one prints
             continue
         console.print(ui.status_table(result.rows))
         if result.report is not None:
@@ -116,7 +118,7 @@ def status(
     stages: StagesOption = None,
     set_: SetOption = None,
 ) -> None:
-    """What of a recipe is done, stale (and why), in progress, or to do."""
+    """Show which stages are done, stale (and why), in progress, or to do."""
     from r1kit import ui
     from r1kit.pipeline.lock import lock_holder
     from r1kit.pipeline.run import open_run
@@ -126,7 +128,7 @@ def status(
     context = open_run(find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or ())
     console = Console(highlight=False)
     holder = lock_holder(context.folder.path)
-    at_work = f" (at work: process {holder})" if holder is not None else ""
+    at_work = f" (running: process {holder})" if holder is not None else ""
     console.print(f"{context.folder.path}{at_work}", style="bold", soft_wrap=True)
     console.print(ui.status_table(run_status(context, stages=comma_list(stages))))
 
@@ -146,7 +148,7 @@ def evaluate(
     output: OutputOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Evaluate the stages of a run that are done, or any model on a recipe's problems."""
+    """Evaluate the finished stages of a run, or any model on a recipe's problems."""
     from r1kit import ui
     from r1kit.pipeline.evaluation import evaluate_any, evaluate_stages
     from r1kit.pipeline.shipped import find_recipe
@@ -172,9 +174,9 @@ def evaluate(
 
 
 def report(
-    run_dirs: Annotated[list[Path], typer.Argument(help="A run's folder; or several, of the same recipe.")],
+    run_dirs: Annotated[list[Path], typer.Argument(help="A run's folder, or several of the same recipe.")],
 ) -> None:
-    """Write a run's report again from what lies in its folder; of several runs, print one table."""
+    """Write a run's report again from the files in its folder; for several runs, print one table."""
     from r1kit.pipeline.run import read_run_record
     from r1kit.report import ReportConfig, combine_runs, write_report
 
@@ -203,7 +205,7 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 0,
 ) -> None:
-    """Talk to any stage; the reasoning is dimmed."""
+    """Talk to the model of any stage; its reasoning is dimmed."""
     from r1kit.pipeline.chat import chat, open_speaker
     from r1kit.sampling.engine import SamplingParams
 

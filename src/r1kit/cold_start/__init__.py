@@ -1,6 +1,6 @@
-"""Cold-start data: long, readable reasonings for the first supervised fine-tuning (DeepSeek-R1 v1, 2.3.1).
+"""Cold-start data: long, readable reasoning for the first supervised fine-tuning (DeepSeek-R1 v1, 2.3.1).
 
-`run_cold_start` is a stage; `ColdStartConfig` its table in a recipe.
+`run_cold_start` is a stage; `ColdStartConfig` is its table in a recipe.
 """
 
 from r1kit.cold_start.config import ColdStartConfig

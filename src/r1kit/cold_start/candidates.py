@@ -1,8 +1,8 @@
-"""Candidates for cold-start data: sampled from a model in the process, or asked of a teacher.
+"""Candidates for cold-start data: sampled from a local model, or requested from a teacher behind a server.
 
-Three ways (DeepSeek-R1 v1, 2.3.1): few-shot prompting with long reasonings as examples, direct prompting for
-reflection and verification, and the samples of R1-Zero. All in Table 1's shape, or in that of the
-model; a teacher may also answer in the chat shape or send its reasoning apart.
+There are three sources (DeepSeek-R1 v1, 2.3.1): few-shot prompts with long worked examples, direct prompts
+for reflection and verification, and samples of R1-Zero. All are in Table 1's format or the model's own. A
+teacher may also answer in the chat format, or send its reasoning in a separate field.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _TEACHER_FORMAT = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A sample of a problem, taken apart; `name` is unique among all candidates of a stage."""
+    """A parsed sample of a problem; `name` is unique among all candidates of a stage."""
 
     name: str
     problem: Problem
@@ -63,7 +63,7 @@ class Candidate:
 def find_candidates(
     context: StageContext, source: CandidateSource, label: str, problems: Sequence[Problem]
 ) -> list[Candidate]:
-    """The candidates of one source, in the problems' order. A reply that could not be had is malformed."""
+    """The candidates of one source, in the problems' order. A failed request gives a malformed candidate."""
     examples = find_examples(context, source, label) if source.kind == "few_shot" else None
     if isinstance(source.model, str):
         return _sample(context, source, source.model, label, problems, examples)
@@ -74,12 +74,16 @@ def choose_problems(problems: Sequence[Problem], num: int | None, *, seed: int, 
     """`num` of the problems, chosen by the seed, in their order."""
     if num is None or num >= len(problems):
         return list(problems)
+    # each problem's place in the draw depends on its id alone, so adding problems keeps most of the choice
     order = sorted(range(len(problems)), key=lambda i: derive_seed(seed, label, problems[i].id))
     return [problems[i] for i in sorted(order[:num])]
 
 
 def with_instruction(problem: Problem, instruction: str | None) -> Problem:
-    """The problem with the instruction after its question; by default in the question's language."""
+    """The problem with the instruction after its question.
+
+    None stands for the request to reflect and verify, in the question's language.
+    """
     if instruction is None:
         suffix = REFLECTION_REQUEST.get(problem_language(problem) or "en", REFLECTION_REQUEST["en"])
     else:
@@ -91,7 +95,7 @@ def with_instruction(problem: Problem, instruction: str | None) -> Problem:
 def encode_few_shot(
     problem: Problem, examples: Sequence[WorkedExample], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[int, ...]:
-    """One conversation under Table 1's introduction: each example a solved turn, the problem the last one."""
+    """The tokens of one Table 1 conversation: each example is a solved turn, and the problem is the last."""
     text = ""
     for question, solved in [
         *((e.question, format_zero(e.reasoning, e.answer)) for e in examples),
@@ -116,6 +120,7 @@ def _sample(
         context.work_dir / SAMPLES_LOG,
         max_new_tokens=source.max_new_tokens,
         temperature=source.temperature,
+        # after few-shot examples, a base model would invent the next question
         stop_strings=(NEXT_TURN,) if examples is not None else (),
     )
 
@@ -145,6 +150,7 @@ def _ask_teacher(
     problems: Sequence[Problem],
     examples: Examples | None,
 ) -> list[Candidate]:
+    # no prompt tokens: the server encodes the messages; names and seeds are used
     planned = plan_samples(
         problems, lambda problem: (), range(source.samples_per_problem), label=[label], seed=context.seed
     )
@@ -182,20 +188,21 @@ def _conversation(problem: Problem, source: CandidateSource, examples: Examples 
 
 
 def read_reply(reply: ChatReply | None) -> Response:
-    """A teacher's reply taken apart: reasoning sent apart, Table 1's shape, or the chat shape."""
+    """Parse a teacher's reply: reasoning in a field of its own, Table 1's format, or the chat format."""
     nothing = Response(reasoning=None, summary=None, well_formed=False)
     if reply is None or reply.finish_reason == "length":
-        return nothing
+        return nothing  # a reply that was cut off may lack its answer
     if reply.reasoning is not None:
         text = f"<think>\n{reply.reasoning}\n</think>\n\n{reply.content}"
         return parse_response(text, "chat")
-    content = reopened(reply.content)  # a server sends what follows a prompt that opened the thought
+    # where the prompt opened the thought, the server's reply begins after the <think> tag
+    content = reopened(reply.content)
     response = parse_response(content, "zero")
     return response if response.well_formed else parse_response(content, "chat")
 
 
 def reply_to_json(reply: ChatReply) -> dict[str, Any]:
-    """A reply as a row of a log."""
+    """A reply as a row of the log."""
     return {
         "content": reply.content,
         "reasoning": reply.reasoning,
@@ -204,5 +211,5 @@ def reply_to_json(reply: ChatReply) -> dict[str, Any]:
 
 
 def reply_from_json(row: Mapping[str, Any]) -> ChatReply:
-    """The reply of a row that `reply_to_json` wrote."""
+    """The reply in a row that `reply_to_json` wrote."""
     return ChatReply(row["content"], row["reasoning"], row["finish_reason"])

@@ -1,4 +1,4 @@
-"""Worked examples for few-shot prompts: a guest's own, or those of a file."""
+"""Worked examples for few-shot prompts, from a guest or a file."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Examples = Callable[[Problem], Sequence[WorkedExample]]
 
 
 def find_examples(context: StageContext, source: CandidateSource, label: str) -> Examples:
-    """How a problem's examples are found: never the problem itself, which would give its answer away."""
+    """A function from a problem to its examples, which never include the problem itself and its answer."""
     seed = derive_seed(context.seed, label, "examples")
     if (show := find_worked_examples(source.examples)) is not None:
         return lambda problem: show(problem, source.num_examples, seed)
@@ -29,13 +29,16 @@ def find_examples(context: StageContext, source: CandidateSource, label: str) ->
 
 
 def read_examples(path: Path) -> list[WorkedExample]:
-    """The examples of a JSONL file with question, reasoning, answer and, where it matters, language."""
+    """The examples of a JSONL file; rows have question, reasoning, answer, and optionally language.
+
+    Raises `DataError` with file and line.
+    """
     examples: list[WorkedExample] = []
     for number, values in read_jsonl(path):
         row = Row(f"{path}:{number}", values)
         question, reasoning, answer = (column(row, name) for name in ("question", "reasoning", "answer"))
         if not all(isinstance(text, str) and text.strip() for text in (question, reasoning, answer)):
-            raise DataError(f"{row.place}: question, reasoning and answer must be texts that are not empty")
+            raise DataError(f"{row.place}: question, reasoning and answer must be text and not empty")
         if fault := surrogate_fault([question, reasoning, answer], "[question, reasoning, answer]"):
             raise DataError(f"{row.place}: {fault}")
         examples.append(WorkedExample(question, reasoning, answer, values.get("language")))
@@ -46,6 +49,7 @@ def _examples_for(
     problem: Problem, examples: Sequence[WorkedExample], num: int, seed: int, path: Path
 ) -> list[WorkedExample]:
     language = problem_language(problem)
+    # examples in another language would make the model mix languages
     fitting = [
         example
         for example in examples
@@ -53,7 +57,7 @@ def _examples_for(
     ]
     if len(fitting) < num:
         raise DataError(
-            f"{path}: {num} examples asked for, {len(fitting)} fit problem {problem.id!r} "
+            f"{path}: {num} examples needed, {len(fitting)} fit problem {problem.id!r} "
             f"(language {language}); add more, or lower `num_examples`"
         )
     return random.Random(derive_seed(seed, problem.id)).sample(fitting, num)

@@ -1,7 +1,7 @@
-"""Cold-start records held for people: written to a JSONL file, read back as they were edited.
+"""Human review of cold-start records: written to a JSONL file, and read back after editing.
 
-A person edits `response`, or sets `accepted` to false. What comes back is verified again, by the same rules
-as before; a record that no longer passes is named with file and line. A review page is not here.
+A person edits `response`, or sets `accepted` to false. Edited records are verified again by the same rules;
+a record that no longer passes is reported with file and line. Not here: a page for reviewing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ Verify = Callable[[str, str], str | None]
 
 
 def halt_for_review(path: Path, records: Sequence[Json], stage: str) -> None:
-    """Write the records for people to read, and stop the stage. Always raises `StageHalted`."""
+    """Write the records for review and stop the stage. Always raises `StageHalted`."""
     write_jsonl(path, [{"accepted": True, **record} for record in records])
     raise StageHalted(
-        f"stages.{stage}: {len(records)} records wait for review in {path}. Edit `response` where it should "
-        'read otherwise, set "accepted": false to drop a record, and run the same command again to go on'
+        f"stages.{stage}: {len(records)} records wait for review in {path}. Edit `response` where needed, "
+        'set "accepted": false to drop a record, and run the same command again to continue'
     )
 
 
 def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
-    """The accepted records without their mark, and the number of those dropped.
+    """The accepted records without `accepted`, and the number of dropped ones.
 
-    Raises `DataError` for records that can't be used, one line a kind.
+    Raises `DataError` for records that can't be used, with one line per kind of fault.
     """
     records: list[Json] = []
     faults: list[Fault] = []
@@ -40,6 +40,7 @@ def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
         if row.get("accepted") is False:
             num_dropped += 1
             continue
+        # a person's edit can break what the filters have checked before
         fault = _fault(row, verify)
         if fault is None:
             records.append({name: value for name, value in row.items() if name != "accepted"})
@@ -53,7 +54,7 @@ def read_review(path: Path, verify: Verify) -> tuple[list[Json], int]:
 
 
 def _fault(row: Mapping[str, Any], verify: Verify) -> str | None:
-    if row.get("accepted") is not True:
+    if row.get("accepted") is not True:  # "false" as text, for example, must not count as accepted
         return f"accepted must be true or false, not {row.get('accepted')!r}"
     for name in ("problem_id", "response"):
         if not isinstance(row.get(name), str):

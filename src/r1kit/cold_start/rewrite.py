@@ -1,8 +1,8 @@
-"""Candidates rewritten into the readable pattern: a first-person reasoning, and a summary for the reader.
+"""Rewrites candidates into the readable pattern: reasoning in the first person, and a summary for the reader.
 
-By rules: line breaks between steps, an opener, a templated summary in the question's language. By a teacher:
-it rewrites, and translates the thinking into the question's language (DeepSeek-R1 v2, B.3.2). What comes out
-is verified by the caller. Not here: people's own edits (`review`).
+Rules add line breaks between steps, an opener, and a templated summary in the question's language. A teacher
+rewrites freely, and translates the thinking into the question's language (DeepSeek-R1 v2, B.3.2). The caller
+verifies the result. Not here: edits by people (`review`).
 """
 
 import re
@@ -33,14 +33,14 @@ _CHOICES: Mapping[str, Sequence[str]] = {
     "en": ("The answer is {answer}.", "The right option is {answer}.", "So the answer is option {answer}."),
     "zh": ("答案是{answer}。", "正确的选项是{answer}。", "所以应该选{answer}。"),
 }
-# the program is fenced, so that no word of the sentence is taken for a part of it
+# the program is fenced, so that the verifier does not take the sentence for a part of it
 _PROGRAMS: Mapping[str, Sequence[str]] = {
     "en": ("Here is the program:", "This does it:", "The program is:"),
     "zh": ("程序是：", "这样写：", "程序如下："),
 }
 _AND: Mapping[str, str] = {"en": " and ", "zh": "和"}
 
-# after a sentence's end that another sentence follows; not inside 3.5, and not before a closing bracket
+# After the end of a sentence that another one follows; not inside 3.5, and not before a closing bracket.
 _STEP_END = re.compile(r"(?<=[.!?;])[ \t]+(?=[^\s.)\]])|(?<=[。！？；])[ \t]*(?=[^\s）」』])")
 
 _REWRITE = """\
@@ -60,7 +60,7 @@ Reply with <think>the thinking</think> followed by the summary, and nothing else
 
 
 def rewrite_by_rules(candidate: Candidate, *, seed: int) -> Response:
-    """The candidate with its steps on lines, an opener, and a summary; wording drawn by the seed."""
+    """The candidate with one step per line, an opener, and a summary. The seed draws the wording."""
     problem = candidate.problem
     language = problem_language(problem) or ""
     draw = derive_seed(seed, "rewrite", candidate.name)
@@ -73,14 +73,14 @@ def rewrite_by_rules(candidate: Candidate, *, seed: int) -> Response:
 
 
 def _readable(reasoning: str) -> str:
-    """The reasoning with one step a line, and without spaces that say nothing."""
+    """The reasoning with one step per line, and without superfluous spaces."""
     lines = _STEP_END.sub("\n", reasoning).splitlines()
     stripped = [re.sub(r"[ \t]+", " ", line).strip() for line in lines]
     return "\n".join(line for line in stripped if line)
 
 
 def _summary(problem: Problem, response: Response, language: str, draw: int) -> str:
-    """A sentence with the answer, or a fenced program; bare in a language that there are no sentences for."""
+    """A sentence with the answer, or a fenced program; the bare answer in languages without templates."""
     answer = extract_answer(response, problem) or ""
     if problem.kind == "code":
         leads = _PROGRAMS.get(language, ("",))
@@ -90,14 +90,14 @@ def _summary(problem: Problem, response: Response, language: str, draw: int) -> 
     if problem.metadata.get("verifier") == "multiset":
         answer = _AND.get(language, ", ").join(answer.split())
     if "\\" in answer:
-        answer = f"$\\boxed{{{answer}}}$"  # LaTeX: marked, so that it reads back as it is
+        answer = f"$\\boxed{{{answer}}}$"  # LaTeX is boxed, so that it is extracted unchanged
     sentences = (_CHOICES if problem.kind == "choice" else _SUMMARIES).get(language, ("{answer}",))
-    # another part of the draw than the opener's, so that the two don't go together
+    # `// 7919`: another part of the draw than the opener's, so that the two are independent
     return sentences[draw // 7919 % len(sentences)].replace("{answer}", answer)
 
 
 def ask_for_rewrite(candidate: Candidate) -> list[Message]:
-    """What a teacher is asked."""
+    """The conversation that asks a teacher to rewrite the candidate."""
     summary = candidate.response.summary or ""
     text = _REWRITE.format(
         question=candidate.problem.question,
@@ -108,12 +108,12 @@ def ask_for_rewrite(candidate: Candidate) -> list[Message]:
 
 
 def rewrite_by_teacher(client: ChatClient, candidates: Sequence[Candidate]) -> list[ChatReply | None]:
-    """A teacher's rewriting of each candidate, in order; `read_rewrite` takes it apart."""
+    """A teacher's rewriting of each candidate, in order; `read_rewrite` parses it."""
     return client([ask_for_rewrite(candidate) for candidate in candidates])
 
 
 def read_rewrite(reply: ChatReply | None) -> Response:
-    """A rewritten response. A reasoning that was sent apart is the teacher's own, not the rewriting."""
+    """Parse a rewritten response. A reasoning field holds the teacher's own thinking, and is dropped."""
     if reply is None:
         return read_reply(None)
     return read_reply(ChatReply(reply.content, None, reply.finish_reason))

@@ -1,8 +1,8 @@
 """The cold-start stage: candidates, filters with counts, rewriting, review, `data.jsonl`.
 
-Filters in order: well formed, correct, one language, not repetitive, of readable length, no duplicate. What
-is rewritten passes them again. Whatever is sampled or asked is logged; a killed stage does none of it twice.
-Not covered: problems that only a judge can grade.
+Filters in order: well formed, correct, one language, not repetitive, of readable length, no duplicate.
+Rewritten responses have to pass them again. Samples and replies are logged, so that a killed stage repeats
+none. Not covered: problems that only a judge can grade.
 """
 
 from collections import Counter
@@ -37,23 +37,23 @@ from r1kit.verify.answers import extract_answer
 FILTERS = ("malformed", "wrong", "mixed_language", "repetitive", "length", "duplicate", "surplus", "rewrite")
 _RULED = ("math", "choice", "logic")
 
-# why each of some responses is dropped, or None
+# for each response, why it is dropped, or None
 FindFaults = Callable[[Sequence[tuple[Problem, Response]]], list[str | None]]
 
 
 def run_cold_start(context: StageContext, config: ColdStartConfig) -> dict[str, float | int | str]:
     """Write `data.jsonl` and `counts.json` to the work folder.
 
-    Raises `StageHalted` where people have to review first, `DataError` where nothing passes the filters.
+    Raises `StageHalted` if people have to review first, `DataError` if nothing passes the filters.
     """
     labels = source_labels(config.sources)
     problems = {label: source_problems(context, source, label) for label, source in labels.items()}
-    # lengths are in tokens of the model that is trained on the data: Base
+    # lengths are counted in tokens of the model that will be trained on the data, which is Base
     tokenizer = load_tokenizer(context.model_path("base"))
     find_faults = _fault_finder(config, tokenizer)
     review = context.work_dir / REVIEW_FILE
     num_rejected = 0
-    if review.is_file():
+    if review.is_file():  # the second call, after people have edited the file
         by_id = {problem.id: problem for found in problems.values() for problem in found}
         records, num_rejected = read_review(
             review, lambda problem_id, text: _edit_fault(by_id, find_faults, problem_id, text)
@@ -70,7 +70,7 @@ def run_cold_start(context: StageContext, config: ColdStartConfig) -> dict[str, 
 
 
 def source_labels(sources: Sequence[CandidateSource]) -> dict[str, CandidateSource]:
-    """The sources by a name that says what each is; it is theirs in counts, logs and records."""
+    """The sources by descriptive labels, which counts, logs and records use."""
     labels: dict[str, CandidateSource] = {}
     for source in sources:
         model = source.model.model if isinstance(source.model, ServerConfig) else source.model
@@ -83,7 +83,7 @@ def source_labels(sources: Sequence[CandidateSource]) -> dict[str, CandidateSour
 
 
 def source_problems(context: StageContext, source: CandidateSource, label: str) -> list[Problem]:
-    """The problems of a source, chosen by the seed; `RecipeError` for one that no rule can check."""
+    """The problems of a source, chosen by the seed. Raises `RecipeError` for one that no rule can check."""
     problems = context.problems(source.problems)
     for problem in problems:
         if problem.kind not in _RULED:
@@ -113,6 +113,7 @@ def _make_records(
     chosen = choose_candidates(good, config.keep_per_problem, seed=context.seed, counts=counts)
     records: list[Json] = []
     rewritten = _rewrite(context, config, chosen)
+    # rewriting can lose the answer or the language, so its results go through the same filters
     faults = find_faults([(candidate.problem, response) for candidate, response in rewritten])
     for (candidate, response), fault in zip(rewritten, faults, strict=True):
         if fault is not None:
@@ -127,12 +128,12 @@ def _make_records(
     rows = [{"source": label, **row} for label, row in table.items()]
     context.progress.note(format_table(("source", "sampled", *FILTERS, "kept"), rows))
     if not records:
-        raise DataError(f"stages.{context.name}: no sample passed the filters; counts.json says which did it")
+        raise DataError(f"stages.{context.name}: no sample passed the filters; counts.json shows why")
     return records
 
 
 def _fault_finder(config: ColdStartConfig, tokenizer: PreTrainedTokenizerBase) -> FindFaults:
-    """The filters that look at one response alone, as one function; answers are compared side by side."""
+    """The filters of single responses as one function. It verifies the answers of a list in parallel."""
 
     def fault(problem: Problem, response: Response, is_right: bool) -> str | None:
         if not response.well_formed or response.reasoning is None:
@@ -153,6 +154,7 @@ def _fault_finder(config: ColdStartConfig, tokenizer: PreTrainedTokenizerBase) -
         return None if config.min_tokens <= num_tokens <= config.max_tokens else "length"
 
     def find_faults(responses: Sequence[tuple[Problem, Response]]) -> list[str | None]:
+        # one call for all: answers are verified in parallel
         right = _find_right(responses)
         return [fault(*pair, is_right) for pair, is_right in zip(responses, right, strict=True)]
 
@@ -160,7 +162,7 @@ def _fault_finder(config: ColdStartConfig, tokenizer: PreTrainedTokenizerBase) -
 
 
 def _find_right(responses: Sequence[tuple[Problem, Response]]) -> list[bool]:
-    """Which responses are known to answer correctly; where the verifier could not be had, they are not."""
+    """Which responses are known to be correct; if the verifier failed, a response is not."""
     answers = {
         i: (problem, answer)
         for i, (problem, response) in enumerate(responses)
@@ -184,9 +186,9 @@ def _drop_faulty(candidates: Sequence[Candidate], find_faults: FindFaults, count
 def choose_candidates(
     candidates: Sequence[Candidate], num_per_problem: int, *, seed: int, counts: Counts
 ) -> list[Candidate]:
-    """At most so many of each problem, without duplicates, as different from each other as they come.
+    """At most `num_per_problem` candidates of each problem, without duplicates, as different as possible.
 
-    Which source comes first is drawn for each problem, so that none is preferred.
+    The order of the candidates is drawn for each problem, so that no source is preferred.
     """
     by_problem: dict[str, list[Candidate]] = {}
     for candidate in candidates:
@@ -194,6 +196,7 @@ def choose_candidates(
     chosen: list[Candidate] = []
     for same_problem in by_problem.values():
         distinct: dict[str, Candidate] = {}
+        # the sort is the draw: of equal texts the first one is kept, whatever its source
         for candidate in sorted(same_problem, key=lambda c: derive_seed(seed, "choose", c.name)):
             key = content_key(candidate.reasoning)
             if key in distinct:
@@ -240,8 +243,8 @@ _FAULTS_IN_WORDS = {
 def _edit_fault(
     problems: dict[str, Problem], find_faults: FindFaults, problem_id: str, text: str
 ) -> str | None:
-    """What is wrong with an edited record, in words."""
+    """What is wrong with an edited record, in words; None if it passes."""
     if problem_id not in problems:
-        return f"no problem {problem_id!r} in this stage's problem sets; leave problem_id as it was"
+        return f"no problem {problem_id!r} in this stage's problem sets; do not change problem_id"
     [reason] = find_faults([(problems[problem_id], parse_response(text, "chat"))])
     return None if reason is None else _FAULTS_IN_WORDS[reason]

@@ -1,7 +1,7 @@
-"""What is known of a stage's model before it is loaded: whether it can be trained, and what will sample it.
+"""What a model's configuration tells before the model is loaded: whether it can be trained, what samples it.
 
-By its configuration alone. Most families are sampled with transformers' own forward pass, which is exact and
-slower than the local decoder: who waits for it should know why.
+Most model families are sampled with transformers' own forward pass. That is exact, but slower than the local
+decoder, so users are told why.
 """
 
 from collections.abc import Collection, Iterator
@@ -18,7 +18,10 @@ _SLOWER = "sampled with transformers' own forward pass, slower than the local de
 
 
 def look_at_model(context: RunContext, stage: str) -> str:
-    """The class that the stage's model is loaded as, and what samples it. Raises `ModelError` for none."""
+    """The class that the stage's model is loaded as, and what samples it.
+
+    Raises `ModelError` if no class can load it.
+    """
     config = context.recipe.stages[stage]
     model = getattr(config, "model", None)
     if not isinstance(model, str):
@@ -33,10 +36,14 @@ def look_at_model(context: RunContext, stage: str) -> str:
 
 
 def slower_samplers(context: RunContext, stages: Collection[str] | None = None) -> Iterator[str]:
-    """A sentence for each model that the local decoder can't sample, and why; faults are left to others."""
+    """A sentence for each model that the local decoder can't sample, with the reason.
+
+    Models that can't be loaded are skipped; `look_at_model` reports those.
+    """
     recipe = context.recipe
     names = [getattr(c, "model", None) for n, c in recipe.stages.items() if stages is None or n in stages]
     names += [BASE] if recipe.eval is not None else []
+    # a stage's model has the shape of the model it was trained from, which is there before the stage is made
     for root in dict.fromkeys(context.root_path(name) for name in names if isinstance(name, str)):
         try:
             reason = why_unsupported(load_skeleton(root, dtype=context.dtype))

@@ -1,4 +1,4 @@
-"""Talking to a stage: its model, the shape it was trained to answer in, and text as it is sampled."""
+"""Talking to a stage's model, in the style it was trained in, with text printed as it is sampled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from r1kit.text.prompts import encode_prompt
 from r1kit.text.template import TAGS
 from r1kit.types import Message, Problem, PromptStyle
 
-# What opens the part that is shown plainly, and what opens the part that is dimmed.
+# The tag that starts the dimmed part, and the tag that ends it.
 _DIM_FROM, _DIM_TO = "<think>", "</think>"
 
 
@@ -37,7 +37,10 @@ class Speaker:
 
 
 def open_speaker(where: str, stage: str, style: PromptStyle | None = None) -> Speaker:
-    """The model of a stage, of a recipe or of a run's folder, asked in its own style or in another one."""
+    """The model of a stage of a recipe or run folder (`where`), prompted in its own style by default.
+
+    Raises `RecipeError` for a stage without a model, `ModelError` for one that has not been made.
+    """
     folder = Path(where).expanduser()
     if folder.is_dir():
         row = read_run_record(folder)
@@ -50,11 +53,11 @@ def open_speaker(where: str, stage: str, style: PromptStyle | None = None) -> Sp
     if stage in recipe.stages:
         if GIVES[recipe.stages[stage].kind] != "model":
             raise RecipeError(
-                f"stage `{stage}` is of kind {recipe.stages[stage].kind}: it has no model to talk to."
+                f"stage `{stage}` is of kind {recipe.stages[stage].kind}; it has no model to talk to."
             )
         if not Path(context.model_path(stage)).is_dir():
             raise ModelError(
-                f"stage `{stage}` is not made yet; `r1 run {context.recipe_path} --stages {stage}`."
+                f"stage `{stage}` has not been made yet; `r1 run {context.recipe_path} --stages {stage}`."
             )
     elif not is_base(stage):
         known = [BASE, *(name for name, table in recipe.stages.items() if GIVES[table.kind] == "model")]
@@ -70,9 +73,9 @@ def open_speaker(where: str, stage: str, style: PromptStyle | None = None) -> Sp
 def chat(
     speaker: Speaker, console: Console, params: SamplingParams, *, seed: int, prompt: str | None = None
 ) -> None:
-    """Answer one prompt; or without one, hold a conversation until an empty line or the end of input.
+    """Answer one prompt, or without one, hold a conversation until an empty line or the end of input.
 
-    In the zero shape every question stands alone: that template has no turns.
+    In the zero style every question stands alone, because that template has no turns.
     """
     messages: list[Message] = []
     turn = 0
@@ -92,6 +95,7 @@ def chat(
         text = ""
         for piece in answer(speaker, messages, params, seed=derive_seed(seed, "chat", turn)):
             text += piece.text
+            # no markup: a model may write [brackets] that rich would take for styles
             console.print(piece.text, style="dim" if piece.dim else "", end="", markup=False, soft_wrap=True)
         console.print()
         if prompt is not None:
@@ -102,7 +106,7 @@ def chat(
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text as it comes; `dim` inside the reasoning."""
+    """A piece of an answer; `dim` inside the reasoning."""
 
     text: str
     dim: bool
@@ -111,21 +115,22 @@ class Piece:
 def answer(
     speaker: Speaker, messages: list[Message], params: SamplingParams, *, seed: int
 ) -> Iterator[Piece]:
-    """The answer to the last message, piece by piece. A tag is never split between two pieces."""
+    """The answer to the last message, in pieces. A tag is never split between two pieces."""
     problem = Problem(id="chat", kind="general", messages=tuple(messages))
     prompt_token_ids = encode_prompt(problem, speaker.tokenizer, speaker.style)
     yield from split_reasoning(speaker.engine.stream(prompt_token_ids, params, seed))
 
 
 def split_reasoning(chunks: Iterator[str]) -> Iterator[Piece]:
-    """Chunks of text as pieces, the reasoning with its tags marked as dim."""
-    dim, held = False, ""
+    """Split chunks of text into pieces; the reasoning and its tags are dim."""
+    dim, held = False, ""  # `held`: text that may end in the beginning of a tag
     for chunk in chunks:
         held += chunk
         while (found := _first_tag(held)) is not None:
             start, tag = found
             if start:
                 yield Piece(held[:start], dim)
+            # switched on before the tag and off after it, so that both tags are dim
             dim = dim or tag == _DIM_FROM
             yield Piece(tag, dim)
             dim = dim and tag != _DIM_TO
@@ -144,7 +149,7 @@ def _first_tag(text: str) -> tuple[int, str] | None:
 
 
 def _unfinished_tag(text: str) -> int:
-    """The length of the longest end of the text that could become a tag."""
+    """The length of the longest suffix of the text that could become a tag."""
     return max(
         (n for tag in TAGS for n in range(1, len(tag)) if text.endswith(tag[:n])),
         default=0,

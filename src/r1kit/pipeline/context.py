@@ -1,4 +1,4 @@
-"""From a recipe to what its jobs need: names to files, problem sets to problems, and each job's key."""
+"""Resolves a recipe for its jobs: names to files, problem sets to problems, and each job's key."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,7 +25,7 @@ from r1kit.types import Problem
 
 
 class RunContext:
-    """A recipe at work in its folder. Problem sets are loaded and checked once, when first asked for."""
+    """A recipe and its run folder. Problem sets are loaded and checked once, when first needed."""
 
     def __init__(
         self,
@@ -38,19 +38,19 @@ class RunContext:
     ) -> None:
         self.recipe = recipe
         self.recipe_path = recipe_path
-        self.settings = tuple(settings)  # what of the recipe the command line has set, as it was typed
+        self.settings = tuple(settings)  # of the command line, as typed
         self.folder = RunFolder(recipe.run.folder)
         self.progress = progress or SilentProgress()
         self.device = pick_device(recipe.model.device)
         self.dtype = compute_dtype(recipe.model.dtype, self.device)
         self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json", writes=writes)
-        self.skipped: dict[str, str] = {}  # what was left out of a problem set, as it was noted
+        self.skipped: dict[str, str] = {}  # notes on what was left out, by problem set
         self._problems: dict[str, list[Problem]] = {}
         self._shared: set[str] = set()
         self._set_hashes: dict[str, str] = {}
 
     def model_path(self, name: str) -> str:
-        """What `load_model` takes for a stage, `base`, an embedded model, a folder or a hub name."""
+        """What to pass to `load_model` for a stage, `base`, a guest's model, a folder or a hub name."""
         if name == BASE:
             name = self.recipe.model.base
         elif name in self.recipe.stages:
@@ -59,13 +59,16 @@ class RunContext:
         return str(beside_recipe) if beside_recipe.is_dir() else resolve_model(name)
 
     def root_path(self, name: str) -> str:
-        """The model that a stage's own goes back to: of the same shape and tokenizer, and there already."""
+        """The model that a stage's model is trained from, over all stages.
+
+        It has the same shape and tokenizer, and is there before any stage has been made.
+        """
         while name in self.recipe.stages:
             name = getattr(self.recipe.stages[name], "model", None) or BASE
         return self.model_path(name)
 
     def data_path(self, name: str) -> Path:
-        """The JSONL file of a stage, or the file itself; a `DataError` where it is not there."""
+        """The JSONL file of a stage, or a file by its path. Raises `DataError` if it does not exist."""
         if name in self.recipe.stages:
             path = self.folder.finished(name) / "data.jsonl"
         else:
@@ -75,7 +78,10 @@ class RunContext:
         return path
 
     def problems(self, name: str) -> list[Problem]:
-        """A named problem set; every problem in it has passed its verifier's self-test."""
+        """A named problem set; each of its problems has passed its verifier's self-test.
+
+        Raises `RecipeError` for an unknown name, `DataError` for rows that can't be used.
+        """
         if name not in self.recipe.problems:
             raise RecipeError(f"no problem set {name!r}; {suggest(name, list(self.recipe.problems))}")
         if name not in self._problems:
@@ -102,21 +108,26 @@ class RunContext:
         self.progress.note(text)
 
     def share_problems(self, job: Job) -> None:
-        """Give every rank the job's problem sets; the first alone loads them and runs their self-tests.
+        """Give every rank the job's problem sets. Only the first rank loads them and runs their self-tests.
 
-        Called by all ranks. Where a set can't be used, all raise what the first one raised.
+        Called by all ranks. If a set can't be used, all raise what the first one raised.
         """
         if collectives.world_size() == 1:
             return
+        # sorted: all ranks must broadcast the sets in one order
         for name in sorted({r.target for r in job.references if r.role == "problems"} - self._shared):
             self._problems[name] = _of_first_rank(partial(self.problems, name))
             self._shared.add(name)
 
     def key(self, job: Job) -> Key:
-        """What the job's outputs depend on, as it is now. Raises `UserError` for a missing input."""
+        """Everything that the job's outputs depend on, in its present state.
+
+        Raises `UserError` for a missing input.
+        """
         config = resolved(job.config)
         if job.kind == "eval":
-            for name in ("stages", "styles"):  # which others are evaluated makes no difference to this one
+            # which other models are evaluated makes no difference to this one; its own style does
+            for name in ("stages", "styles"):
                 config.pop(name)
             config["style"] = eval_style(self.recipe, job.references[0].target)
         return Key(
@@ -130,7 +141,7 @@ class RunContext:
 
     @property
     def shards(self) -> bool:
-        """Whether stages that train keep a part only of the model on each rank."""
+        """Whether each rank keeps only a part of a model in training."""
         return self.recipe.run.shard and collectives.world_size() > 1
 
     def stage_context(self, stage: str, work_dir: Path, progress: Progress) -> StageContext:
@@ -152,7 +163,7 @@ class RunContext:
         )
 
     def _settings(self) -> Mapping[str, Any]:
-        # max_rows is left out: what is sampled does not depend on what is sampled beside it
+        # max_rows is left out: a completion does not depend on those sampled beside it
         return {
             "run": {"seed": self.recipe.run.seed},
             "model": {"dtype": self.dtype, "device": self.device.split(":")[0]},
@@ -171,7 +182,7 @@ class RunContext:
         return self._fingerprints.file(self.data_path(reference.target))
 
     def _reward_files(self, job: Job) -> dict[str, str]:
-        """Own rewards are code of the user's: an edit is a change of the stage's inputs."""
+        """Fingerprints of the user's own rewards, so that an edit of their code makes the stage again."""
         files = [
             r.target.rpartition(":")[0] for r in job.references if r.role == "reward" and ":" in r.target
         ]
@@ -181,12 +192,12 @@ class RunContext:
 
 
 def _of_first_rank(load: Callable[[], list[Problem]]) -> list[Problem]:
-    """What the first rank loads, on every rank, or the user error that it ended in."""
+    """What the first rank loads, on every rank. A `UserError` of the first rank is raised on all."""
     found: list[Problem] | UserError = []
     if collectives.is_main():
         try:
             found = load()
-        except UserError as error:
+        except UserError as error:  # sent to the others, which would wait for the broadcast forever
             found = DataError(str(error))
     shared = collectives.broadcast(found)
     if isinstance(shared, UserError):

@@ -1,12 +1,11 @@
-"""What can be known to go wrong before anything is trained: `r1 doctor RECIPE`, and the start of `r1 run`.
+"""Finds what would go wrong before anything is trained: `r1 doctor RECIPE`, and the start of `r1 run`.
 
-Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong, and what
-sets have twice or share (`checks.problems`); files that stages read (`checks.data`); responses with think
-tags survive the tokenizer and its chat template, which takes every conversation (`checks.turns`); every token
-has an embedding; every prompt leaves room for its completion (`checks.prompts`); layers that are to get an
-adapter are there, and models are of a kind that can be trained; own rewards give numbers; judges and teachers
-answer, and judges tell right from wrong. `r1 run` leaves out what asks a server. Not checked: the sandbox's
-cage, disk, time.
+Checked: every ground truth scores as correct under its own verifier and a corrupted one as wrong, and no
+question is repeated or shared by sets (`checks.problems`); stages can read their files (`checks.data`); think
+tags survive tokenizers, and chat templates accept every conversation (`checks.turns`); every token has an
+embedding; every prompt leaves room for its completion (`checks.prompts`); models can be trained, and have the
+layers that an adapter needs; own rewards return numbers; judges and teachers answer, and judges tell right
+from wrong. `r1 run` skips the checks that ask a server. Not checked: the sandbox's cage, disk space, time.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -51,15 +50,16 @@ __all__ = ["Check", "examine", "refuse_faults"]
 def examine(
     context: RunContext, jobs: Collection[Job] | None = None, *, ask_servers: bool = True
 ) -> list[Check]:
-    """Every check of a recipe, faults and all; nothing is raised for what a fault can say.
+    """Run every check of a recipe. Users' mistakes are returned as faults, not raised.
 
-    `jobs` limits it to what these need; by default the whole recipe is looked at.
+    `jobs` limits the checks to what these need; by default the entire recipe is checked.
     """
     recipe = context.recipe
     stages = [name for name in recipe.stages if jobs is None or any(job.name == name for job in jobs)]
     evaluates = jobs is None or any(job.kind == "eval" for job in jobs)
     sets = recipe.problems if jobs is None else dict.fromkeys(_sets_of(recipe, stages, evaluates))
     checks = [guarded(f"problems.{name}", look_at_set, context, name) for name in sets]
+    # later checks read only sound sets; otherwise each would repeat the faults of a broken one
     sound = [name for name, check in zip(sets, checks, strict=True) if not check.faults]
     for name in stages:
         checks.append(guarded(f"stages.{name}", _template, context, name))
@@ -83,7 +83,7 @@ def examine(
 
 
 def _leave_out_repeats(checks: Sequence[Check]) -> None:
-    """Of what several checks of one table found, all but the first: a folder that is not there fails all."""
+    """Keep only the first of equal faults in one table: a missing folder fails several checks."""
     seen: set[tuple[str, str]] = set()
     for check in checks:
         table = ".".join(check.subject.split(":")[0].split(".")[:2])
@@ -97,10 +97,7 @@ def _leave_out_repeats(checks: Sequence[Check]) -> None:
 
 
 def refuse_faults(context: RunContext, jobs: Collection[Job] | None = None) -> None:
-    """What needs no server, before anything is trained. Raises `RecipeError` with every fault.
-
-    Warnings are noted.
-    """
+    """Run the checks that need no server. Raises `RecipeError` with every fault; warnings are noted."""
     checks = examine(context, jobs, ask_servers=False)
     faults = [fault for check in checks for fault in check.faults]
     if faults:
@@ -129,26 +126,26 @@ def _prompts(
         if use.stage is None:
             subject += f" ({use.style})"
         check = guarded(subject, prompts.look_at, use)
-        if (key := (subject, check.found, tuple(check.faults))) not in seen:  # models of one tokenizer
+        if (key := (subject, check.found, tuple(check.faults))) not in seen:  # models share a tokenizer
             seen.add(key)
             yield check
 
 
 def _sft_prompts(context: RunContext, stages: Collection[str]) -> dict[str, set[str]]:
-    """The questions of SFT files by their places in the recipe."""
+    """The questions of SFT files, by the place in the recipe that names the files."""
     found: dict[str, set[str]] = {}
     for name in stages:
         config = context.recipe.stages[name]
         if isinstance(config, SftConfig):
             try:
                 found[f"stages.{name}.data"] = sft_questions(sft_files(context, config))
-            except UserError:  # said by the check of the files themselves
+            except UserError:  # the check of the files reports it
                 continue
     return found
 
 
 def _template(context: RunContext, stage: str) -> Check:
-    """Whether the tokenizers of the stage keep responses as they are, and take what is put to them."""
+    """Whether the stage's tokenizers preserve responses, and their chat templates accept its prompts."""
     subject = f"stages.{stage}"
     asked = asked_by(context.recipe, stage)
     found, faults = check_turns(context, asked)
@@ -162,13 +159,13 @@ def _template(context: RunContext, stage: str) -> Check:
 
 
 def _eval_template(context: RunContext) -> Check:
-    """The same of every model that is evaluated, and of the evaluation's judge."""
+    """`_template` for the models of the evaluation and its judge."""
     found, faults = check_turns(context, asked_in_evaluation(context.recipe))
     return Check("eval", "; ".join(found), [f"eval: {fault}" for fault in faults])
 
 
 def _adapter(context: RunContext, stage: str) -> str:
-    """Whether peft is installed and the stage's model has the layers that are to get an adapter."""
+    """Whether peft is installed and the stage's model has the layers that the adapter needs."""
     config = context.recipe.stages[stage]
     if not isinstance(config, TrainingConfig) or config.lora is None:
         return ""
@@ -183,6 +180,7 @@ def _vocabulary(context: RunContext, stage: str) -> Check | str:
     if not isinstance(model, str):
         return ""
     tokenizer, rows = _tokenizer(context, model), num_embeddings_of(context.root_path(model))
+    # every batch has these two, so they are a fault; other tokens may never come up, and are a warning
     always = [i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None]
     if fault := vocabulary_fault(always, tokenizer, rows):
         raise ModelError(f"{context.root_path(model)}: {fault}")
@@ -193,11 +191,11 @@ def _vocabulary(context: RunContext, stage: str) -> Check | str:
 
 
 def _memory(context: RunContext, stages: Collection[str]) -> Check | str:
-    """Stages that need more memory than there is, by the estimates of `r1 plan`."""
+    """Warnings for stages that need more memory than the device has, by the estimates of `r1 plan`."""
     has = device_bytes(context.device) or machine_bytes()
     warnings = [
-        f"stages.{row.stage}: needs about {format_bytes(row.num_bytes)}, and {context.device} has "
-        f"{format_bytes(has)}: `r1 plan` says what for, and what would take less"
+        f"stages.{row.stage}: needs about {format_bytes(row.num_bytes)}, but {context.device} has only "
+        f"{format_bytes(has)}: `r1 plan` shows what needs it, and what would need less"
         for row in plan_memory(context, stages)
         if row.num_bytes > has
     ]
@@ -214,25 +212,25 @@ def _rewards(context: RunContext, stage: str, sound: Collection[str]) -> Iterato
             yield guarded(subject, _own_reward, context, config, name, sound)
     for name, model in config.reward_models.items():
         table = ClassifierConfig(model=model) if isinstance(model, str) else model
-        if table.model not in context.recipe.stages:
+        if table.model not in context.recipe.stages:  # a stage's model may not exist yet
             yield guarded(f"stages.{stage}.reward_models.{name}", _classifier, context, table)
 
 
 def _classifier(context: RunContext, table: ClassifierConfig) -> str:
-    """Whether somebody else's reward model has the label that is asked for, by its configuration."""
+    """Whether the configuration of a third-party reward model has the label that the recipe asks for."""
     labels = classifier_labels(context.model_path(table.model))
     return f"{table.model} has the label {labels[label_index(labels, table.label, table.model)]!r}"
 
 
 def _own_reward(context: RunContext, config: GrpoConfig, name: str, sound: Collection[str]) -> str:
-    """Import the function and call it once, on made rollouts of the stage's own problems."""
+    """Import the function and call it once, on made-up rollouts of the stage's problems."""
     reward = load_own_reward(name, recipe_dir=context.recipe_path.parent, on_error=config.on_reward_error)
     problems = [p for found in config.problem_sets() if found in sound for p in context.problems(found)[:2]]
     if not problems:
         return f"{name} can be imported"
     rollouts = made_rollouts(problems, _tokenizer(context, config.model), config.prompt_style)
     reward.try_on(rollouts)
-    return f"{name} gives a number for each of {len(rollouts)} made rollouts"
+    return f"{name} returns a number for each of {len(rollouts)} made-up rollouts"
 
 
 def _tokenizer(context: RunContext, model: str) -> PreTrainedTokenizerBase:

@@ -1,8 +1,7 @@
-"""What `r1 run` would do, as text: the recipe as it is understood, and the route with a reason for each step.
+"""What `r1 run` would do, as text: the resolved recipe, and the route with a reason for each step.
 
-The text is TOML, and loads as the same recipe: what it extends is merged in, what the command line sets is in
-its place, defaults and the route are comments. Nothing is started or written, and no data is read of stages
-that have not been begun.
+The text is TOML and loads as the same recipe. Bases and command-line settings are merged in; defaults and the
+route are comments. Nothing is started or written, and data is read only for stages that have begun.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,12 +21,12 @@ from r1kit.pipeline.toml_text import toml_key, toml_value
 
 # Tables whose entries are tables with a header of their own.
 _NAMED = ("stages", "problems", "judges")
-_WIDTH = 100
+_WIDTH = 100  # characters; a longer list is printed with one entry per line
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A stage or an evaluation on the route: whether it would be made, and why, as half a sentence."""
+    """A stage or evaluation on the route, and whether it would be made. `why` is half a sentence."""
 
     name: str
     kind: str
@@ -43,7 +42,8 @@ def dry_run_text(
     output_dir: Path | None = None,
     stages: Collection[str] | None = None,
 ) -> str:
-    """The recipe of a file, and the route that `r1 run` would take with these options."""
+    """The recipe in a file, and the route that `r1 run` would take with these options."""
+    # as settings, they appear in the printed recipe like any other value of the command line
     options = [] if seed is None else [f"run.seed={seed}"]
     options += [] if output_dir is None else [f"run.output_dir={toml_value(str(output_dir.absolute()))}"]
     loaded = load_recipe_whole(path, [*settings, *options])
@@ -54,9 +54,9 @@ def dry_run_text(
 
 
 def planned_steps(context: RunContext, stages: Collection[str] | None = None) -> list[PlannedStep]:
-    """The route as `r1 run` would take it now."""
+    """The route that `r1 run` would take now."""
     steps: list[PlannedStep] = []
-    made: set[str] = set()
+    made: set[str] = set()  # not done yet: what depends on them can't be compared before they are made
     for job in plan_jobs(context.recipe, stages):
         step = _step(context, job, [name for name in job.needs if name in made])
         if step.state != "done":
@@ -75,12 +75,12 @@ def _step(context: RunContext, job: Job, waits_for: list[str]) -> PlannedStep:
     if waits_for:
         inputs = ", ".join(waits_for)
         if finished:
-            return PlannedStep(job.name, job.kind, "stale", f"made again where {inputs} comes out different")
-        return PlannedStep(job.name, job.kind, "in progress", f"goes on where {inputs} comes out the same")
+            return PlannedStep(job.name, job.kind, "stale", f"made again if {inputs} comes out different")
+        return PlannedStep(job.name, job.kind, "in progress", f"resumes if {inputs} comes out the same")
     try:
         key = context.key(job)
         verdict = folder.judge(job.name, key)
-    except UserError as error:  # a model or file that is not there: said here, not raised
+    except UserError as error:  # a missing model or file is part of the answer, not the end of it
         return PlannedStep(job.name, job.kind, "stale" if finished else "in progress", str(error))
     if verdict.state == "done":
         return PlannedStep(job.name, job.kind, "done", "kept")
@@ -92,20 +92,21 @@ def _step(context: RunContext, job: Job, waits_for: list[str]) -> PlannedStep:
         return PlannedStep(job.name, job.kind, "new", why)
     reached = folder.reached(job.name)
     where = f" from {reached.part}, {reached.done} of {reached.total} {reached.unit}" if reached.total else ""
-    return PlannedStep(job.name, job.kind, "in progress", f"goes on{where}")
+    return PlannedStep(job.name, job.kind, "in progress", f"resumes{where}")
 
 
 def route_lines(context: RunContext, stages: Collection[str] | None = None) -> Iterator[str]:
-    """The route, a step a line."""
+    """The route, one line per step."""
     steps = planned_steps(context, stages)
     names = max(len(step.name) for step in steps)
     kinds = max(len(step.kind) for step in steps)
     for step in steps:
+        # an error's text may span lines; a comment can't
         yield f"{step.name:<{names}}  {step.kind:<{kinds}}  {step.state}: {' '.join(step.why.split())}"
 
 
 def recipe_lines(loaded: LoadedRecipe) -> Iterator[str]:
-    """The recipe as TOML: what is set, with where it is from, and what is left at its default as comments."""
+    """The recipe as TOML: set values with their origin, and defaults as comments."""
     recipe, table, source = loaded.recipe, loaded.table, loaded.source
     for name in type(recipe).model_fields:
         value = getattr(recipe, name)
@@ -130,7 +131,7 @@ def _table_lines(
 
 
 def _set_lines(header: list[str], keys: list[str], table: Mapping[str, Any], source: Source) -> Iterator[str]:
-    """Every value that is set, as a dotted key of the table of the header."""
+    """Every value that is set, as a dotted key below the header."""
     for key, value in table.items():
         way = [*keys, key]
         if isinstance(value, Mapping) and value:
@@ -143,7 +144,7 @@ def _set_lines(header: list[str], keys: list[str], table: Mapping[str, Any], sou
 
 
 def _origin(keys: Sequence[Key], source: Source) -> str:
-    """A comment that says where a value is from; none for the recipe's own file."""
+    """A comment that says where a value comes from; none for the recipe's own file."""
     layer = source.layer(keys)
     if layer.name == str(source.path):
         return ""
@@ -151,13 +152,13 @@ def _origin(keys: Sequence[Key], source: Source) -> str:
 
 
 def _default_lines(keys: list[str], model: BaseModel) -> Iterator[str]:
-    """What a table leaves at its default, in comments; also in tables inside of it."""
+    """What a table and its inner tables leave at their defaults, as comments."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         way = toml_key([*keys, name])
         if name not in model.model_fields_set:
             plain = _without_none(value.model_dump() if isinstance(value, BaseModel) else value)
-            if plain not in (None, {}, []):
+            if plain not in (None, {}, []):  # TOML has no null, and an empty default tells nothing
                 yield f"# {way} = {toml_value(plain)}"
         elif isinstance(value, BaseModel):
             yield from _default_lines([*keys, name], value)

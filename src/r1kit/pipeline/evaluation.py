@@ -1,4 +1,4 @@
-"""Evaluations asked for on their own: of a run's finished stages, or of any model on a recipe's problems."""
+"""Evaluations outside `r1 run`: of a run's finished stages, or of any model on a recipe's problems."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +21,14 @@ def evaluate_stages(
     settings: Sequence[str] = (),
     progress: Progress,
 ) -> Path:
-    """Evaluate every stage of the run that has a model by now; the run's folder."""
+    """Evaluate every finished stage of the run that has a model. Returns the run's folder."""
     context = open_run(recipe_path, seed=seed, output_dir=output_dir, settings=settings, progress=progress)
     _table(context)
     jobs = [job for job in plan_jobs(context.recipe) if job.kind == "eval"]
     there = [job for job in jobs if all(context.folder.finished(name).is_dir() for name in job.needs)]
     for job in jobs:
         if job not in there:
-            progress.note(f"{job.name}: left out; {job.needs[0]} is not made yet.")
+            progress.note(f"{job.name}: left out, because {job.needs[0]} has not been made yet.")
     run_jobs(context, there, progress)
     return context.folder.path
 
@@ -43,9 +43,9 @@ def evaluate_any(
     settings: Sequence[str] = (),
     progress: Progress,
 ) -> Path:
-    """Evaluate any model as the recipe evaluates its stages; the folder that is written.
+    """Evaluate any model as the recipe evaluates its stages. Returns the folder it writes to.
 
-    Generations and summary go to `eval/<name>` in it; it is `output_dir`, by default `runs/eval-<name>`.
+    That is `output_dir`, by default `runs/eval-<name>`. Generations and the summary go to its `eval/<name>`.
     """
     name = folder_name(model)
     folder = output_dir or Path("runs") / f"eval-{name}"
@@ -71,5 +71,5 @@ def evaluate_any(
 
 def _table(context: RunContext) -> EvalTable:
     if context.recipe.eval is None:
-        raise RecipeError(f"{context.recipe_path}: there is no [eval] table; say in it what to evaluate on.")
+        raise RecipeError(f"{context.recipe_path}: there is no [eval] table; add one that says what to use.")
     return context.recipe.eval

@@ -1,7 +1,7 @@
-"""Fingerprints of inputs: hashes of content, so that a copy is the same and an edit is not.
+"""Fingerprints of inputs: hashes of content, so that a copy is the same input and an edit is another.
 
-A file's hash is remembered by path, size and time of change, so that a large model is read once. A model that
-is named on the hub, not in a folder, is known by its name alone.
+A file's hash is cached by path, size and modification time, so that a large model is read once. A model named
+by its hub name, not by a folder, is identified by that name alone.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from r1kit.data.records import problem_to_json
 from r1kit.pipeline.manifest import write_json
 from r1kit.types import Problem
 
-# What of a model's folder makes it behave as it does; logs and read-me files beside it don't count.
+# The files of a model's folder that its behaviour depends on; logs and read-me files don't count.
 _MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20  # read at a time: files of weights may be larger than memory
 
 
 class Fingerprints:
-    """Hashes of files and folders, kept in `store` across runs; with `writes` off it is only read."""
+    """Hashes of files and folders, cached in `store` across runs; with `writes` off, `store` is only read."""
 
     def __init__(self, store: Path, *, writes: bool = True) -> None:
         self._store = store
@@ -48,7 +48,7 @@ class Fingerprints:
         return digest.hexdigest()
 
     def model(self, name: str) -> str:
-        """The hash of a model's weights, configuration and tokenizer; `hub:NAME` where it is no folder."""
+        """The hash of a model's weights, configuration and tokenizer; `hub:NAME` if it is not a folder."""
         folder = Path(name)
         if not folder.is_dir():
             return f"hub:{name}"
@@ -65,5 +65,5 @@ def combine(parts: Iterable[str]) -> str:
     """One hash of several texts."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        digest.update(part.encode() + b"\0")
+        digest.update(part.encode() + b"\0")  # separated, so that ["ab", "c"] is not ["a", "bc"]
     return digest.hexdigest()

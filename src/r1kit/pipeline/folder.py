@@ -1,11 +1,11 @@
-"""The folder of a run: finished stages, the one at work, the generation before.
+"""The folder of a run: finished stages, the one being made, and one previous generation.
 
     <output_dir>/<stage>/         finished: manifest.json and what the stage wrote
     <output_dir>/eval/<stage>/    its evaluation, by the same rules
-    <output_dir>/.work/<stage>/   being made; renamed into place when it is whole
-    <output_dir>/.old/<stage>/    what was there before it was made again: one generation
+    <output_dir>/.work/<stage>/   being made; renamed into place when it is complete
+    <output_dir>/.old/<stage>/    the previous result of a stage that was made again
 
-A folder under .work is taken up again only if what it was begun with still holds.
+A folder under .work is resumed only if nothing it was begun with has changed.
 """
 
 import dataclasses
@@ -35,13 +35,13 @@ from r1kit.stage import Progress
 State = Literal["done", "stale", "in progress", "to do"]
 
 PROGRESS_NAME = "progress.json"
-# What the pipeline itself leaves in a folder that is being made.
+# What the pipeline itself writes into a folder that is being made; the rest are the stage's outputs.
 _OWN_FILES = ("manifest.json", PROGRESS_NAME)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether a stage has to be made: its state, and for a stale one why, as half a sentence."""
+    """Whether a stage has to be made. For a stale one, `why` says what changed, as half a sentence."""
 
     state: State
     why: str = ""
@@ -50,7 +50,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far an unfinished stage is: its own words for the part it was in, and the time it has had."""
+    """How far an unfinished stage is: the part it was in, in its own words, and its time so far."""
 
     part: str = ""
     done: int = 0
@@ -66,42 +66,48 @@ class RunFolder:
         self.path = path
 
     def finished(self, stage: str) -> Path:
-        """Where a finished stage lies."""
+        """The folder of a finished stage."""
         return self.path / stage
 
     def work(self, stage: str) -> Path:
-        """Where a stage is made."""
+        """The folder in which a stage is made."""
         return self.path / ".work" / stage
 
     def old(self, stage: str) -> Path:
-        """Where the generation before is kept."""
+        """The folder in which the previous generation is kept."""
         return self.path / ".old" / stage
 
     def judge(self, stage: str, key: Key) -> Standing:
-        """Compare what is there with what the recipe asks for now."""
+        """Compare what is in the folder with what the recipe asks for now."""
         manifest = read_manifest(self.finished(stage))
         if manifest is None:
             begun = read_manifest(self.work(stage))
             return Standing("in progress" if begun is not None else "to do", manifest=begun)
         changed = differences(stage, manifest.key, key)
+        # a result that someone deleted: its key still fits, but it has to be made again
         lost = [name for name in manifest.outputs if not (self.finished(stage) / name).exists()]
         if lost:
             changed.append(f"{', '.join(lost)} is missing from {self.finished(stage)}")
         return Standing("stale" if changed else "done", sentence(changed), manifest)
 
     def begin(self, stage: str, kind: str, key: Key, *, sharded: bool = False) -> tuple[Manifest, str]:
-        """Take up the unfinished folder, or start a new one; its manifest, and why it was not taken up."""
+        """Resume the unfinished folder, or start a new one.
+
+        Returns its manifest, and why an unfinished attempt was put aside ("" if none was).
+        """
         work = self.work(stage)
         begun = read_manifest(work) if work.exists() else None
         why = ""
         if work.exists() and (begun is None or (changed := differences(stage, begun.key, key))):
             why = sentence(changed) if begun is not None else "it has no manifest"
+            # kept apart from `.old/<stage>`, which may hold a finished result
             move_aside(work, self.old(f"{stage}.unfinished"))
             begun = None
         if begun is not None:
             sweep(work)
             return begun, ""
         work.mkdir(parents=True)
+        # written first: a folder without a manifest can't be resumed
         manifest = Manifest(
             stage=stage,
             kind=kind,
@@ -116,7 +122,7 @@ class RunFolder:
     def commit(
         self, stage: str, manifest: Manifest, seconds: float, metrics: Mapping[str, float | int | str]
     ) -> Manifest:
-        """The finished stage into place; what was there is kept as the old generation."""
+        """Move the finished stage into place; what was there becomes the old generation."""
         work = self.work(stage)
         (work / PROGRESS_NAME).unlink(missing_ok=True)
         done = dataclasses.replace(
@@ -128,12 +134,14 @@ class RunFolder:
             ),
             metrics=dict(metrics),
         )
+        # the manifest says that the stage is finished before the rename, so that `settle` can do the rename
+        # after a crash between the two
         write_manifest(work, done)
         self._place(stage)
         return done
 
     def settle(self, stage: str) -> None:
-        """Put into place what is whole but was not renamed before a crash."""
+        """Move a stage into place that was finished, but not renamed before a crash."""
         begun = read_manifest(self.work(stage))
         if begun is not None and begun.finished is not None:
             self._place(stage)
@@ -145,13 +153,13 @@ class RunFolder:
         place.parent.mkdir(parents=True, exist_ok=True)
         work = self.work(stage)
         work.rename(place)
-        for parent in work.parents:  # an empty .work says at a glance that nothing is unfinished
+        for parent in work.parents:  # no .work: nothing is unfinished
             if self.path not in parent.parents or any(parent.iterdir()):
                 break
             parent.rmdir()
 
     def reached(self, stage: str) -> Reached:
-        """How far the unfinished stage is, as last written down."""
+        """How far the unfinished stage is, as last recorded."""
         path = self.work(stage) / PROGRESS_NAME
         try:
             return Reached(**json.loads(path.read_text(encoding="utf-8")))
@@ -160,7 +168,7 @@ class RunFolder:
 
 
 class Recorder:
-    """A job's progress: passed on, and written down about once a second for `r1 status` and to go on."""
+    """Passes a job's progress on, and records it about once a second for `r1 status` and for resuming."""
 
     def __init__(self, job: str, inner: Progress, path: Path, *, seconds: float) -> None:
         self._job, self._inner, self._path = job, inner, path
@@ -169,7 +177,7 @@ class Recorder:
         self._written = float("-inf")
 
     def seconds(self) -> float:
-        """The time that the stage has had, over all attempts."""
+        """The time spent on the stage, over all attempts."""
         return self._before + time.monotonic() - self._begun
 
     def where(self) -> str:
@@ -178,7 +186,7 @@ class Recorder:
         return f" ({now.part}: {now.done} of {now.total} {now.unit})" if now.total else ""
 
     def start(self, stage: str, total: int, unit: str) -> None:
-        """A part begins; it is named so that the job can be told from it."""
+        """A part begins. Its name gets the job's in front, if it does not begin with it."""
         part = stage if stage.startswith(self._job) else f"{self._job}: {stage}"
         self._reached = Reached(part, 0, total, unit)
         self._inner.start(part, total, unit)
@@ -186,7 +194,7 @@ class Recorder:
     def step(self, done: int, row: Mapping[str, float]) -> None:
         """Progress."""
         self._reached = dataclasses.replace(self._reached, done=done)
-        if time.monotonic() - self._written > 1:
+        if time.monotonic() - self._written > 1:  # a step may take milliseconds, and a write syncs the disk
             self.write()
         self._inner.step(done, row)
 
@@ -199,7 +207,7 @@ class Recorder:
         self._inner.note(text)
 
     def write(self) -> None:
-        """Write down how far it is; the first rank alone does."""
+        """Record the progress; only the first rank does."""
         if collectives.is_main() and self._path.parent.is_dir():
             reached = dataclasses.replace(self._reached, seconds=self.seconds())
             write_json(self._path, dataclasses.asdict(reached))
@@ -207,7 +215,7 @@ class Recorder:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what a killed process was writing aside, under names such as `.model.4711.tmp`."""
+    """Delete the temporary files of a killed process, with names such as `.model.4711.tmp`."""
     for leftover in folder.rglob(".*.tmp"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -216,7 +224,7 @@ def sweep(folder: Path) -> None:
 
 
 def move_aside(folder: Path, old: Path) -> None:
-    """Move a folder to where the generation before is kept; what is kept there goes."""
+    """Move a folder to `old`, and delete what was there."""
     if old.exists():
         shutil.rmtree(old)
     old.parent.mkdir(parents=True, exist_ok=True)

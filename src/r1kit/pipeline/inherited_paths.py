@@ -1,7 +1,7 @@
-"""Paths that came into a recipe from elsewhere, as they read from its own folder.
+"""Rewrites paths that a recipe gets from elsewhere, so that they are relative to its own folder.
 
-What a base recipe names lies beside the base; what `--set` names is taken from the current folder. Everything
-else in the pipeline starts relative paths at the recipe's folder, so they are rewritten once, here.
+Paths in a base recipe are relative to the base's folder, and paths in `--set` to the current folder. The rest
+of the pipeline takes all paths as relative to the recipe's folder, so they are rewritten once, here.
 """
 
 import os
@@ -16,14 +16,14 @@ from r1kit.pipeline.stages import references
 if TYPE_CHECKING:
     from r1kit.pipeline.recipe import Recipe
 
-# How a name is told from a path: a file always is one, a model may also be a hub name, a reward has a colon.
+# How to tell a path from a name: a file is always a path, a model may be a hub name, a reward has a colon.
 Sort = Literal["file", "folder or name", "file or name", "reward"]
 _FILE_ENDINGS = (".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A value of the recipe that may be a path, and where it stands."""
+    """A value of the recipe that may be a path, and the keys that lead to it."""
 
     keys: tuple[Key, ...]
     value: str
@@ -31,7 +31,7 @@ class Named:
 
 
 def rewrite_paths(recipe: "Recipe", table: dict[str, Any], source: Source) -> bool:
-    """Rewrite in the recipe's table what starts at another folder; whether anything was."""
+    """Rewrite, in the recipe's table, paths relative to another folder. Returns whether any were."""
     here = source.path.parent.resolve()
     found = False
     for named in _named(recipe):
@@ -44,7 +44,7 @@ def rewrite_paths(recipe: "Recipe", table: dict[str, Any], source: Source) -> bo
 
 
 def _named(recipe: "Recipe") -> Iterator[Named]:
-    """Every value of a recipe that may be a path, but for names of its own stages."""
+    """Every value of a recipe that may be a path, except names of its own stages."""
     yield Named(("model", "base"), recipe.model.base, "folder or name")
     for name, problems in recipe.problems.items():
         yield Named(("problems", name, "source"), problems.source, "file or name")
@@ -58,7 +58,7 @@ def _named(recipe: "Recipe") -> Iterator[Named]:
         for reference in references(stage):
             if reference.keys and reference.target not in recipe.stages and reference.role != "problems":
                 keys = ("stages", name, *reference.keys)
-                if keys[2:] != ("source", "source"):
+                if keys[2:] != ("source", "source"):  # yielded above
                     yield Named(keys, reference.target, _SORTS[reference.role])
     if recipe.eval is not None:
         for model in recipe.eval.stages or ():
@@ -85,14 +85,17 @@ def _is_path(named: Named, folder: Path) -> bool:
     if Path(value).is_absolute() or value.startswith("~"):
         return False
     if named.sort == "file" or value.startswith(("./", "../")):
-        return True
+        return True  # even if nothing is there: the error then names the path that was meant
     if named.sort == "file or name" and value.endswith(_FILE_ENDINGS):
         return True
     return (folder / value).exists() if named.sort == "file or name" else (folder / value).is_dir()
 
 
 def _replace(table: dict[str, Any], named: Named, path: str) -> bool:
-    """Put the path in the value's place; False where a name stands there for another table."""
+    """Replace the value by the path; False if the place in the table holds something else.
+
+    That is a judge's name, for example, which validation has replaced by the judge's table.
+    """
     *way, last = named.keys
     here: Any = table
     for key in way:

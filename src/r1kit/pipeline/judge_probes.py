@@ -1,7 +1,7 @@
-"""Every judge and teacher of a recipe asked once, with something whose answer is known.
+"""Asks every judge and teacher of a recipe one question with a known answer.
 
-A judge is shown a good and a bad case of each task that the recipe has it do, and has to tell them apart; a
-teacher has to answer. Nothing is kept, and nothing counts for a budget. Not asked: a stage that is not made.
+A judge is shown a good and a bad case of each of its tasks, and has to tell them apart; a teacher has to
+answer. Replies are not kept and do not count against a budget. Not asked: a stage that has not been made.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from r1kit.pipeline.recipe import Recipe
 from r1kit.preferences import PreferencesConfig
 from r1kit.stage import SilentProgress
 
-# A server that takes longer for one short question is no use to a run.
+# A server that takes longer than this for one short question is of no use to a run.
 _SERVER_SECONDS = 60.0
 
 Probe = tuple[JudgeRequest, JudgeRequest]
@@ -70,7 +70,7 @@ PROBES: Mapping[Task, tuple[Probe, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Askable:
-    """A judge with the tasks it is given, or a teacher; `place` is where the recipe has it."""
+    """A judge with its tasks, or a teacher; `place` is where the recipe names it."""
 
     place: str
     config: JudgeConfig | ServerConfig
@@ -78,7 +78,8 @@ class Askable:
 
 
 def askable(recipe: Recipe) -> list[Askable]:
-    """Every judge and teacher of the recipe, each once, however often it is named."""
+    """Every judge and teacher of the recipe; a judge that is named several times appears once."""
+    # keyed by settings: validation has put a copy of a named judge's table at each place that names it
     found: dict[JudgeConfig, Askable] = {}
     for name, judge in recipe.judges.items():
         found.setdefault(judge, Askable(f"judges.{name}", judge))
@@ -96,22 +97,23 @@ def askable(recipe: Recipe) -> list[Askable]:
 
 
 def probe(context: RunContext, asked: Askable) -> str:
-    """What was found in order. Raises `UserError` for a judge or teacher that is of no use."""
+    """Ask, and return what is in order. Raises `UserError` for a judge or teacher that is of no use."""
     config = asked.config
     if isinstance(config, ServerConfig):
         return _probe_teacher(config)
     is_stage = config.is_local and config.model in context.recipe.stages
     if is_stage and not Path(context.model_path(config.model)).is_dir():
-        return f"{config.model} is not made yet; asked when it is"
+        return f"{config.model} has not been made yet; it can be asked after that"
     quick = config.model_copy(
         update={
-            "retries": 0,  # failures are not waited out
+            "retries": 0,  # report a failure immediately
             "timeout_seconds": min(config.timeout_seconds, _SERVER_SECONDS),
             "budget_requests": None,
             "budget_tokens": None,
         }
     )
     tasks = asked.tasks or ("correctness",)
+    # a temporary folder, because the run's own cache of replies would answer for a server that is down
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         stage = replace(context.stage_context("doctor", work, SilentProgress()), replies_dir=work)
@@ -120,18 +122,16 @@ def probe(context: RunContext, asked: Askable) -> str:
     who = config.model if config.is_local else f"{config.model} at {config.base_url}"
     for task, good, bad in zip(tasks, verdicts[::2], verdicts[1::2], strict=True):
         if good.score is None or bad.score is None:
-            raise UserError(
-                f"{who}, asked about {task}, gave no judgment that could be read; {_advice(config)}."
-            )
+            raise UserError(f"{who}, asked about {task}, gave no readable judgment; {_advice(config)}.")
         if good.score <= bad.score:
-            raise UserError(f"{who} does not tell {PROBES[task][1]}; take a better judge.")
+            raise UserError(f"{who} does not tell {PROBES[task][1]}; use a better judge.")
     return f"{who} answers, and tells right from wrong ({', '.join(tasks)})"
 
 
 def _advice(config: JudgeConfig) -> str:
     if config.is_local:
-        return "take a model that has learnt to follow instructions"
-    return "see that the server runs, and that base_url and model are its own"
+        return "use a model that was trained to follow instructions"
+    return "check that the server is running, and that base_url and model are its own"
 
 
 def _probe_teacher(server: ServerConfig) -> str:
@@ -143,7 +143,7 @@ def _probe_teacher(server: ServerConfig) -> str:
         [reply] = client([[{"role": "user", "content": _SUM}]])
     if reply is None:
         raise UserError(
-            f"{who} gave no answer that could be read; see that the server runs, and that base_url and model "
+            f"{who} gave no readable answer; check that the server is running, and that base_url and model "
             "are its own."
         )
     return f"{who} answers"
@@ -166,7 +166,7 @@ def _asked_in(
 
 
 def _task_of(keys: tuple[Any, ...], table: Any) -> Task:
-    """What a judge at this place is asked; the evaluation's, whatever there is to grade: correctness."""
+    """The task of a judge at this place of the recipe; correctness if the place does not say more."""
     if isinstance(table, PreferencesConfig):
         return "preference" if table.objective == "pairwise" else "safety"
     if keys[-1] == "reasoning":

@@ -1,8 +1,8 @@
 """One run at a time on a run folder.
 
-The lock is a file with the holder's process id and start time: a holder that is gone, killed or not, holds
-nothing. Not covered: two machines that share the folder over a network, where only the name of the host is
-compared, and a lock of another host is believed.
+The lock is a file with the holder's process id and start time, so a process that has ended, even if killed,
+holds nothing. Not covered: machines that share the folder over a network. Only host names are compared, and
+a lock of another host always counts as held.
 """
 
 import fcntl
@@ -18,14 +18,14 @@ from r1kit.errors import UserError
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a `UserError` that names the other run where one is at work there."""
+    """Hold the folder's lock. Raises `UserError` naming the other process if the folder is in use."""
     path = folder / ".lock"
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
     holder = _swap(path, mine)
     if holder is not None:
         raise UserError(
-            f"{folder}: another run is at work here (process {holder['pid']} on {holder['host']}). "
-            f"Wait for it, stop it, or give another --output; if that process is no run, delete {path}."
+            f"{folder}: another run is using this folder (process {holder['pid']} on {holder['host']}). "
+            f"Wait for it, stop it, or give another --output; if that process is not a run, delete {path}."
         )
     try:
         yield
@@ -34,16 +34,18 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def lock_holder(folder: Path) -> int | None:
-    """The process id of the run at work on the folder; None where there is none."""
+    """The process id of the run that is using the folder; None if there is none."""
     path = folder / ".lock"
     holder = _parse(path.read_text(encoding="utf-8")) if path.is_file() else None
     return int(str(holder["pid"])) if holder is not None and _alive(holder) else None
 
 
 def _swap(path: Path, mine: dict[str, object] | None) -> dict[str, object] | None:
-    """Write `mine` unless another live process is written there: then that one is returned."""
+    """Write `mine` and return None; if another live process holds the lock, return it and write nothing."""
     with path.open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # for this moment only: a forked worker can't keep it
+        # flock guards only this read and write. Held for the whole run, it would be inherited by forked
+        # workers, and one that outlives the run would keep the folder locked.
+        fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         holder = _parse(file.read())
         if holder is not None and _alive(holder) and holder["pid"] != os.getpid():
@@ -64,7 +66,7 @@ def _parse(text: str) -> dict[str, object] | None:
 
 def _alive(holder: dict[str, object]) -> bool:
     if holder["host"] != socket.gethostname():
-        return True
+        return True  # its process can't be checked from here
     pid = int(str(holder["pid"]))
     try:
         os.kill(pid, 0)
@@ -76,10 +78,10 @@ def _alive(holder: dict[str, object]) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process started, as Linux counts it ("" elsewhere): a reused id or a dead child differs."""
+    """When a process started, in Linux's clock ticks ("" elsewhere). Tells a reused id from the holder."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return ""
-    fields = stat.rsplit(")", 1)[1].split()
-    return "gone" if fields[0] == "Z" else fields[19]
+    fields = stat.rsplit(")", 1)[1].split()  # the command's name, in parentheses, may contain spaces
+    return "gone" if fields[0] == "Z" else fields[19]  # a zombie has ended; field 22 of proc(5) is starttime

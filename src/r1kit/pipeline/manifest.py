@@ -1,9 +1,9 @@
-"""One manifest a stage: what it was made from, by which code, when, and what came out.
+"""The manifest of a stage: what it was made from, by which code, when, and with what result.
 
-A manifest's key - configuration, inputs, settings - decides whether a stage is done or has to be made again;
-everything else in it is for people. Code that changed is reported, and does not make a stage again: else
-every commit would. What is compared is content, not dates: a stage that is made again and comes out the same
-leaves those that depend on it as they are.
+A manifest's key (configuration, inputs, settings) decides whether a stage is done or has to be made again;
+everything else in it is for people. Changed code is reported, but does not make a stage again, because then
+every commit would. Content is compared, not dates: if a stage is made again with the same result, the stages
+that depend on it stay as they are.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ FILE_NAME = "manifest.json"
 
 # Differences named in one sentence; more are counted.
 _NAMED_DIFFERENCES = 3
-_SHOWN_CHARACTERS = 60
+_SHOWN_CHARACTERS = 60  # of a value in a message
 
 
 @dataclass(frozen=True)
 class Key:
     """What a stage depends on: equal keys give equal outputs.
 
-    `inputs` maps what a person would call an input ("model base", "problems sums", "sft data cold_start") to
-    the fingerprint of its content. `settings` are fields of the recipe's other tables that the stage feels.
+    `inputs` maps a readable name ("model base", "problems sums", "sft data cold_start") to the fingerprint
+    of the input's content. `settings` are fields of the recipe's other tables that affect the stage.
     """
 
     config: Mapping[str, Any]
@@ -60,7 +60,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest in a stage's folder; None where there is none. Raises `DataError` for a broken one."""
+    """The manifest in a stage's folder; None if there is none. Raises `DataError` for a broken one."""
     path = folder / FILE_NAME
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
@@ -69,34 +69,35 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path}: not a manifest ({error}); move {folder} away, and it is made again."
+            f"{path}: not a manifest ({error}); move {folder} away to have it made again."
         ) from None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest into the folder, all or nothing."""
+    """Write the manifest into the folder, completely or not at all."""
     write_json(folder / FILE_NAME, dataclasses.asdict(manifest))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the file by this value, all or nothing."""
+    """Replace the file by this value, completely or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with aside.open("w", encoding="utf-8") as file:
             json.dump(value, file, ensure_ascii=False, indent=1)
             file.write("\n")
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # else a power cut after the rename can leave an empty file
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
 
 def differences(stage: str, old: Key, new: Key) -> list[str]:
-    """What changed from one key to the other, each as half a sentence; [] where nothing did.
+    """What changed from one key to the other, each as half a sentence; [] if nothing did.
 
     `["stages.dev1.epochs was 2, is 3", "its model base changed"]`
     """
+    # evaluations are named `eval/<stage>`, and their table is [eval]
     prefix = f"stages.{stage}" if "/" not in stage else stage.split("/")[0]
     found = list(_changes(prefix, old.config, _as_json(new.config)))
     found += list(_changes("", old.settings, _as_json(new.settings)))
@@ -111,7 +112,7 @@ def differences(stage: str, old: Key, new: Key) -> list[str]:
 
 
 def sentence(parts: list[str]) -> str:
-    """Differences in one go; the first few by name."""
+    """Differences as one text: the first few, and the number of the others."""
     shown = "; ".join(parts[:_NAMED_DIFFERENCES])
     more = len(parts) - _NAMED_DIFFERENCES
     return f"{shown}; and {more} more" if more > 0 else shown
@@ -137,12 +138,12 @@ def _shown(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """The value as it comes back from a manifest: tuples are lists there."""
+    """The value as a manifest would return it; tuples become lists."""
     return json.loads(json.dumps(value))
 
 
 def code_changed(old: Mapping[str, str]) -> str | None:
-    """A warning where a manifest's code is not the present one; None where it is."""
+    """A warning if a stage was made by other code than the present; None if not."""
     new = code_version()
     if dict(old) == new:
         return None
@@ -150,7 +151,7 @@ def code_changed(old: Mapping[str, str]) -> str | None:
     return f"made by r1kit {before}, this is {new['version']} ({new['sources'][:8]}); kept as it is"
 
 
-@cache
+@cache  # the sources are read once; a change while a run is going does not affect the loaded code
 def code_version() -> dict[str, str]:
     """The package's version and a hash of its sources."""
     root = Path(__file__).parent.parent
@@ -161,7 +162,7 @@ def code_version() -> dict[str, str]:
 
 
 def environment(*, sharded: bool = False) -> dict[str, Any]:
-    """What else the last bits of a result hang on."""
+    """What else the last bits of a result depend on."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -174,9 +175,9 @@ def environment(*, sharded: bool = False) -> dict[str, Any]:
 
 
 def rounding_differs(begun: Mapping[str, Any]) -> str | None:
-    """What an unfinished stage was begun with and is not gone on with, of what changes its last bits.
+    """How the environment of an unfinished stage differs in what changes its last bits.
 
-    `"2 ranks (now 1)"`; None where nothing does.
+    `"2 ranks (now 1)"`; None if it does not differ.
     """
     now = environment()
     shapes = {
@@ -188,13 +189,13 @@ def rounding_differs(begun: Mapping[str, Any]) -> str | None:
     changed = [
         f"{shape.format(begun[name])} (now {now[name]})"
         for name, shape in shapes.items()
-        if begun.get(name, now[name]) != now[name]
+        if begun.get(name, now[name]) != now[name]  # a manifest of an older version may lack a name
     ]
     return " and ".join(changed) or None
 
 
 def _cpu_name() -> str:
-    """The processor, as far as the system tells."""
+    """The processor's name, as far as the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

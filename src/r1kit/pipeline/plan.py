@@ -1,4 +1,4 @@
-"""What a recipe asks to be done, in order: its stages by dependence, then their evaluations."""
+"""The jobs of a recipe in order: its stages by dependence, then their evaluations."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from r1kit.pipeline.stages import Reference, judge_references, references
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A stage, or the evaluation of one (`eval/<stage>`): its table, what it refers to, what it needs."""
+    """A stage, or the evaluation of one (`eval/<stage>`). `needs` are the stages that have to run before."""
 
     name: str
     kind: str
@@ -24,7 +24,10 @@ class Job:
 
 
 def plan_jobs(recipe: Recipe, stages: Collection[str] | None = None) -> list[Job]:
-    """Every job in the order of running; with `stages`, these and those they depend on."""
+    """Every job in running order; with `stages`, only these and those they depend on.
+
+    Raises `RecipeError` for an unknown name in `stages`.
+    """
     order = running_order(recipe.stages)
     if stages is not None:
         order = _with_needs(recipe, order, stages)
@@ -40,7 +43,7 @@ def plan_jobs(recipe: Recipe, stages: Collection[str] | None = None) -> list[Job
     ]
     for name in evaluated_models(recipe):
         if recipe.eval is None or (name in recipe.stages and name not in order):
-            continue
+            continue  # a stage that `stages` leaves out
         model = Reference(("model",), name, "model")
         sets = tuple(Reference(("problems",), p, "problems") for p in recipe.eval.sets)
         judge = recipe.eval.judge
@@ -52,17 +55,17 @@ def plan_jobs(recipe: Recipe, stages: Collection[str] | None = None) -> list[Job
 
 
 def folder_name(model: str) -> str:
-    """A model's name as that of a folder: a hub name has a slash in it."""
+    """A model's name as the name of a folder; a hub name has a slash in it."""
     return re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model"
 
 
 def _with_needs(recipe: Recipe, order: Sequence[str], stages: Collection[str]) -> list[str]:
-    """The named stages and all that they depend on, in order."""
+    """The named stages and everything they depend on, in order."""
     for name in stages:
         if name not in recipe.stages:
             raise RecipeError(f"no stage `{name}` in the recipe; {suggest(name, list(recipe.stages))}")
     wanted = set(stages)
-    for name in reversed(order):
+    for name in reversed(order):  # backwards: what a stage needs comes before it in `order`
         if name in wanted:
             wanted.update(needs(recipe.stages, name))
     return [name for name in order if name in wanted]

@@ -8,9 +8,9 @@
     [stages.<name>]    what to do; `kind` says what it is, `model` and `data` name other stages
     [eval]  [report]   what to measure at the end
 
-`extends` and `--set` are `recipe_file`'s. Beside each table's own rules, names are checked against each other
-here: a stage that another one names must exist and give what is asked of it, problem sets and rewards must
-exist, and there may be no circle.
+`recipe_file` handles `extends` and `--set`. Each table has its own rules; this module checks the names in
+them against each other. A named stage must exist and produce what it is used for, problem sets and rewards
+must exist, and stages must not form a circle.
 """
 
 import re
@@ -48,13 +48,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class RunConfig(Config):
-    """The run as a whole. `output_dir` starts at the current folder, all other paths at the recipe's."""
+    """The entire run. `output_dir` is relative to the current folder, all other paths to the recipe's."""
 
     name: str  # what the run is called; by default its folder too
     output_dir: str | None = None  # None: runs/<name>
     seed: int = 0  # every random act of the run depends on it
     processes: int = Field(default=1, ge=1)  # ranks on this machine; `r1 run` starts them, torchrun its own
-    shard: bool = False  # each rank keeps a part only of what is trained (FSDP2); no effect with one process
+    shard: bool = False  # each rank keeps only a part of what is trained (FSDP2); no effect with one process
 
     @property
     def folder(self) -> Path:
@@ -63,7 +63,7 @@ class RunConfig(Config):
 
 
 class ModelConfig(Config):
-    """The base model: `tinyworld` or another guest's, a Hugging Face name or a folder."""
+    """The base model: `tinyworld` or another guest's model, a Hugging Face name, or a folder."""
 
     base: str  # what stages mean by `base`
     dtype: Precision = "auto"  # see `precision`: bf16-mixed on a GPU, float32 on a CPU
@@ -71,22 +71,22 @@ class ModelConfig(Config):
 
 
 class EngineConfig(Config):
-    """The sampler. `max_rows`: how many completions are sampled at a time; no effect on what they are."""
+    """The sampler. `max_rows`: the number of completions sampled at a time; it does not change them."""
 
     kind: Literal["local"] = "local"  # our own sampler; others are refused
     max_rows: int = Field(default=256, ge=1)  # completions sampled at a time: speed and memory
 
 
 class EvalTable(EvalConfig):
-    """The evaluation, and whose: stages, `base`, other models; by default the base and all model stages."""
+    """What is evaluated: stages, `base` or other models; by default the base and all model stages."""
 
     stages: list[str] | None = None  # whose models; none: the base and all model stages
-    # how a model is asked, where that is not as it was trained: `styles = { "owner/model" = "chat" }`
+    # how to prompt a model, if not in the style it was trained in: `styles = { "owner/model" = "chat" }`
     styles: dict[str, PromptStyle] = Field(default_factory=dict)
 
     @property
     def sets(self) -> list[str]:
-        """Every problem set that is evaluated on."""
+        """Every problem set of the evaluation."""
         return list(dict.fromkeys([*self.problems, *self.general]))
 
 
@@ -95,7 +95,7 @@ class _Judges(Config):
 
 
 class Recipe(Config):
-    """Everything that a run is told."""
+    """Everything that a run is told to do."""
 
     run: RunConfig
     model: ModelConfig
@@ -109,13 +109,13 @@ class Recipe(Config):
 
     @property
     def folder(self) -> Path:
-        """Where the recipe's file lies, and relative paths in it start."""
+        """The folder of the recipe's file, to which paths in it are relative."""
         return self._folder
 
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe, the tables that it was made from, and where each part of them stands."""
+    """A recipe, the tables that it was made from, and where each part of them was read."""
 
     recipe: Recipe
     table: dict[str, Any]
@@ -123,17 +123,18 @@ class LoadedRecipe:
 
 
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe in a file, with what it extends and is set, checked.
+    """The recipe in a file, with bases and settings merged, checked.
 
-    Raises `RecipeError` that lists every fault with its line.
+    Raises a `RecipeError` that lists every fault with its line.
     """
     return load_recipe_whole(path, settings).recipe
 
 
 def load_recipe_whole(path: Path, settings: Sequence[str] = ()) -> LoadedRecipe:
-    """`load_recipe`, with the tables beside it."""
+    """`load_recipe`, with the tables that the recipe was made from."""
     table, source = read_recipe_file(path, settings)
     recipe = _validate(table, source)
+    # which values are paths is known only once the recipe is valid; so it is validated again after a rewrite
     if rewrite_paths(recipe, table, source):
         recipe = _validate(table, source)
     if faults := list(_faults(recipe, source)):
@@ -148,7 +149,7 @@ def load_recipe_whole(path: Path, settings: Sequence[str] = ()) -> LoadedRecipe:
 
 
 def _validate(table: dict[str, Any], source: Source) -> Recipe:
-    # judges first: where a stage names one, its table is put in the name's place
+    # judges first: validation of the stages replaces a judge's name by its table
     judges = validate(_Judges, {"judges": table.get("judges", {})}, source).judges
     return validate(Recipe, table, source, context={"judges": judges})
 
@@ -163,11 +164,11 @@ def evaluated_models(recipe: Recipe) -> list[str]:
 
 
 def style_of(recipe: Recipe, model: str) -> PromptStyle:
-    """How a model is spoken to, wherever it is sampled: as it was trained.
+    """The style in which a model is prompted wherever it is sampled: the one it was trained in.
 
-    A GRPO stage says it; after SFT it is the style of its data. `base`, guests' models and what an SFT
-    or a zero stage starts from are base models, which Table 1 is for; other folders and hub names are taken
-    for finished ones, which chat.
+    A GRPO stage states its style; an SFT stage has the style of its data. `base`, guests' models and whatever
+    an SFT or zero stage starts from are base models, prompted with Table 1. Other folders and hub names are
+    assumed to be finished chat models.
     """
     stage = recipe.stages.get(model)
     match stage:
@@ -181,18 +182,18 @@ def style_of(recipe: Recipe, model: str) -> PromptStyle:
 
 
 def is_base(model: str) -> bool:
-    """Whether a name stands for a base model that every recipe can name: its own, or a guest's."""
+    """Whether a name is a base model available to every recipe: its own, or a guest's."""
     return model == BASE or find_checkpoint(model) is not None
 
 
 def eval_style(recipe: Recipe, model: str) -> PromptStyle:
-    """How the evaluation speaks to a model: as `eval.styles` says, else in its own style."""
+    """The style in which the evaluation prompts a model: that of `eval.styles`, else the model's own."""
     given = recipe.eval.styles.get(model) if recipe.eval is not None else None
     return given or style_of(recipe, model)
 
 
 def _started_from(recipe: Recipe) -> set[str]:
-    """The models that training in Table 1's style, or SFT, starts from."""
+    """The models that SFT, or GRPO in Table 1's style, starts from."""
     return {
         stage.model
         for stage in recipe.stages.values()
@@ -201,14 +202,14 @@ def _started_from(recipe: Recipe) -> set[str]:
 
 
 def _style_of_data(recipe: Recipe, stage: SftConfig) -> PromptStyle:
-    """The style of the first record of the files; stages write chats, and a mixture is one."""
+    """The style of the files' first records; "chat" for data of stages, and for a mixture of styles."""
     names = [stage.data] if isinstance(stage.data, str) else stage.data
     files = [recipe.folder / Path(name).expanduser() for name in names if name not in recipe.stages]
     if len(files) < len(names):
         return "chat"
     try:
         styles = {_style_of_record(next(read_jsonl(file))[1]) for file in files}
-    except (OSError, DataError, StopIteration):  # said where the file is read
+    except (OSError, DataError, StopIteration):  # the checks of data files report it
         return "chat"
     return "zero" if styles == {"zero"} else "chat"
 
@@ -219,7 +220,7 @@ def _style_of_record(row: Mapping[str, Any]) -> str:
 
 
 def _with_styles(recipe: Recipe) -> Recipe:
-    """The recipe with the style of every model that a data stage samples, where it doesn't say one."""
+    """The recipe with `prompt_style` filled in for every model that a data stage samples."""
 
     def asked(config: Any, model: Any) -> Any:
         if config.prompt_style is not None or not isinstance(model, str):
@@ -240,7 +241,7 @@ def _with_styles(recipe: Recipe) -> Recipe:
 
 
 def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
-    """Every name that does not fit, one sentence each with its place."""
+    """One sentence, with its place, for each name that does not fit."""
     if not recipe.stages:
         yield f"{source.path}: there is no stage; add a table such as [stages.zero]."
     for table in ("stages", "problems", "judges"):
@@ -271,10 +272,10 @@ def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
 
 
 def _is_taken(table: str, name: str) -> bool:
-    """Whether a name means something else in a recipe, or in the run's folder."""
+    """Whether a name already means something else in a recipe, or in the run's folder."""
     if table == "stages":
-        return name == "eval" or is_base(name)
-    # where a judge may be named, an oracle may be too, and a problem's own flag
+        return name == "eval" or is_base(name)  # eval/ in the run's folder holds the evaluations
+    # a field that takes a judge's name also takes a guest's oracle, or "flag" for a problem's own flag
     return table == "judges" and (name == "flag" or find_oracle(name) is not None)
 
 
@@ -344,7 +345,7 @@ _WHAT: dict[Role, str] = {
 
 
 def _target_fault(recipe: Recipe, source: Source, role: Role, target: str) -> str | None:
-    """What is wrong with a name that should stand for a model or data; None where nothing is."""
+    """What is wrong with a name that should stand for a model or data; None if it fits."""
     fitting = [name for name, stage in recipe.stages.items() if GIVES[stage.kind] == role]
     if target in recipe.stages and role != "file":
         if target in fitting:
@@ -357,7 +358,7 @@ def _target_fault(recipe: Recipe, source: Source, role: Role, target: str) -> st
     path = source.path.parent / Path(target).expanduser()
     if role in ("model", "reward model"):
         if path.is_dir() or Path(target).expanduser().is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", target):
-            return None
+            return None  # whether a hub name exists is found out when it is loaded: no network is needed here
         known = [*fitting, *((BASE,) if role == "model" else ())]
         return f"neither a stage, a folder nor a hub name (`owner/model`); {suggest(target, known)}"
     if path.is_file():
@@ -377,5 +378,5 @@ def _reward_fault(source: Source, name: str) -> str | None:
 
 
 def resolved(config: Config) -> dict[str, Any]:
-    """A configuration as plain JSON, defaults filled in: what manifests hold."""
+    """A configuration as plain JSON with defaults filled in, as manifests hold it."""
     return config.model_dump(mode="json")

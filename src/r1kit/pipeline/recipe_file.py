@@ -1,12 +1,12 @@
-"""A recipe's file, with what it extends and what the command line sets: tables and where each part is from.
+"""Reads a recipe's file, merged with what it extends and with settings of the command line.
 
     extends = "tiny"        # a shipped recipe's name, or a path that starts at this file's folder
     [stages.zero]
     steps = 20              # the rest of the table is the base's
 
-Tables are merged key by key; anything else, lists too, replaces what the base has. `run.name` and
-`run.output_dir` are not taken over: a recipe that extends another is a run of its own, named after its file
-unless it says otherwise. Not here: what a recipe may hold (`recipe`), and settings (`settings`).
+Tables are merged key by key; any other value, including a list, replaces the base's. `run.name` and
+`run.output_dir` are not inherited: a recipe that extends another is a run of its own, named after its file
+unless it says otherwise. Not here: what a recipe may contain (`recipe`), and settings (`settings`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from r1kit.pipeline.settings import apply_setting, parse_setting
 from r1kit.pipeline.shipped import shipped_recipe_or_advice
 
 _EXTENDS = "extends"
-_OWN_RUN_KEYS = ("name", "output_dir")  # what each recipe has for itself
+_OWN_RUN_KEYS = ("name", "output_dir")  # not inherited: two runs must not write into one folder
 
 
 def read_recipe_file(path: Path, settings: Sequence[str] = ()) -> tuple[dict[str, Any], Source]:
-    """The tables of a recipe, bases and settings merged, and their source.
+    """The tables of a recipe, merged with bases and settings, and their source.
 
-    Raises `RecipeError` for a file that can't be read, a base that is not there, and bases in a circle.
+    Raises `RecipeError` for a file that can't be read, a missing base, and bases in a circle.
     """
     layers = _read_layers(path)
     source = Source(path, layers[0].text or "", tuple(layers))
@@ -41,14 +41,14 @@ def read_recipe_file(path: Path, settings: Sequence[str] = ()) -> tuple[dict[str
 
 
 def processes_of(table: Mapping[str, Any]) -> int:
-    """What a recipe's tables say in `run.processes`; 1 for what the run will complain of."""
+    """`run.processes` of a recipe's tables; 1 for a wrong value, which validation reports later."""
     run = table.get("run")
     number = run.get("processes", 1) if isinstance(run, dict) else 1
-    return number if type(number) is int and number >= 1 else 1
+    return number if type(number) is int and number >= 1 else 1  # `isinstance` would accept `true`
 
 
 def _read_layers(path: Path) -> list[Layer]:
-    """The file and all that it extends, the topmost first."""
+    """The file and everything it extends, the topmost first."""
     layers: list[Layer] = []
     seen: list[Path] = []
     here: Path | None = path
@@ -74,7 +74,7 @@ def _read_layers(path: Path) -> list[Layer]:
 
 
 def _base_of(name: Any, source: Source) -> Path | None:
-    """The file that `extends` names; None where there is no such key."""
+    """The file that `extends` names; None without that key. A file wins over a shipped recipe's name."""
     if name is None:
         return None
     place = f"{source.place([_EXTENDS])}: `{_EXTENDS}` = {name!r}"
@@ -94,7 +94,7 @@ def _base_of(name: Any, source: Source) -> Path | None:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[Key, Any]) -> dict[str, Any]:
-    """Both tables in one: what is above wins, and tables are merged in turn. Neither is changed."""
+    """Both tables merged recursively; `above` wins. Neither is changed."""
     table: dict[str, Any] = dict(below)
     for key, value in above.items():
         name = str(key)

@@ -1,8 +1,8 @@
-"""Running a recipe: what is done is skipped, what changed is made again and says why, a killed run goes on.
+"""Runs a recipe: skips what is done, makes again what changed and says why, and resumes a killed run.
 
-A stage is made in its own folder under `.work` and renamed into place when it is whole, so that whatever
-happens, what is in place is finished and what is not can be gone on with. Several ranks train together; data
-and evaluations are made by the first one, for which the others sample, and it alone moves folders.
+A stage is made in its own folder under `.work` and renamed into place when it is complete. So whatever is in
+place is finished, and whatever is under `.work` can be resumed. Ranks train together; the first one makes
+data and evaluations while the others sample for it, and only the first one moves folders.
 """
 
 import json
@@ -37,12 +37,12 @@ Summary = Mapping[str, float | int | str]
 Runner = Callable[[StageContext, Any], Summary]
 
 RUN_NAME = "run.json"
-"""In a run's folder: which recipe made it, so that a folder alone is enough to go on with."""
+"""In a run's folder: which recipe made it, so that the folder alone is enough to resume."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run's end: its folder, the state of everything in it, the report's page (None: no [eval])."""
+    """A finished run: its folder, the state of every stage, the report's page (None without [eval])."""
 
     folder: Path
     rows: list[StageStatus]
@@ -59,9 +59,9 @@ def open_run(
     progress: Progress | None = None,
     writes: bool = True,
 ) -> RunContext:
-    """The recipe in its folder, with another seed or folder where given; `settings` are those of `--set`.
+    """The recipe and its run folder; `seed` and `output_dir` override the recipe, `settings` are `--set`'s.
 
-    With `writes` off, nothing is remembered in the run's folder.
+    With `writes` off, nothing is written to the run's folder.
     """
     recipe = load_recipe(recipe_path, settings)
     changes: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def open_run(
 
 
 def read_run_record(folder: Path) -> dict[str, Any]:
-    """Which recipe and seed made a run's folder. Raises `DataError` where it is none."""
+    """The recipe and seed that made a run's folder. Raises `DataError` if it is not a run's folder."""
     path = folder / RUN_NAME
     try:
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -98,19 +98,20 @@ def run_recipe(
     runners: Mapping[str, Runner] = RUNNERS,
     preflight: Callable[[RunContext, Collection[Job]], None] = refuse_faults,
 ) -> RunResult:
-    """Do all that the recipe asks for and that is not done: stages, then evaluations, then the report.
+    """Do everything in the recipe that is not done: stages, then evaluations, then the report.
 
     `stages` limits it to these and those they depend on. Before the first stage that trains, `preflight`
-    looks for what would go wrong. Raises `UserError` for what the user can mend, and `RunInterrupted` where
-    it was stopped; in both cases the same call goes on from there.
+    looks for what would go wrong. Raises `UserError` for what the user can fix, and `RunInterrupted` if the
+    run is stopped; in both cases the same call resumes.
     """
     context = open_run(recipe_path, seed=seed, output_dir=output_dir, settings=settings)
-    collectives.init(context.device)
+    collectives.init(context.device)  # before the first question of rank
     if progress is None or not collectives.is_main():
         progress = SilentProgress()
     context.progress = progress
     started = time.monotonic()
     jobs = plan_jobs(context.recipe, stages)
+    # only before the first training: a run that is resumed has been checked
     if collectives.is_main() and _begins_to_train(context, jobs):
         preflight(context, jobs)
         for note in slower_samplers(context, [job.name for job in jobs]):
@@ -124,7 +125,7 @@ def run_recipe(
 
 
 def _begins_to_train(context: RunContext, jobs: Collection[Job]) -> bool:
-    """Whether a stage that trains is among the jobs, and none of them has been begun."""
+    """Whether stages that train are among the jobs, and none of these has begun."""
     training = [job.name for job in jobs if GIVES.get(job.kind) in ("model", "reward model")]
     begun = any(
         (context.folder.finished(name) / "manifest.json").is_file() or context.folder.work(name).exists()
@@ -136,7 +137,7 @@ def _begins_to_train(context: RunContext, jobs: Collection[Job]) -> bool:
 def run_jobs(
     context: RunContext, jobs: Collection[Job], progress: Progress, runners: Mapping[str, Runner] = RUNNERS
 ) -> None:
-    """Do these jobs in order, alone in the run's folder."""
+    """Do these jobs in order, holding the lock of the run's folder."""
     folder = context.folder.path
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder), sigterm_interrupts():
@@ -163,12 +164,16 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: Progress) -> None:
-    """One job, unless it is done."""
+    """Do one job, unless it is done.
+
+    All ranks call this and decide alike; the barriers keep the first one, which moves folders, from doing so
+    while others still read them.
+    """
     folder = context.folder
     if collectives.is_main():
         folder.settle(job.name)
     collectives.barrier()
-    context.share_problems(job)
+    context.share_problems(job)  # before the key, which contains the problems' hash
     key = context.key(job)
     verdict = folder.judge(job.name, key)
     if verdict.state == "done":
@@ -176,17 +181,17 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
         return
     if verdict.state == "stale":
         progress.note(f"{job.name} again: {verdict.why}.")
-    collectives.barrier()  # no rank looks any more when the first one moves folders
+    collectives.barrier()  # every rank has read the folders that the first one may now move
     seconds = 0.0
     if collectives.is_main():
         sharded = context.shards and GIVES.get(job.kind) in ("model", "reward model")
         manifest, why = folder.begin(job.name, job.kind, key, sharded=sharded)
         if why:
-            progress.note(f"{job.name}: the unfinished attempt is put aside: {why}.")
+            progress.note(f"{job.name}: the unfinished attempt was put aside: {why}.")
         if changed := rounding_differs(manifest.environment):
             progress.note(
-                f"{job.name} was begun with {changed}: it goes on, and ends equal up to rounding, not to the "
-                "bit, to what it would have been."
+                f"{job.name} was begun with {changed}: it resumes, and its result will equal that of an "
+                "uninterrupted run up to rounding, not to the bit."
             )
         seconds = folder.reached(job.name).seconds
     collectives.barrier()
@@ -197,7 +202,7 @@ def _do(context: RunContext, job: Job, runners: Mapping[str, Runner], progress: 
         raise RunInterrupted(f"Stopped in {job.name}{recorder.where()}.") from None
     finally:
         if collectives.is_main():
-            recorder.write()
+            recorder.write()  # after a failure, too: `r1 status` shows how far the stage came
     collectives.barrier()
     if collectives.is_main():
         folder.commit(job.name, manifest, recorder.seconds(), summary)
@@ -211,12 +216,12 @@ def _say_done(job: Job, verdict: Standing, progress: Progress) -> None:
 
 
 def _run_job(context: RunContext, job: Job, recorder: Recorder, runners: Mapping[str, Runner]) -> Summary:
-    """Run the stage or the evaluation; its summary."""
+    """Run the stage or the evaluation, and return its summary."""
     work = context.folder.work(job.name)
     if job.kind != "eval" and GIVES[job.kind] in ("model", "reward model"):
         return runners[job.kind](context.stage_context(job.name, work, recorder), job.config)
     if not collectives.is_main():
-        help_sampling()
+        help_sampling()  # returns when the first rank calls `dismiss_helpers`
         return {}
     if job.kind == "eval":
         summary = _evaluate(context, job, work, recorder)
@@ -237,7 +242,7 @@ def _evaluate(context: RunContext, job: Job, work: Path, recorder: Recorder) -> 
 def evaluation_judge(
     context: RunContext, name: str, work: Path, progress: Progress
 ) -> Iterator[ModelJudge | None]:
-    """The judge of the evaluation while the block runs; None where the recipe names none."""
+    """The judge of the evaluation while the block runs; None if the recipe names none."""
     config = context.recipe.eval
     if config is None or config.judge is None:
         yield None

@@ -1,7 +1,7 @@
 """A JSON schema of recipes, for editors: known keys, types, choices, defaults and what each field is for.
 
-A recipe that extends another may leave anything out: for it, nothing is required and a table without `kind`
-may be of any kind. What only the recipe as a whole can show (names that fit each other) is `load_recipe`'s.
+A recipe that extends another may leave anything out, so nothing is required in it, and a table without `kind`
+may be of any kind. Not covered: rules between tables, such as names that must exist (`load_recipe`).
 """
 
 import ast
@@ -19,18 +19,18 @@ from r1kit.config import Config
 from r1kit.pipeline.recipe import Recipe
 
 FILE_NAME = "recipe.schema.json"
-"""Beside the shipped recipes; `r1 schema` prints the same."""
+"""The schema's file beside the shipped recipes; `r1 schema` prints the same text."""
 
-_PARTIAL = "-partly"
+_PARTIAL = "-partly"  # suffix of the definitions for recipes that extend another
 _EXTENDS = {
     "type": "string",
-    "description": "A shipped recipe's name, or a path that starts at this file's folder: what it says holds "
-    "where this file says nothing.",
+    "description": "A shipped recipe's name, or a path relative to this file's folder: its values are used "
+    "where this file sets none.",
 }
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The schema of a recipe's file; draft 7, which every editor knows."""
+    """The schema of a recipe's file, in draft 7, which every editor supports."""
     schema = Recipe.model_json_schema()
     definitions = schema.pop("$defs")
     comments = {model.__name__: field_comments(model) for model in _own_models(Config)}
@@ -51,15 +51,15 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _describe(table: dict[str, Any], comments: Mapping[str, str]) -> None:
-    """Give a table's fields their comments, and drop titles that only repeat their names."""
+    """Add comments as descriptions of a table's fields, and drop titles that only repeat their names."""
     for name, field in table.get("properties", {}).items():
         field.pop("title", None)
-        if name in comments and "$ref" not in field:
+        if name in comments and "$ref" not in field:  # draft 7 ignores everything beside a $ref
             field["description"] = comments[name]
 
 
 def _partly(table: Any) -> Any:
-    """The same, with nothing required; references lead to tables of this sort."""
+    """A copy in which nothing is required, with references to other such copies."""
     if isinstance(table, list):
         return [_partly(entry) for entry in table]
     if not isinstance(table, dict):
@@ -70,9 +70,9 @@ def _partly(table: Any) -> Any:
             found[key] = {name: _partly(field) for name, field in value.items()}
         elif key == "$ref":
             found[key] = f"{value}{_PARTIAL}"
-        elif key == "oneOf":
+        elif key == "oneOf":  # without a required `kind`, a table may match several alternatives
             found["anyOf"] = _partly(value)
-        elif key in ("default", "enum", "const"):
+        elif key in ("default", "enum", "const"):  # values, in which "required" would be no keyword
             found[key] = copy.deepcopy(value)
         elif key not in ("required", "discriminator"):
             found[key] = _partly(value)
@@ -80,12 +80,12 @@ def _partly(table: Any) -> Any:
 
 
 def schema_text() -> str:
-    """The schema as the file holds it."""
+    """The schema as text, as in the file."""
     return json.dumps(recipe_schema(), ensure_ascii=False, indent=1) + "\n"
 
 
 def _own_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """Every class of ours that derives from this one."""
+    """Every class of r1kit that derives from this one."""
     for inner in model.__subclasses__():
         if inner.__module__.startswith("r1kit."):
             yield inner
@@ -93,7 +93,7 @@ def _own_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def field_comments(model: type[BaseModel]) -> dict[str, str]:
-    """What the source says of each field: the comment lines above it, and what stands beside it."""
+    """The source's comments on each field: the lines above it, and the comment beside it."""
     found: dict[str, str] = {}
     for parent in reversed(model.__mro__):
         if issubclass(parent, Config) and parent is not Config:
@@ -102,6 +102,8 @@ def field_comments(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _comments_of(model: type[BaseModel]) -> dict[str, str]:
+    # pydantic does not keep comments, so they are read from the source; the leading line break makes cleandoc
+    # dedent the class's own line, too, and its line numbers agree with those of ast and tokenize
     source = inspect.cleandoc("\n" + inspect.getsource(model))
     lines = source.splitlines()
     comments = {

@@ -1,8 +1,8 @@
-"""Settings of the command line, `--set stages.zero.steps=20`: one value of a recipe each.
+"""Command-line settings such as `--set stages.zero.steps=20`; each sets one value of a recipe.
 
-The value is TOML (`20`, `1e-6`, `true`, `"text"`, `[1, 2]`, `{ a = 1 }`); bare words that are no TOML value
-are text, so that `model.base=Qwen/Qwen2.5-0.5B` needs no second pair of quotes. Entries of lists are named
-by number: `stages.r1.mixture[1].from_step=30`. Relative paths start at the current folder.
+The value is TOML (`20`, `1e-6`, `true`, `"text"`, `[1, 2]`, `{ a = 1 }`). Bare words that are not TOML values
+are text, so `model.base=Qwen/Qwen2.5-0.5B` needs no second pair of quotes. Entries of lists are named by
+number: `stages.r1.mixture[1].from_step=30`. Relative paths start at the current folder.
 """
 
 import re
@@ -15,9 +15,10 @@ from r1kit.config import Key, dotted, suggest
 from r1kit.errors import RecipeError
 
 _INDEX = re.compile(r"\[(\d+)\]")
-# Text without what TOML's own values are made of: taken as it is.
+# Text without TOML's own punctuation; it is taken as it is. With it, the value is more likely a typing error.
 _BARE_TEXT = re.compile(r"[^\s\"'{}\[\],#=][^\"'{}\[\],#=\n\r]*")
-# Tables whose entries a recipe names itself: a new one can't be meant by one of its keys.
+# Tables whose entries a recipe names itself. Setting a key of an unknown entry is a misspelt name, not a
+# new entry, because one key is never a complete entry.
 _NAMED = ("stages", "problems", "judges")
 
 
@@ -31,12 +32,12 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """What it is called in a message."""
+        """Its name in messages."""
         return f"--set {self.text}"
 
     @property
     def table(self) -> dict[Key, Any]:
-        """The setting as a table of its own."""
+        """The setting as nested tables."""
         value = self.value
         for key in reversed(self.keys):
             value = {key: value}
@@ -44,7 +45,7 @@ class Setting:
 
 
 def parse_setting(text: str) -> Setting:
-    """`stages.zero.steps=20` as keys and value. Raises `RecipeError` with what is wrong with it."""
+    """`stages.zero.steps=20` as keys and value. Raises `RecipeError` if it can't be read."""
     name, equals, value = _split(text)
     if not equals:
         raise RecipeError(f"--set {text}: there is no value; write `--set {text or 'run.seed'}=...`.")
@@ -52,16 +53,16 @@ def parse_setting(text: str) -> Setting:
         keys = _parse_keys(name)
     except ValueError:
         raise RecipeError(
-            f"--set {text}: {name!r} is no name of a value; write tables and key with dots between, such "
-            "as stages.zero.steps."
+            f"--set {text}: {name!r} is not the name of a value; join tables and key by dots, such as "
+            "stages.zero.steps."
         ) from None
     return Setting(keys, _parse_value(value.strip(), text), text)
 
 
 def apply_setting(table: dict[str, Any], setting: Setting) -> None:
-    """Put the value into the tables of a recipe; tables on the way that are not there are made.
+    """Put the value into the tables of a recipe, making missing tables on the way.
 
-    Raises `RecipeError` where a name on the way is not known or is no table.
+    Raises `RecipeError` if a name on the way is unknown or is not a table.
     """
     here: Any = table
     last = len(setting.keys) - 1
@@ -71,17 +72,17 @@ def apply_setting(table: dict[str, Any], setting: Setting) -> None:
             here[key] = setting.value
             return
         inner = here[key] if isinstance(key, int) else here.get(key, {})
-        # a copy: bases of other recipes are not to change
+        # a copy, because merged tables share their inner tables with the files they came from
         here[key] = list(inner) if isinstance(inner, list) else dict(inner) if _is_table(inner) else inner
         here = here[key]
 
 
 def _check_step(here: Any, key: Key, setting: Setting, depth: int) -> None:
-    """Refuse a step that can't be taken from `here`."""
+    """Raise `RecipeError` for a key that `here` can't have."""
     so_far = dotted(setting.keys[:depth])
     if isinstance(key, int):
         if not isinstance(here, list):
-            raise RecipeError(f"{setting.label}: `{so_far}` is no list.")
+            raise RecipeError(f"{setting.label}: `{so_far}` is not a list.")
         if key >= len(here):
             raise RecipeError(f"{setting.label}: `{so_far}` has {len(here)} entries, counted from 0.")
         return
@@ -100,7 +101,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """Name, `=`, value: at the first `=` outside of quotes."""
+    """Name, `=`, value: split at the first `=` outside quotes."""
     quote = ""
     for i, character in enumerate(text):
         if quote:
@@ -115,7 +116,8 @@ def _split(text: str) -> tuple[str, str, str]:
 def _parse_keys(name: str) -> tuple[Key, ...]:
     """`a."b.c"[1].d` as `("a", "b.c", 1, "d")`. Raises `ValueError`."""
     if "\n" in name:
-        raise ValueError(name)
+        raise ValueError(name)  # more than one line would be more than one key
+    # TOML's own parser takes quoted keys apart; an index travels through it as a quoted key
     table: Any = tomllib.loads(_INDEX.sub(r'."[\1]"', name) + " = 0")
     keys: list[Key] = []
     while isinstance(table, dict):
@@ -126,9 +128,9 @@ def _parse_keys(name: str) -> tuple[Key, ...]:
 
 
 def _parse_value(value: str, text: str) -> Any:
-    """The value as TOML, or as the text that it is."""
+    """The value parsed as TOML, else as bare text."""
     try:
-        # in a list, so that a comment or a second value is none
+        # in a list: a comment would swallow the bracket, and a second value would be a second entry
         found = tomllib.loads(f"value = [{value}]")["value"]
         if len(found) == 1 and "\n" not in value:
             return found[0]

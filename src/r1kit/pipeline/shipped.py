@@ -6,10 +6,10 @@ from r1kit.config import suggest
 from r1kit.errors import RecipeError
 
 _PACKAGE = Path(__file__).parent.parent
-# An installed package has them inside; a checkout beside `src`.
+# An installed package has the recipes inside it; a checkout has them beside `src`.
 _FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent.parent / "recipes")
 OWN_RECIPE = "own"
-"""What `r1 init` starts from."""
+"""The recipe that `r1 init` starts from."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -19,20 +19,20 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(name: str) -> Path:
-    """The file that a path or the name of a shipped recipe stands for."""
+    """The file that a path or a shipped recipe's name stands for. Raises `RecipeError` for neither."""
     path, shipped = Path(name).expanduser(), shipped_recipes()
     if path.is_file():
         return path
     if name in shipped:  # also one with a dot in its name, or beside a folder of that name
         return shipped[name]
     if path.exists() or path.suffix:
-        return path
+        return path  # clearly a path: reading it reports what is wrong
     advice = shipped_recipe_or_advice(name)
     raise RecipeError(f"{name}: no such file, and no shipped recipe of this name; {advice}")
 
 
 def shipped_recipe_or_advice(name: str) -> Path | str:
-    """The shipped recipe of a name; where there is none, half a sentence with those that there are."""
+    """The shipped recipe of a name; if there is none, half a sentence that suggests others."""
     shipped = shipped_recipes()
     return shipped[name] if name in shipped else suggest(name, list(shipped))
 

@@ -1,6 +1,6 @@
-"""The kinds of stages there are: their configuration, what they give, what they refer to, what runs them.
+"""The kinds of stages: their configuration, what they produce, what they refer to, and what runs them.
 
-A new kind is a line in each of the tables below; nothing else in the pipeline knows one kind from another.
+A new kind needs an entry in `StageConfig`, `GIVES` and `RUNNERS`, and a case in `_references`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +46,7 @@ RUNNERS: Mapping[str, Callable[[StageContext, Any], Mapping[str, float | int | s
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A name in a stage's table, and what it should stand for. `keys` lead to it from the stage's table."""
+    """A name in a stage's table, and what it should stand for. `keys` is the path to it in that table."""
 
     keys: tuple[Key, ...]
     target: str
@@ -54,7 +54,7 @@ class Reference:
 
 
 def references(config: StageConfig) -> tuple[Reference, ...]:
-    """Every name in the table of a stage that stands for something outside of it."""
+    """Every name in a stage's table that stands for something outside the table."""
     return tuple(_references(config))
 
 
@@ -93,13 +93,14 @@ def _references(config: StageConfig) -> Iterator[Reference]:
 
 
 def judge_references(keys: tuple[Key, ...], judge: JudgeConfig) -> Iterator[Reference]:
-    """The model of a judge that is sampled here; none of one behind a server."""
+    """The model of a judge that is sampled locally; nothing for a judge behind a server."""
     if judge.is_local:
         yield Reference((*keys, "model"), judge.model, "model")
 
 
 def _grpo(config: GrpoConfig) -> Iterator[Reference]:
     yield Reference(("model",), config.model, "model")
+    # a set in both `problems` and `mixture` is yielded for each, so that a fault is reported at both lines
     for name in config.problems:
         yield Reference(("problems", name), name, "problems")
     for i, point in enumerate(config.mixture):
@@ -135,7 +136,7 @@ def _rejection(config: RejectionConfig) -> Iterator[Reference]:
         yield from judge_references(("judge",), config.judge)
     if config.general is None:
         return
-    if config.general.reasoning != "flag":
+    if config.general.reasoning != "flag":  # a judge decides which problems want reasoning
         yield from judge_references(("general", "reasoning"), config.general.reasoning)
     quality = config.general.quality
     if quality is not None and quality.judge is not None:

@@ -1,4 +1,4 @@
-"""What there is of a run, without doing anything: the rows of `r1 status`."""
+"""The state of a run, for `r1 status`. Nothing is started or changed."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from r1kit.pipeline.plan import Job, plan_jobs
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One row: `why` says what changed, how far it is, or what it waits for."""
+    """One row. `why` says what changed, how far the stage is, or what it waits for."""
 
     name: str
     kind: str
@@ -21,9 +21,9 @@ class StageStatus:
 
 
 def run_status(context: RunContext, *, stages: Collection[str] | None = None) -> list[StageStatus]:
-    """The state of every stage and evaluation of the recipe, in the order in which they run."""
+    """The state of every stage and evaluation of the recipe, in running order."""
     rows: list[StageStatus] = []
-    unsettled: set[str] = set()
+    unsettled: set[str] = set()  # not done: whether their dependents are up to date can't be told yet
     for job in plan_jobs(context.recipe, stages):
         row = _status_of(context, job, [name for name in job.needs if name in unsettled])
         if row.state != "done":
@@ -40,7 +40,7 @@ def _status_of(context: RunContext, job: Job, waits_for: list[str]) -> StageStat
         return StageStatus(job.name, job.kind, state, f"after {', '.join(waits_for)}" if finished else "")
     try:
         verdict = folder.judge(job.name, context.key(job))
-    except UserError as error:  # a model or file that is not there: said here, not raised
+    except UserError as error:  # a missing model or file is part of the status
         return StageStatus(job.name, job.kind, "stale" if finished else "to do", str(error))
     seconds = verdict.manifest.seconds if verdict.manifest is not None else 0.0
     reached = folder.reached(job.name)

@@ -1,4 +1,4 @@
-"""Tables as TOML text: what Python's own `tomllib` reads, written."""
+"""Writes values as TOML text, which Python's `tomllib` reads but does not write."""
 
 import datetime
 import json
@@ -15,9 +15,9 @@ def toml_key(keys: Sequence[str]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """A value on one line; tables are inline. Raises `TypeError` for what TOML has no value for (None)."""
+    """A value on one line; tables are inline. Raises `TypeError` for what TOML can't express (None)."""
     match value:
-        case bool():
+        case bool():  # before int, which it is a subclass of
             return "true" if value else "false"
         case str():
             return _text(value)
@@ -34,4 +34,5 @@ def toml_value(value: Any) -> str:
 
 
 def _text(value: str) -> str:
+    # a JSON string is a TOML basic string, except that TOML does not allow a bare DEL
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -1,6 +1,6 @@
 """Preference pairs and safety labels for reward models (DeepSeek-R1 v2, 3.1).
 
-`run_preferences` is a stage; `PreferencesConfig` its table in a recipe.
+`run_preferences` is a stage; `PreferencesConfig` is its table in a recipe.
 """
 
 from r1kit.preferences.config import PreferencesConfig

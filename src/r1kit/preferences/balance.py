@@ -1,7 +1,7 @@
-"""Pairs balanced over the set: neither length nor stock phrases tell the chosen from the rejected.
+"""Balances pairs over the set, so that neither length nor stock phrases tell chosen from rejected.
 
-DeepSeek-R1 v2, 3.1 balances lengths; a reward model that may learn "longer" or "I hope this helps!" is hacked
-through it. Pairs are dropped until the gaps are small enough, those first that widen a gap the most.
+DeepSeek-R1 v2, 3.1 balances lengths; a policy hacks a reward model that has learned to prefer "longer" or "I
+hope this helps!". Pairs are dropped until the gaps are small enough, first those that widen a gap the most.
 """
 
 import re
@@ -15,7 +15,7 @@ _SENTENCES = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What balancing looks at in a pair: lengths in tokens, and which stock phrases are in each side."""
+    """The features of a pair that are balanced: lengths in tokens, and the stock phrases in each side."""
 
     chosen_length: int
     rejected_length: int
@@ -24,37 +24,37 @@ class Sides:
 
     @property
     def length_gap(self) -> int:
-        """How much longer the chosen side is."""
+        """By how many tokens the chosen side is longer."""
         return self.chosen_length - self.rejected_length
 
     def phrase_gap(self, phrase: str) -> int:
-        """1 where the phrase is in the chosen side alone, -1 in the rejected alone, else 0."""
+        """1 if the phrase is only in the chosen side, -1 if only in the rejected side, else 0."""
         return (phrase in self.chosen_phrases) - (phrase in self.rejected_phrases)
 
 
 def last_sentence(text: str) -> str:
-    """The sentence that a text ends on, where there is another before it; else nothing."""
+    """The sentence that ends a text of at least two sentences; "" for shorter texts."""
     sentences = [found.strip() for found in _SENTENCES.findall(text) if found.strip()]
     return sentences[-1] if len(sentences) > 1 else ""
 
 
 def stock_phrases(texts: Sequence[str], *, min_frac: float) -> list[str]:
-    """The sentences on which at least `min_frac` of the texts (and two of them) end, by frequency."""
+    """The sentences that end at least `min_frac` of the texts (and at least two of them), by frequency."""
     counts = Counter(sentence for text in texts if (sentence := last_sentence(text)))
     enough = max(2, min_frac * len(texts))
     return [sentence for sentence, count in counts.most_common() if count >= enough]
 
 
 def balance(sides: Sequence[Sides], *, max_length_gap_frac: float, max_phrase_gap_frac: float) -> list[int]:
-    """The indices of the pairs that stay, in order.
+    """The indices of the pairs to keep, in order.
 
-    Within bounds is a mean length gap of at most `max_length_gap_frac` of the mean length, and of every
-    phrase a surplus on one side of at most `max_phrase_gap_frac` of the pairs. A pair is dropped only if that
-    narrows the gap it is dropped for, so a gap that no drop can narrow stays.
+    The mean length gap may be at most `max_length_gap_frac` of the mean length, and every phrase's surplus on
+    one side at most `max_phrase_gap_frac` of the pairs. A pair is dropped only if that narrows the gap it is
+    dropped for, so a gap that no drop can narrow stays.
     """
     kept = dict(enumerate(sides))
     phrases = sorted(frozenset().union(*(s.chosen_phrases | s.rejected_phrases for s in sides)))
-    # to narrow one gap can widen another, so again until nothing is left to do
+    # narrowing one gap can widen another, so repeat until nothing is dropped
     while True:
         num_before = len(kept)
         for phrase in phrases:
@@ -65,21 +65,22 @@ def balance(sides: Sequence[Sides], *, max_length_gap_frac: float, max_phrase_ga
 
 
 def _narrow_phrase_gap(kept: dict[int, Sides], phrase: str, max_frac: float) -> None:
-    """Drop pairs with the phrase on its surplus side alone, those first that widen the length gap too."""
+    """Drop pairs with the phrase only on its surplus side, first those that also widen the length gap."""
     surplus = sum(pair.phrase_gap(phrase) for pair in kept.values())
     sign = 1 if surplus > 0 else -1
+    # of the pairs to drop, take first those that the length balance would drop anyway
     longer = 1 if sum(pair.length_gap for pair in kept.values()) > 0 else -1
     guilty = [i for i, pair in kept.items() if pair.phrase_gap(phrase) == sign]
     guilty.sort(key=lambda i: (-longer * kept[i].length_gap, i))
     for i in guilty:
-        if abs(surplus) <= max_frac * len(kept):
+        if abs(surplus) <= max_frac * len(kept):  # `kept` shrinks, and the bound with it
             break
         surplus -= sign
         del kept[i]
 
 
 def _narrow_length_gap(kept: dict[int, Sides], max_frac: float) -> None:
-    """Drop the pairs that widen the gap most, but none whose own gap would only turn it around."""
+    """Drop the pairs that widen the gap most, but none so unequal that the gap would only be reversed."""
     gap = sum(pair.length_gap for pair in kept.values())
     total = sum(pair.chosen_length + pair.rejected_length for pair in kept.values()) / 2
     sign = 1 if gap > 0 else -1
@@ -89,6 +90,7 @@ def _narrow_length_gap(kept: dict[int, Sides], max_frac: float) -> None:
         if sign * gap <= max_frac * total:
             break
         own = kept[i].length_gap
+        # a pair whose own gap is twice the total or more would only reverse the total
         if abs(gap - own) < abs(gap):
             gap -= own
             total -= (kept[i].chosen_length + kept[i].rejected_length) / 2
@@ -96,7 +98,7 @@ def _narrow_length_gap(kept: dict[int, Sides], max_frac: float) -> None:
 
 
 def imbalance(sides: Sequence[Sides]) -> dict[str, Any]:
-    """What is reported before and after: pairs, mean lengths, and the share of each side with each phrase."""
+    """The counts to report: pairs, mean lengths, and the share of each side with each phrase."""
     num = len(sides)
     phrases = sorted(frozenset().union(*(s.chosen_phrases | s.rejected_phrases for s in sides)))
     return {

@@ -22,43 +22,43 @@ def _has_oracle(name: str) -> str:
 OracleRef = Annotated[
     str, AfterValidator(_has_oracle), WithJsonSchema({"const": "tinyworld", "type": "string"})
 ]
-"""A guest whose oracle labels. Editors are told of the one that comes with r1kit."""
+"""The name of a guest with an oracle. The schema for editors lists only the one that comes with r1kit."""
 
 
 class PreferencesConfig(Config):
     """A preferences stage (DeepSeek-R1 v2, 3.1): it writes `data.jsonl` for reward models.
 
-    Candidates are sampled from `model`, the one that will be trained against the reward model, and labelled;
-    or `source` names pairs or labels that exist already.
+    Candidates are sampled from `model`, which will be trained against the reward model, and then labelled.
+    Instead, `source` may name existing pairs or labels.
     """
 
     kind: Literal["preferences"] = "preferences"
     # pairwise: chosen and rejected; pointwise: safe or unsafe
     objective: Literal["pairwise", "pointwise"] = "pairwise"
     model: str | None = None  # the stage whose responses are labelled
-    prompt_style: PromptStyle | None = None  # how the model is asked and read; None: as it was trained
+    prompt_style: PromptStyle | None = None  # of prompts and answers; None: the style of the model's training
     problems: list[str] = Field(default_factory=list)  # sets of prompts
     label: OracleRef | JudgeRef = "tinyworld"  # the oracle of tinyworld or another guest, or a judge
     source: PreferenceSource | None = None  # pairs or labels that exist already, in place of sampling
     samples_per_problem: int = Field(4, gt=0)  # responses to each prompt
     temperature: float = Field(1.0, gt=0)  # of the responses
     max_new_tokens: int = Field(8192, gt=0)  # of a response
-    noise: float = Field(0.1, ge=0, lt=0.5)  # of an oracle: the share of labels that are turned around
+    noise: float = Field(0.1, ge=0, lt=0.5)  # the share of an oracle's labels that are reversed
     pairs_per_problem: int = Field(2, gt=0)  # pairwise: at most so many of a prompt
     judgments: int = Field(4, gt=0)  # DeepSeek-R1 v2, 3.1: four, with A and B in random order
     min_difference: float = Field(1.0, ge=0, lt=2)  # and pairs kept whose mean verdict, in [-2, 2], exceeds 1
-    # "balanced over the set" is all that is published; gaps relative to the mean of both sides
+    # mean length gap, relative to the mean length of both sides; the paper says only "balanced over the set"
     max_length_gap_frac: float = Field(0.02, gt=0)
-    # pairs with a stock phrase on one side only: the surplus of one side, of all pairs
+    # of pairs with a stock phrase on one side only: the surplus of one side, as a share of all pairs
     max_phrase_gap_frac: float = Field(0.02, gt=0)
-    # a sentence that this share of responses ends on is a stock phrase
+    # a sentence that ends at least this share of the responses is a stock phrase
     min_phrase_frac: float = Field(0.02, gt=0)
-    phrases: list[str] = Field(default_factory=list)  # more stock phrases, wherever they stand
+    phrases: list[str] = Field(default_factory=list)  # more stock phrases, anywhere in a response
 
     @model_validator(mode="after")
     def _has_candidates(self) -> "PreferencesConfig":
         if (self.source is None) == (self.model is None):
-            raise ValueError("name one of `model`, to sample candidates from, and `source`, of existing data")
+            raise ValueError("name one of `model`, to sample candidates, and `source`, for existing data")
         if self.model is not None and not self.problems:
             raise ValueError("name the `problems` to sample candidates for")
         if self.objective == "pairwise" and self.model is not None and self.samples_per_problem < 2:

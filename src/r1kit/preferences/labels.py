@@ -1,7 +1,7 @@
-"""Which of two responses is better, and whether one is safe: by a guest's oracle with noise, or a judge.
+"""Labels which of two responses is better, or whether one is safe, by a guest's noisy oracle or a judge.
 
-A judge compares each pair several times with A and B in random order; the verdicts are averaged, and a pair
-counts where the difference exceeds a bound (DeepSeek-R1 v2, 3.1). What could not be judged has no label.
+A judge compares each pair several times with A and B in random order. The verdicts are averaged, and a pair
+is used if the difference exceeds a bound (DeepSeek-R1 v2, 3.1). What could not be judged has no label.
 """
 
 import random
@@ -21,7 +21,7 @@ JUDGMENTS_LOG = "judgments.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A response that can be labelled; `text` is all of it, `summary` what its reader is given."""
+    """A response that can be labelled; `text` is all of it, `summary` the part that its reader sees."""
 
     name: str
     problem: Problem
@@ -36,14 +36,15 @@ def label_pairs(
     labeller: ModelJudge | Oracle,
     pairs: Sequence[tuple[Candidate, Candidate]],
 ) -> list[float | None]:
-    """How much better the first of each pair is, in the labels' own scale; 0 no preference, None no label.
+    """How much better the first of each pair is, in the labeller's scale; 0: no preference, None: no label.
 
-    A judge's mean verdict lies in [-2, 2], an oracle's difference of quality in [-1, 1].
+    A judge's mean verdict is in [-2, 2], an oracle's difference of quality in [-1, 1].
     """
     if not isinstance(labeller, Oracle):
         return _judge_pairs(context, config, labeller, pairs)
     labels: list[float | None] = []
     for a, b in pairs:
+        # one generator per pair: its noise does not depend on the other pairs
         rng = random.Random(derive_seed(context.seed, "label", a.name, b.name))
         labels.append(labeller.label_pair(a.problem, a.summary, b.summary, rng, config.noise))
     return labels
@@ -55,7 +56,7 @@ def label_safety(
     labeller: ModelJudge | Oracle,
     responses: Sequence[Candidate],
 ) -> list[bool | None]:
-    """Whether each response is safe, its reasoning included; None where there is no label."""
+    """Whether each response is safe, including its reasoning; None if it has no label."""
     if not isinstance(labeller, Oracle):
         questions = {
             item.name: JudgeRequest("safety", item.problem.question, item.text) for item in responses
@@ -89,7 +90,7 @@ def _judge_pairs(
             request = JudgeRequest(
                 "preference", a.problem.question, a.summary, other=b.summary, sample=number
             )
-            # which is shown first is drawn for each judgment: judges favour a place
+            # which response is shown first is drawn for each judgment, because judges favour a position
             swapped[name] = bool(derive_seed(context.seed, "order", name) & 1)
             questions[name] = _swap(request) if swapped[name] else request
     verdicts = _ask(context, judge, questions)
@@ -99,19 +100,21 @@ def _judge_pairs(
         for name in names_of_pair:
             verdict = verdicts[name]
             if verdict is not None and verdict.score is not None:
+                # back to the pair's own order: positive means that `a` is better
                 scores.append(-verdict.score if swapped[name] else verdict.score)
         labels.append(pair_label(scores, len(names_of_pair), config.min_difference))
     return labels
 
 
 def pair_label(scores: Sequence[float], num_asked: int, min_difference: float) -> float | None:
-    """The mean of a pair's verdicts in [-2, 2]; 0 where it does not exceed the bound.
+    """The mean of a pair's verdicts, in [-2, 2]; 0 if it does not exceed the bound.
 
-    None where fewer than half of the verdicts could be had.
+    None if the judge gave fewer than half of the verdicts.
     """
     if 2 * len(scores) < num_asked or not scores:
         return None
     mean = sum(scores) / len(scores)
+    # 0, not None: the judge saw both and had no clear preference, which is counted apart from failures
     return mean if abs(mean) > min_difference else 0.0
 
 

@@ -1,12 +1,11 @@
 """Reward models: a scalar head on a stage's model, trained on preference pairs or on safety labels.
 
-DeepSeek-R1 v2, 3.1: helpful is pairwise and reads the final summary only; safety is pointwise and reads the
-whole response. Texts are encoded as the reward will encode them (`rewards.model_rewards`). Accuracy and
-calibration are measured on prompts that were held out. A pairwise model's logits mean something only beside
-each other: their mean and std on the held-out responses are kept beside the weights, for the reward to scale
-by. A killed run goes on from its last checkpoint, on a CPU to the same bits. Pairs may ask for a margin
-(`margin`). Not covered: ensembles, heads with several labels (the reward takes those of others:
-`model_rewards`).
+DeepSeek-R1 v2, 3.1: the helpful model is pairwise and reads only the final summary; the safety model is
+pointwise and reads the entire response. Texts are encoded as the reward encodes them
+(`rewards.model_rewards`). Accuracy and calibration are measured on held-out prompts. Only differences of a
+pairwise model's logits have a meaning, so their mean and std on the held-out responses are saved with the
+weights, and the reward scales by them. A killed run resumes from its last checkpoint, on a CPU to the same
+bits. Not covered: ensembles, and training heads with several labels.
 """
 
 import itertools
@@ -60,19 +59,19 @@ class RewardModelConfig(Config):
 
     kind: Literal["reward_model"] = "reward_model"
     objective: Objective  # pairwise or pointwise, as the data
-    model: str  # DeepSeek-R1 starts from the model that is to be trained against it
+    model: str  # DeepSeek-R1 starts from the model that will be trained against the reward model
     data: str  # a preferences stage, or a JSONL file of its format
     view: View | None = None  # None: the paper's, summary for pairs and response for labels
-    # Of pairs: scores should lie `margin` x the pair's `difference` apart, which is the judgments' mean
-    # difference (Llama 2, 2307.09288, 3.2.2). 0: the plain loss, which is all that DeepSeek-R1 says.
+    # For pairs: scores should differ by `margin` x the pair's `difference`, the mean difference of the
+    # judgments (Llama 2, 2307.09288, 3.2.2). 0: the plain loss; DeepSeek-R1 mentions no margin.
     margin: float = Field(0.0, ge=0)
     epochs: int = Field(1, ge=1)  # this and the next two: DeepSeek-R1 v2, 3.1
     examples_per_batch: int = Field(256, ge=1)  # pairs or labels in an update
-    max_tokens: int = Field(8192, ge=2)  # of a longer text, the end is read
+    max_tokens: int = Field(8192, ge=2)  # of a longer text, only the end is read
     optimizer: OptimizerConfig = _PAPER_OPTIMIZER  # learning rate, schedule, clipping
-    # An adapter in place of all weights (docs/training.md); learning rates are then ten times as high.
+    # An adapter instead of all weights (docs/training.md); learning rates are then ten times as high.
     lora: LoraConfig | None = None
-    gradient_checkpointing: bool = False  # less memory for a second forward pass; the same gradients
+    gradient_checkpointing: bool = False  # saves memory by a second forward pass; the same gradients
     tokens_per_micro_batch: int = Field(2_000, ge=1)  # speed and memory; no effect on the gradient
     held_out_frac: float = Field(0.1, ge=0, lt=1)  # of the prompts
     checkpoint_every: int = Field(50, ge=1)  # updates
@@ -86,7 +85,7 @@ class RewardModelConfig(Config):
     @field_validator("optimizer", mode="before")
     @classmethod
     def _complete_optimizer(cls, table: Any) -> Any:
-        # a recipe that sets the learning rate alone keeps the paper's schedule
+        # a recipe that sets only the learning rate keeps the paper's schedule
         return {**_PAPER_OPTIMIZER.model_dump(), **table} if isinstance(table, dict) else table
 
 
@@ -94,7 +93,7 @@ class RewardModelConfig(Config):
 class LabelledExample:
     """The rows of one pair, the chosen one first, or the one row of a label; `label` is 1 for safe.
 
-    `margin`: how far apart a pair's scores should lie.
+    `margin`: how far apart a pair's scores should be.
     """
 
     rows: tuple[tuple[int, ...], ...]
@@ -104,15 +103,15 @@ class LabelledExample:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens when its rows are padded to the longest."""
+        """The number of tokens with all rows padded to the longest."""
         return len(self.rows) * max(len(row) for row in self.rows)
 
 
 def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summary:
     """Train and write `model/` and `metrics.jsonl`; the summary has held-out accuracy and calibration.
 
-    With LoRA the scalar head is trained whole, and `adapter/` is written too, head included. Goes on from
-    what a killed run left. Raises `StageHalted` where updates are not finite.
+    With LoRA all weights of the scalar head are trained, and `adapter/` is written, too, including the head.
+    Resumes what a killed run left. Raises `StageHalted` if updates are not finite.
     """
     if (finished := read_finished(context.work_dir)) is not None:
         return finished
@@ -181,7 +180,7 @@ def _held_out_note(found: Mapping[str, float], num: int) -> str:
 
 
 def view_of(config: RewardModelConfig) -> View:
-    """What the stage's model reads of a response."""
+    """The part of a response that the stage's model reads."""
     return config.view or _VIEWS[config.objective]
 
 
@@ -196,9 +195,9 @@ def load_examples(
 ) -> list[LabelledExample]:
     """The examples of a file. A prompt's examples are all held out or all trained on.
 
-    Pairs whose sides are equal in what is read of them say nothing, and are left out; `note` is told which,
-    and how many texts are cut. Raises `DataError` for
-    records that can't be used, with file and line, by kind, and where nothing can be learned from the rest.
+    Pairs whose sides are equal in the part that is read teach nothing and are left out; `note` reports them
+    and the number of texts that are cut. Raises `DataError` for records that can't be used, with file and
+    line, by kind, and if nothing can be learned from the rest.
     """
     examples: list[LabelledExample] = []
     faults: list[Fault] = []
@@ -220,25 +219,26 @@ def load_examples(
             equal.append(Fault(place, _why_equal(row, rows, config, max_tokens)))
             continue
         prompt = json.dumps(row["messages"], ensure_ascii=False, sort_keys=True)
+        # decided by a hash of the prompt alone: it is stable when records are added or the seed changes
         held_out = derive_seed("reward-model", prompt) % 10_000 < 10_000 * config.held_out_frac
         margin = config.margin * row["difference"] if config.margin else 0.0
         examples.append(LabelledExample(cut, label, held_out, margin))
     if faults:
-        raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
+        raise DataError("\n".join(summarise(faults, fix="fix the rows, or take them out")))
     if not num_records:
         raise DataError(f"{path}: no records to train on")
     if not examples:
         raise DataError("\n".join([f"{path}: no pair is left to train on", *summarise(equal)]))
     if config.objective == "pointwise" and len({example.label for example in examples}) == 1:
         which = "safe" if examples[0].label else "not safe"
-        raise DataError(f"{path}: every response in it is {which}; a safety model needs both to learn from")
+        raise DataError(f"{path}: every response in it is {which}; a safety model needs both kinds")
     if all(example.held_out for example in examples):
         raise DataError(f"{path}: no example is left to train on; lower `held_out_frac`")
     if note is not None:
         for text in summarise(equal):
-            note(f"left out, as it says nothing: {text}")
+            note(f"left out, because nothing can be learned from it: {text}")
         if num_cut:
-            note(f"{num_cut} of {num_records} records are longer than {max_tokens} tokens; their end is read")
+            note(f"{num_cut} of {num_records} records exceed {max_tokens} tokens; only their end is read")
     return examples
 
 
@@ -267,7 +267,7 @@ def _encode(
     label = row["safe"] if config.objective == "pointwise" else 1
     if label not in (0, 1):
         raise DataError(f"safe must be true or false, not {label!r}")
-    # a response without reasoning can be read: whether one was wanted is the format reward's business
+    # a response without reasoning is accepted: whether it needs some is for the format reward to judge
     problem = Problem(
         id="", kind="general", messages=messages_from_json(row["messages"]), wants_reasoning=False
     )
@@ -280,7 +280,7 @@ def _encode(
             raise DataError(fault)
         ids = encode_for_reward_model(problem, row[name], tokenizer, view)
         if ids is None:
-            raise DataError(f"{name} holds nothing that can be read (view {view}): {shown(row[name])}")
+            raise DataError(f"{name} contains nothing that can be read (view {view}): {shown(row[name])}")
         rows.append(ids)
     return rows, float(label)
 
@@ -288,8 +288,8 @@ def _encode(
 def _check_difference(row: Mapping[str, Any]) -> None:
     if "difference" not in row:
         raise DataError(
-            "no `difference`, which a margin is taken from: map its column in the preferences stage "
-            "(`columns = { difference = ... }`), label the pairs anew, or set margin = 0"
+            "no `difference`, which a margin needs: map its column in the preferences stage "
+            "(`columns = { difference = ... }`), label the pairs again, or set margin = 0"
         )
     value = row["difference"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
@@ -297,7 +297,7 @@ def _check_difference(row: Mapping[str, Any]) -> None:
 
 
 def plan_batches(num: int, *, epochs: int, examples_per_batch: int, seed: int) -> list[list[int]]:
-    """The indices of every batch of all epochs, each its own permutation, in batches as even as can be."""
+    """The indices in every batch of all epochs; each epoch is a permutation, split as evenly as possible."""
     num_batches = max(1, round(num / examples_per_batch))
     batches: list[list[int]] = []
     for epoch in range(epochs):
@@ -318,7 +318,7 @@ def score_rows(model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: in
 
 
 class _Scored:
-    """The model that is trained, and what makes losses of its scores."""
+    """The model in training, with the losses of its scores."""
 
     def __init__(self, trainer: Trainer, config: RewardModelConfig, *, pad_id: int) -> None:
         self.trainer = trainer
@@ -330,6 +330,7 @@ class _Scored:
         started = time.perf_counter()
         packs = [[batch[i] for i in pack] for pack in self._packs(batch)]
         own, num_real = share(self.trainer.model, packs)
+        # lazy: each micro-batch's backward pass frees its memory before the next forward pass
         losses = (self._parts(self._scores(examples), examples, len(batch)) for examples in own)
         row = self.trainer.update(without_fillers(losses, num_real))
         num_tokens = sum(len(ids) for example in batch for ids in example.rows)
@@ -339,6 +340,7 @@ class _Scored:
         """Loss, accuracy and calibration on held-out examples, and the logits of all their rows."""
         if not examples:
             return {}, []
+        # every rank measures all of them: a sharded model's forward pass needs all ranks
         self.trainer.model.eval()
         sums: dict[str, float] = {}
         logits: list[float] = []
@@ -372,12 +374,13 @@ class _Scored:
         """The loss of a micro-batch, as its share of a batch of `denominator` examples."""
         if self.config.objective == "pairwise":
             margins = torch.tensor([example.margin for example in examples], device=scores.device)
+            # rows alternate: chosen, rejected
             return pairwise_loss(scores[0::2], scores[1::2], denominator=denominator, margins_B=margins)
         labels = torch.tensor([example.label for example in examples], device=scores.device)
         return pointwise_loss(scores, labels, denominator=denominator)
 
     def _probabilities(self, scores: Tensor) -> list[float]:
-        """Of each pair, that its chosen one is better (Bradley-Terry); of each label, that it is safe."""
+        """That each pair's chosen side is better (Bradley-Terry), or that each labelled response is safe."""
         scores = scores.float()
         differences = scores[0::2] - scores[1::2] if self.config.objective == "pairwise" else scores
         return [float(p) for p in torch.sigmoid(differences)]

@@ -1,8 +1,8 @@
 """The preferences stage: candidates, labels, balance, `data.jsonl`.
 
-Candidates are sampled from the model that will be trained against the reward model: on other responses it
-learns what that model never writes (a static set was hacked at once). Pairs hold summaries, which are all
-that the helpful model may read; safety labels hold whole responses.
+Candidates are sampled from the model that will be trained against the reward model. From other responses it
+would learn about texts that this model never writes (a static set was hacked immediately). Pairs contain only
+summaries, which the helpful model reads; safety labels contain entire responses.
 """
 
 import itertools
@@ -34,7 +34,7 @@ SAMPLES_LOG = "samples.jsonl"
 
 
 def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
-    """Write `data.jsonl` and `counts.json` to the work folder; raises `DataError` where nothing is left."""
+    """Write `data.jsonl` and `counts.json` to the work folder. Raises `DataError` if nothing is left."""
     if config.source is not None:
         return _from_source(context, config, config.source)
     sampled, counts = _sample(context, config)
@@ -48,10 +48,9 @@ def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[st
 
 
 def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Candidate], Counter[str]]:
-    """Responses that can be labelled, and what became of the others.
+    """Responses that can be labelled, and counts of those that can't.
 
-    A pair's sides must have a summary to read, for safety there must be anything at all. The same text twice
-    for one prompt is one response.
+    A pair's sides need a summary; for safety any text is enough. Equal texts for one prompt are one response.
     """
     assert config.model is not None
     style = config.prompt_style or "chat"
@@ -77,7 +76,7 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Cand
             # reward models read the chat shape
             text = as_chat(rollout.completion.text, style)
             summary = parse_response(text, "chat", reasoning_required=sample.problem.wants_reasoning).summary
-            # what the safety model can read: more than tags
+            # the part that will be labelled: for safety everything but the tags, for pairs the summary
             read = (
                 viewed_text(sample.problem, text, "response") if config.objective == "pointwise" else summary
             )
@@ -95,7 +94,7 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Cand
 
 
 def check_kinds(stage: str, config: PreferencesConfig, problems: Sequence[Problem]) -> None:
-    """Raise `RecipeError` for a problem that a preferences stage can't sample for, or can't label."""
+    """Raise `RecipeError` for a problem that a preferences stage can't use or can't label."""
     for problem in problems:
         if problem.kind not in ("general", "safety"):
             raise RecipeError(
@@ -136,7 +135,7 @@ def _write_pairs(
     counts["pairs"] = len(pairs)
     decided: list[tuple[Candidate, Candidate, float]] = []
     for (a, b), label in zip(pairs, label_pairs(context, config, labeller, pairs), strict=True):
-        if label:
+        if label:  # neither None nor 0: the better one goes first
             decided.append((a, b, label) if label > 0 else (b, a, -label))
         else:
             counts["unlabelled" if label is None else "no_preference"] += 1
@@ -148,12 +147,13 @@ def _write_pairs(
 def find_pairs(
     sampled: Sequence[Candidate], num_per_problem: int, *, seed: int
 ) -> list[tuple[Candidate, Candidate]]:
-    """Up to so many pairs of responses to each prompt, drawn by the seed."""
+    """Up to `num_per_problem` pairs of responses to each prompt, drawn by the seed."""
     by_problem: dict[str, list[Candidate]] = {}
     for item in sampled:
         by_problem.setdefault(item.problem.id, []).append(item)
     pairs: list[tuple[Candidate, Candidate]] = []
     for items in by_problem.values():
+        # a pair's rank comes from its names, so that the choice does not depend on other problems
         found = list(itertools.combinations(items, 2))
         found.sort(key=lambda pair: derive_seed(seed, "pair", pair[0].name, pair[1].name))
         pairs.extend(found[:num_per_problem])
@@ -163,17 +163,18 @@ def find_pairs(
 def _from_source(
     context: StageContext, config: PreferencesConfig, source: PreferenceSource
 ) -> dict[str, float | int | str]:
-    """Existing pairs or labels; a file's path is taken as everywhere in a recipe."""
+    """Existing pairs or labels. A file's path is relative to the recipe, as everywhere in it."""
     if source.source.endswith((".jsonl", ".parquet")):
         source = source.model_copy(update={"source": str(context.data_path(source.source).absolute())})
     counts: Counter[str] = Counter()
-    here = Path()
+    here = Path()  # paths of files are absolute by now
     if config.objective == "pointwise":
         labels = load_labels(source, seed=context.seed, base_dir=here, note=context.progress.note)
         records = [_label_record(found.messages, found.response, found.safe) for found in labels]
         return _finish_labels(context, records, counts)
     pairs = load_pairs(source, seed=context.seed, base_dir=here, note=context.progress.note)
     records = [_pair_record(pair.messages, pair.chosen, pair.rejected, pair.difference) for pair in pairs]
+    # existing pairs come without a model, so their lengths are counted in tokens of Base
     tokenizer = load_tokenizer(context.model_path("base"))
 
     def num_tokens(text: str) -> int:
@@ -228,6 +229,7 @@ def _finish_pairs(
             f"stages.{context.name}: no pair is left of {counts['pairs']}; {counts['no_preference']} had no "
             f"preference, {len(records)} were dropped to balance lengths and phrases. Sample more"
         )
+    # both are reported: what balancing removed is a bias that the reward model would have learned
     before, after = imbalance(sides), imbalance([sides[i] for i in kept])
     counts["unbalanced"] = len(records) - len(kept)
     write_jsonl(context.work_dir / "data.jsonl", [records[i] for i in kept])
@@ -246,7 +248,7 @@ def _finish_pairs(
 
 
 def _pair_record(messages: Sequence[Message], chosen: str, rejected: str, difference: float | None) -> Json:
-    """`difference`: how much better the chosen one was judged, for a margin; left out where nobody says."""
+    """`difference`: how much better the chosen side was judged, for a margin; left out if unknown."""
     record = {
         "messages": [dict(message) for message in messages],
         "chosen": chosen,

@@ -1,8 +1,8 @@
-"""General data beside the reasoning: the model's own answers and demonstrations, through a quality filter.
+"""General data: the model's own answers and demonstrations, through a quality filter.
 
-Whether a prompt gets a reasoning is decided by its flag or by a judge: complex ones do, simple ones ("hello")
-do not, and a reasoning written for them is taken off (DeepSeek-R1 v1, 2.3.3). What decides about quality is a
-reward model or a judge, never an oracle. Not covered: what a demonstration set should hold.
+A prompt's flag or a judge decides whether it gets reasoning: complex prompts do, simple ones ("hello") do
+not, and reasoning written for those is removed (DeepSeek-R1 v1, 2.3.3). A reward model or a judge decides on
+quality, never an oracle. Not covered: what a set of demonstrations should contain.
 """
 
 import math
@@ -36,7 +36,7 @@ from r1kit.types import Problem, PromptStyle, Response
 
 FILTERS = (
     "truncated",
-    "malformed",  # among them: no reasoning where one is wanted
+    "malformed",  # includes missing reasoning where it is wanted
     "mixed_language",
     "duplicate",
     "unscored",
@@ -57,7 +57,7 @@ class General:
 
     @property
     def text(self) -> str:
-        """The response as it is trained."""
+        """The response as text to train on."""
         assert self.response.summary is not None
         return format_chat(self.response.reasoning, self.response.summary)
 
@@ -71,7 +71,7 @@ def make_general_records(
     counts: Counts,
     judged: Counter[str],
 ) -> list[Json]:
-    """The records of general data, their counts per source, and in `judged` what judges were asked."""
+    """The records of general data. Adds to `counts` per source, and to `judged` the counts of judges."""
     demonstrated = _read_demonstrations(context, general)
     prompts = {problem.id: problem for problem in (*problems, *(item.problem for item in demonstrated))}
     wanted = _find_wanted(context, general, list(prompts.values()), judged)
@@ -82,6 +82,7 @@ def make_general_records(
         counts.add(candidate.source, "sampled")
         candidate = _with_reasoning_as_wanted(candidate, wanted[candidate.problem.id])
         fault = _fault(candidate, general, config.languages)
+        # an answer such as "Hello!" may fit several prompts: it is a duplicate only within one
         key = "" if fault else f"{candidate.problem.id}\n{content_key(candidate.text)}"
         if fault is None and key in seen:
             fault = "duplicate"
@@ -145,9 +146,10 @@ def _read_demonstrations(context: StageContext, general: GeneralConfig) -> list[
 
 
 def read_demonstrations(path: Path, label: str) -> list[General]:
-    """Rows with messages (or prompt) and response, where they have one with a reasoning of its own or inside.
+    """The demonstrations of a JSONL file. Rows have messages (or prompt) and response.
 
-    Optional: language, domain, wants_reasoning. Raises `DataError` with file and line.
+    The reasoning is a field of its own, or inside the response, or missing. Optional: language, domain,
+    wants_reasoning. Raises `DataError` with file and line.
     """
     found: list[General] = []
     faults: list[Fault] = []
@@ -157,7 +159,7 @@ def read_demonstrations(path: Path, label: str) -> list[General]:
         except DataError as error:
             faults.append(Fault(f"{path}:{number}", str(error)))
     if faults:
-        raise DataError("\n".join(summarise(faults, fix="mend the rows, or take them out")))
+        raise DataError("\n".join(summarise(faults, fix="fix the rows, or take them out")))
     return found
 
 
@@ -165,7 +167,7 @@ def _demonstration(row: Mapping[str, Any], name: str, label: str) -> General:
     turns = row.get("messages", [{"role": "user", "content": row.get("prompt")}])
     text, reasoning = row.get("response"), row.get("reasoning")
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"response must be text that is not empty, not {shown(text)}")
+        raise DataError(f"response must be text and not empty, not {shown(text)}")
     if fault := surrogate_fault(text, "response") or surrogate_fault(reasoning, "reasoning"):
         raise DataError(fault)
     response = (
@@ -188,7 +190,7 @@ def _demonstration(row: Mapping[str, Any], name: str, label: str) -> General:
 def _ask(
     context: StageContext, config: JudgeConfig, questions: Mapping[str, JudgeRequest], judged: Counter[str]
 ) -> dict[str, Verdict | None]:
-    """The verdict on each named question; `judged` gets what the judge was asked for it."""
+    """The verdict on each named question. Adds the judge's counts to `judged`."""
     with closing(open_judge(config, context)) as judge:
         verdicts = ask_judge(context, judge, questions)
         judged.update(judge_summary(judge))
@@ -198,7 +200,7 @@ def _ask(
 def _find_wanted(
     context: StageContext, general: GeneralConfig, problems: Sequence[Problem], judged: Counter[str]
 ) -> dict[str, bool]:
-    """Which prompts get a reasoning, by id. Where a judge can't be had, the problem's flag decides."""
+    """Which prompts get reasoning, by id. If the judge gives no verdict, the problem's flag decides."""
     wanted = {problem.id: problem.wants_reasoning for problem in problems}
     if general.reasoning != "flag":
         questions = {f"reasoning {p.id}": JudgeRequest("reasoning", p.question) for p in problems}
@@ -211,7 +213,7 @@ def _find_wanted(
 
 
 def _with_reasoning_as_wanted(candidate: General, is_wanted: bool) -> General:
-    """Without its reasoning where none is wanted; malformed where one is wanted and there is none."""
+    """The candidate without unwanted reasoning; marked malformed if it lacks reasoning that is wanted."""
     response = candidate.response
     if not response.well_formed:
         return candidate
@@ -228,12 +230,12 @@ def _fault(candidate: General, general: GeneralConfig, languages: Sequence[str] 
     response = candidate.response
     if not response.well_formed or not response.summary:
         return "malformed"
-    # the summary may well be in another language: a translation is
+    # only the reasoning is checked: the summary may be in another language, such as a translation
     if response.reasoning is not None and not is_one_language(
         candidate.problem,
         response.reasoning,
         min_share=general.min_language_share,
-        min_words=1,  # short prompts have short reasonings
+        min_words=1,  # short prompts get short reasoning
         languages=languages,
     ):
         return "mixed_language"
@@ -247,8 +249,9 @@ def _choose_best(
     counts: Counts,
     judged: Counter[str],
 ) -> list[General]:
-    """The best of each prompt that are good enough, in the candidates' order."""
+    """The best candidates of each prompt that reach the quality bar, in the candidates' order."""
     quality = general.quality
+    # without a filter all scores are equal, and the first of a prompt are kept
     scores: dict[str, float | None] = dict.fromkeys((item.name for item in candidates), 0.0)
     if quality is not None:
         scores = _score(context, quality, candidates, judged)
@@ -274,10 +277,10 @@ def _choose_best(
 
 
 def quality_bars(scores: Sequence[tuple[str, float]], quality: QualityConfig | None) -> dict[str, float]:
-    """The lowest score that is kept, for each domain; without a filter that is any.
+    """The lowest score to keep, for each domain; -inf without a filter.
 
-    A quantile is taken in each domain on its own, as a reward model's scores are not alike across them: of n
-    scores the lowest floor(quantile * n) are below the bar.
+    Quantiles are taken within each domain, because a reward model's scores are not comparable across domains.
+    Of n scores, the lowest floor(quantile * n) are below the bar.
     """
     by_domain: dict[str, list[float]] = {}
     for domain, score in scores:
@@ -309,6 +312,6 @@ def _score(
     assert quality.reward_model is not None
     named = with_paths(quality.reward_model, context.model_path, context.data_path)
     model = RewardModelReward("quality", named, view=quality.view, dtype=context.dtype, device=context.device)
-    # that a reasoning is there where one is wanted has been seen to
+    # `_with_reasoning_as_wanted` has already dropped responses without the reasoning they need
     asked = [(replace(item.problem, wants_reasoning=False), item.text) for item in candidates]
     return {item.name: score for item, score in zip(candidates, model.score_texts(asked), strict=True)}

@@ -1,7 +1,7 @@
-"""Which rollouts of a rejection stage are right: by rules, or by a judge shown the ground truth.
+"""Grades the rollouts of a rejection stage, by rules or by a judge that sees the ground truth.
 
-A judged problem's verdicts are logged and never asked for twice. What could not be judged is neither right
-nor wrong: it is not kept, and not in the pass rate.
+A judge's verdicts are logged and never requested twice. A rollout that could not be judged is neither right
+nor wrong: it is not kept, and does not count in the pass rate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ VERDICTS_LOG = "verdicts.jsonl"
 
 
 class Grader:
-    """Grades rollouts of one stage; `judge` is the stage's, None where it has none. Close it after use."""
+    """Grades rollouts of one stage. `judge` is None if the stage has none. Close it after use."""
 
     def __init__(self, context: StageContext, config: RejectionConfig) -> None:
         self._context, self._style = context, config.style
         self.judge: ModelJudge | None = None if config.judge is None else open_judge(config.judge, context)
 
     def close(self) -> None:
-        """Let the judge go."""
+        """Close the judge."""
         if self.judge is not None:
             self.judge.close()
 
@@ -39,12 +39,13 @@ class Grader:
         check_gradable(self._context.name, problems, has_judge=self.judge is not None)
 
     def grade(self, names: Sequence[str], rollouts: Sequence[Rollout]) -> list[bool | None]:
-        """For each rollout whether its answer is right; None where that could not be found out.
+        """For each rollout, whether its answer is right; None if it could not be graded.
 
         `names` are the rollouts' names in the log of verdicts.
         """
         responses = [read_rollout(rollout, self._style) for rollout in rollouts]
-        verdicts: list[bool | None] = [False] * len(rollouts)
+        verdicts: list[bool | None] = [False] * len(rollouts)  # without an answer to grade, it is wrong
+        # graded in two batches, because the verifier and the judge both work in parallel
         ruled: dict[int, tuple[Problem, str]] = {}
         questions: dict[str, JudgeRequest] = {}
         rows: dict[str, int] = {}
@@ -85,6 +86,6 @@ def check_gradable(stage: str, problems: Sequence[Problem], *, has_judge: bool) 
 def ask_judge(
     context: StageContext, judge: Judge, questions: Mapping[str, JudgeRequest]
 ) -> dict[str, Verdict | None]:
-    """The verdict on each named question, None where there is none, through the stage's log."""
+    """The verdict on each named question through the stage's log; None if the judge gave none."""
     log = context.work_dir / VERDICTS_LOG
     return judge_logged(questions, judge, log, progress=context.progress, stage=context.name)

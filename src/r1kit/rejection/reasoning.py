@@ -1,7 +1,7 @@
-"""Reasoning data by rejection sampling: k samples a problem in rounds, and only right ones are kept.
+"""Reasoning data by rejection sampling: problems are sampled in rounds, and only right samples are kept.
 
-A problem is done when it has as many good samples as its pass rate asks for, or when the budget of rounds
-ends; one that was never solved gives nothing, and never a best of the wrong (DeepSeek-R1 v1, 2.3.3).
+A problem is done when it has as many good samples as its pass rate asks for, or when the rounds are used up.
+An unsolved problem gives no data; the best wrong answer is never kept (DeepSeek-R1 v1, 2.3.3).
 """
 
 import math
@@ -42,16 +42,16 @@ FILTERS = (
 
 @dataclass(slots=True)
 class Tally:
-    """What came of one problem so far: how many samples were graded and right, and what is good."""
+    """The results of one problem so far: the number of samples graded and right, and the good ones."""
 
     problem: Problem
     num_graded: int = 0
     num_right: int = 0
-    good: dict[str, str] = field(default_factory=dict)  # by content, so that no text is in it twice
+    good: dict[str, str] = field(default_factory=dict)  # by content key, which removes duplicates
 
     @property
     def pass_rate(self) -> float:
-        """The share of right answers among those graded; 0 where none was."""
+        """The share of right answers among those graded; 0 if none was."""
         return self.num_right / self.num_graded if self.num_graded else 0.0
 
 
@@ -63,7 +63,7 @@ def sample_reasoning(
     grader: Grader,
     counts: Counts,
 ) -> list[Tally]:
-    """Sample and filter in rounds; what came of each problem, in order."""
+    """Sample and filter in rounds. Returns the results of each problem, in order."""
     tallies = {problem.id: Tally(problem) for problem in problems}
     unfinished = list(problems)
     for number in range(config.max_rounds):
@@ -72,6 +72,7 @@ def sample_reasoning(
         context.progress.note(
             f"round {number + 1} of at most {config.max_rounds}: {len(unfinished)} problems"
         )
+        # numbered on from the round before: a sample's seed comes from its number
         samples = range(number * config.samples_per_round, (number + 1) * config.samples_per_round)
         encode = sampler.encode(config.style)
         planned = plan_samples(unfinished, encode, samples, label=["reasoning"], seed=context.seed)
@@ -84,7 +85,7 @@ def sample_reasoning(
 
 
 def num_to_keep(pass_rate: float, *, keep_hard: int, keep_easy: int) -> int:
-    """How many samples of a problem are kept: in a straight line from `keep_hard` at 0 to `keep_easy` at 1.
+    """The number of samples to keep of a problem: linear from `keep_hard` at 0 to `keep_easy` at 1.
 
     Halves are rounded up: 4 at 0 and 1 at 1 give 4, 3, 3, 2, 1 at 0, 1/4, 1/2, 3/4, 1.
     """
@@ -94,7 +95,7 @@ def num_to_keep(pass_rate: float, *, keep_hard: int, keep_easy: int) -> int:
 def keep_records(
     context: StageContext, config: RejectionConfig, tallies: Sequence[Tally], counts: Counts
 ) -> list[Json]:
-    """The records of what is kept, in the problems' order; counts the rest."""
+    """The records to keep, in the problems' order. Adds what is dropped to `counts`."""
     records: list[Json] = []
     for tally in tallies:
         problem, texts = tally.problem, list(tally.good.values())
@@ -113,7 +114,7 @@ def keep_records(
 
 
 def choose_some(num_all: int, num: int | None, *, seed: int) -> set[int]:
-    """`num` of the indices below `num_all`, chosen by the seed; all where there are no more."""
+    """`num` of the indices below `num_all`, chosen by the seed; all if `num` is None or larger."""
     order = sorted(range(num_all), key=lambda i: derive_seed(seed, "records", i))
     return set(order[:num])
 
@@ -123,6 +124,7 @@ def _domain(problem: Problem) -> str:
 
 
 def _stays(problem: Problem, seed: int, frac: float) -> bool:
+    # seeds are uniform below 2**63
     return derive_seed(seed, "solved", problem.id) < frac * 2**63
 
 
@@ -139,10 +141,10 @@ def _take(
     config: RejectionConfig,
     counts: Counts,
 ) -> None:
-    """Count one sample, and keep its text where it is right and passes the filters."""
+    """Count one sample, and keep its text if it is right and passes the filters."""
     domain = _domain(sample.problem)
     counts.add(domain, "sampled")
-    if is_right is not None:
+    if is_right is not None:  # the pass rate counts samples that a filter drops, too
         tally.num_graded += 1
         tally.num_right += is_right
     fault = _fault(rollout, is_right, config)
@@ -160,7 +162,7 @@ def _take(
 def _fault(rollout: Rollout, is_right: bool | None, config: RejectionConfig) -> str | None:
     """The first filter that drops a sample, or None."""
     response = read_rollout(rollout, config.style)
-    if rollout.completion.finish_reason == "length":
+    if rollout.completion.finish_reason == "length":  # first, because most of these are malformed, too
         return "truncated"
     if not response.well_formed or response.reasoning is None:
         return "malformed"

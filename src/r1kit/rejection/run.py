@@ -1,4 +1,4 @@
-"""The rejection-sampling stage: reasoning data and general data, their counts, and the table of domains."""
+"""The rejection-sampling stage: writes reasoning and general data, their counts, and a table of domains."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +25,11 @@ GENERAL_LOG = "general_samples.jsonl"
 
 
 def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, float | int | str]:
-    """Write `data.jsonl` and `counts.json` to the work folder; raises `DataError` where nothing is kept."""
+    """Write `data.jsonl` and `counts.json` to the work folder. Raises `DataError` if nothing is kept."""
     problems = named_problems(context, config.problems)
     counts = Counts(reasoning.FILTERS)
     judged: Counter[str] = Counter()
+    # The judge is closed before general data may open another one: each may be a model in memory.
     with closing(Grader(context, config)) as grader:
         grader.check(problems)
         with _sampler(context, config, SAMPLES_LOG, config.temperature) as sampler:
@@ -44,18 +45,20 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
             general_records = general.make_general_records(
                 context, config, config.general, sampler, prompts, general_counts, judged
             )
+    # general data alone is not enough when reasoning data was requested
     if problems and not records:
         raise DataError(
             f"stages.{context.name}: not one sample of {len(problems)} problems was right and passed the "
-            f"filters; dropped were {counts.table()}"
+            f"filters; dropped: {counts.table()}"
         )
     if not records and not general_records:
         raise DataError(
-            f"stages.{context.name}: not one general response passed the filters; dropped were "
+            f"stages.{context.name}: not one general response passed the filters; dropped: "
             f"{general_counts.table()}"
         )
     write_jsonl(context.work_dir / "data.jsonl", [*records, *general_records])
     domains = domain_table(records, general_records, tokenizer)
+    # a problem that could not be graded has no pass rate; 0 would read as unsolved
     pass_rates = {tally.problem.id: tally.pass_rate for tally in tallies if tally.num_graded}
     write_json(
         context.work_dir / "counts.json",
@@ -86,7 +89,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
 
 
 def named_problems(context: StageContext, names: Iterable[str]) -> list[Problem]:
-    """The problems of several sets, each once."""
+    """The problems of several sets; a problem in more than one appears once."""
     problems = {problem.id: problem for name in names for problem in context.problems(name)}
     return list(problems.values())
 
@@ -94,7 +97,7 @@ def named_problems(context: StageContext, names: Iterable[str]) -> list[Problem]
 def domain_table(
     records: Sequence[Json], general_records: Sequence[Json], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, dict[str, float]]:
-    """Samples and mean tokens by domain, as in DeepSeek-R1 v2 (B.3.3); all general data is one domain."""
+    """Samples and mean tokens by domain, as in DeepSeek-R1 v2, B.3.3. All general data is one domain."""
     lengths: dict[str, list[int]] = {}
     for record in records:
         lengths.setdefault(record["domain"], []).append(_num_tokens(record, tokenizer))

@@ -31,7 +31,7 @@ class CombinedRuns:
     def caption(self) -> str:
         """One sentence about what the numbers are."""
         seeds = ", ".join("?" if seed is None else str(seed) for seed in self.seeds)
-        return f"Mean over {self.num_runs} runs (seeds {seeds}); in brackets the least and the most of them."
+        return f"Mean over {self.num_runs} runs (seeds {seeds}); minimum and maximum in brackets."
 
 
 def combine_runs(run_dirs: Sequence[Path]) -> CombinedRuns:

@@ -203,8 +203,9 @@ def judges_section(run: RunData) -> str:
     if not rows:
         return ""
     note = (
-        "<p>Replies asked for, and taken from what the run had; attempts repeated; replies not to be had, "
-        "not to be read, not to be paid for; judgments that are missing for it: left out, never 0.</p>"
+        "<p>Replies requested, and replies that the run already had; repeated attempts; replies that failed, "
+        "were unreadable or exceeded the budget; judgments missing because of that, which are left out and "
+        "never count as 0.</p>"
     )
     head = ("stage", *(count.replace("_", " ") for count in _JUDGE_COUNTS))
     return note + plain_table(head, rows)

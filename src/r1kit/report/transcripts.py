@@ -14,8 +14,8 @@ Json = dict[str, Any]
 # Longer texts are cut on the page; generations.jsonl has them in full.
 _MOST_CHARACTERS = 1500
 _NOTE = (
-    "Of each family and language the first held-out problem, and of its samples the first: nothing is "
-    "chosen by how it came out."
+    "The first held-out problem of each family and language, with its first sample. Nothing is selected "
+    "by its result."
 )
 _TAG = re.compile(r"(&lt;/?(?:think|answer)&gt;)")
 

@@ -1,6 +1,7 @@
 """`r1 tinyworld build`: corpus, tokenizer and base models from a seed.
 
-To the bit on one machine; on another one within noise, because its matrix products round differently.
+The result is the same to the bit on one machine. On another it is equal within noise, because matrix products
+round differently there.
 """
 
 import functools
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A shipped model: its size, its seed, and what its corpus has; `start` is the one it goes on from."""
+    """A shipped model: its size, seed and families of problems; `start` is the model it continues from."""
 
     shape: BaseSize
     seed: int
@@ -49,12 +50,12 @@ def build(output: Path, *, seed: int = 0, only: str | None = None) -> None:
         if only in (None, name):
             start = output / model.start if model.start else None
             if start and not (start / "config.json").is_file():
-                raise UserError(f"{start}: not there, and {name} goes on from it; build it first.")
+                raise UserError(f"{start} does not exist, and {name} continues from it; build it first.")
             _build(name, model, output / name, start, seed)
 
 
 def _build(name: str, model: Model, folder: Path, start: Path | None, seed: int) -> None:
-    if start:
+    if start:  # other documents than those `start` has seen, in its tokens
         corpus_seed = derive_seed(seed, name)
         tokenizer = AutoTokenizer.from_pretrained(start)
     else:
@@ -77,10 +78,10 @@ def _new_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 def token_rows(
     tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], num_rows: int, row_tokens: int = ROW_TOKENS
 ) -> np.ndarray:
-    """Rows of whole documents [num_rows, row_tokens], an end token behind each; the last one of a row is cut.
+    """Rows of documents [num_rows, row_tokens], each with an end token; the last document of a row is cut.
 
-    A row begins where a document begins: measured, rows cut out of one long stream teach the model to do
-    without the question, which often lies before the cut.
+    A row begins where a document begins. Measured: rows cut from one long stream teach the model to do
+    without the question, which is often before the cut.
     """
     texts = iter(texts)
     rows: list[list[int]] = []
@@ -91,10 +92,10 @@ def token_rows(
             row.extend(encoding.ids)
             if len(row) >= row_tokens:
                 rows.append(row[:row_tokens])
-                row = []
-    return np.array(rows[:num_rows], dtype=np.uint16)
+                row = []  # the rest of the document is dropped
+    return np.array(rows[:num_rows], dtype=np.uint16)  # the vocabulary has fewer than 65,536 tokens
 
 
 def default_output() -> Path:
-    """Where the package looks for its checkpoints."""
+    """The folder from which the package loads its checkpoints."""
     return base_dir().parent

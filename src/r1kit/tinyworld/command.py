@@ -1,4 +1,4 @@
-"""`r1 tinyworld`: the world made again."""
+"""`r1 tinyworld`: builds the embedded world again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +12,18 @@ app = typer.Typer(help="The embedded small world.", no_args_is_help=True)
 
 @app.callback()
 def _options() -> None:
-    """A group of commands, of which there is one so far."""
+    """Keeps the name of the subcommand: typer drops that of an app's only command."""
 
 
 @app.command("build")
 def build_tinyworld(
     output: Annotated[
-        Path | None, typer.Option(help="Where the checkpoints go; by default where r1kit looks.")
+        Path | None, typer.Option(help="Folder for the checkpoints; by default the one that r1kit loads.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another world.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = 0,
     only: Annotated[str | None, typer.Option(help="`base`, `small` or `code`.")] = None,
 ) -> None:
-    """Make corpus, tokenizer and base models again from a seed."""
+    """Build corpus, tokenizer and base models again from a seed."""
     import logging
 
     from r1kit.tinyworld.build import MODELS, build, default_output

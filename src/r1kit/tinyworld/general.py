@@ -1,10 +1,9 @@
-"""General prompts: greetings, identity, facts, translation, writing, harm and what only sounds like it.
+"""General prompts: greetings, identity, facts, translation, writing, harm, and look-alikes of harm.
 
-A prompt's canonical identity is (category, slots, phrasing, language); each belongs to one split. Within
-the phrasings of one fact the splits are dealt out evenly, so that every fact is asked about in pretraining
-and in training, and held-out prompts ask for known facts in words not yet used for them. Harmful wishes are
-dealt out by (verb, object) over both languages: a held-out wish is new. What is right is decided by
-`oracle`.
+A prompt's canonical identity is (category, slots, phrasing, language); each belongs to one split. The
+phrasings of one fact are split evenly, so that pretraining and training ask about every fact, and held-out
+prompts ask for known facts in words not yet used for them. Harmful wishes are split by (verb, object) for
+both languages together, so a held-out wish is new. The `oracle` decides what is right.
 """
 
 import functools
@@ -34,7 +33,7 @@ SIMPLE = ("greeting", "thanks", "identity")  # answered without reasoning
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """What a prompt is about, before it is put into words."""
+    """What a prompt is about, without its wording."""
 
     stratum: str
     slots: tuple[str, ...]
@@ -55,8 +54,8 @@ def make_general(
 ) -> list[Problem]:
     """`num` different prompts of a split, mixed by `WEIGHTS`; a longer list begins with the shorter one.
 
-    `categories` are among `CATEGORIES`; all of them by default. DataError: there are fewer prompts than
-    asked for.
+    `categories` are among `CATEGORIES`; all of them by default. Raises `DataError` if there are fewer prompts
+    than `num`.
     """
     for category in categories or ():
         if category not in CATEGORIES:
@@ -70,11 +69,12 @@ def make_general(
     available = sum(len(pool) for pool in pools.values())
     if num > available:
         raise DataError(
-            f"{num} prompts asked of tinyworld's split {split!r}, which has {available}: ask for fewer"
+            f"{num} prompts requested from tinyworld's split {split!r}, which has {available}: ask for fewer"
         )
     problems = []
     for index in range(num):
         rng = random.Random(derive_seed(seed, "general", split, index))
+        # empty strata drop out, and the others share their weight
         left = [stratum for stratum, pool in pools.items() if pool]
         stratum = rng.choices(left, [WEIGHTS[name] for name in left])[0]
         problems.append(pools[stratum].pop())
@@ -92,7 +92,7 @@ def prompts(split: str, stratum: str) -> tuple[Problem, ...]:
 @functools.cache
 def _all_prompts(stratum: str) -> tuple[tuple[Problem, str], ...]:
     subjects = [subject for subject in _subjects() if subject.stratum == stratum]
-    if stratum == "harmful":
+    if stratum == "harmful":  # one split for all wordings and both languages, within the wishes of a verb
         wish_splits: dict[tuple[str, ...], str] = {}
         for _, wishes in itertools.groupby(subjects, key=lambda subject: subject.slots[0]):
             wish_splits |= _deal([subject.slots for subject in wishes])
@@ -107,8 +107,9 @@ def _all_prompts(stratum: str) -> tuple[tuple[Problem, str], ...]:
 
 
 def _deal(members: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """A split for every member: systematic sampling in hash order, so that shares hold in small groups."""
+    """A split for every member, by systematic sampling in hash order: shares hold even in small groups."""
     order = sorted(members, key=lambda member: derive_seed("deal", *member))
+    # a random start in [0, 1): without it, all groups of one would go to the first split
     start = derive_seed("start", *(part for member in order for part in member)) / 2**63
     bounds = list(itertools.accumulate(SPLITS.values()))
     result = {}
@@ -169,7 +170,7 @@ def _said() -> list[_Subject]:
 
 
 def fact_fills(fact: facts.Fact) -> dict[str, Text]:
-    """The slots of the templates about a fact."""
+    """The values for the slots of the templates about a fact."""
     units = Text(fact.entity.en.split("|")[0], fact.entity.zh.split("|")[0])
     wholes = Text(fact.entity.en.split("|")[-1], fact.entity.zh.split("|")[-1])
     return {"e": fact.entity, "v": fact.value, "u": units, "w": wholes}

@@ -1,4 +1,4 @@
-"""What tinyworld brings to r1kit: the only module of it that the core loads, by name (`data.guests`)."""
+"""What tinyworld brings to r1kit. The core loads only this module of it, by name (`data.guests`)."""
 
 from r1kit.data.guests import Guest, Oracle, OracleGrade, ProblemMaker, WorkedExample
 from r1kit.seeds import derive_seed
@@ -9,14 +9,14 @@ from r1kit.tinyworld.general import make_general
 from r1kit.tinyworld.problems import FAMILIES, LANGUAGES, count_tries, make_problems, worked_examples
 from r1kit.types import Problem, Response
 
-# What is designed into the embedded default: a reader has to know it to judge the numbers.
+# What is designed into the embedded world; readers of a report need it to judge the numbers.
 _BUILT_IN = (
-    "The base model of tinyworld is small, and what it was pretrained on was written for this purpose. "
-    "Its documents mix many styles: most give a direct guess, many break the format. The style that is "
-    "reliable is longer, and often switches between English and Chinese. So reinforcement learning has "
-    "something to bring out: accuracy and length rise together, and languages mix until the cold start "
-    "and the language reward end that. The course of the numbers therefore demonstrates the recipe; it "
-    "is not evidence about large models. docs/TINYWORLD.md says piece by piece what is built in."
+    "The base model of tinyworld is small, and its pretraining documents were written for this purpose. "
+    "They mix many styles: most give a direct guess, and many break the format. The reliable style is "
+    "longer, and often switches between English and Chinese. So reinforcement learning has something to "
+    "bring out: accuracy and length rise together, and languages mix until the cold start and the "
+    "language reward end that. The course of the numbers therefore demonstrates the recipe; it is not "
+    "evidence about large models. docs/TINYWORLD.md describes everything that is built in."
 )
 
 
@@ -33,10 +33,10 @@ def _demonstrations(split: str, num: int, *, seed: int) -> list[tuple[Problem, R
 
 
 def _worked_examples(problem: Problem, num: int, seed: int) -> list[WorkedExample]:
-    """Of the problem's family, where it is one of ours, and in its language, where we know that."""
+    """Examples of the problem's family and in its language, if tinyworld has these."""
     language = next((known for known in LANGUAGES if known == problem_language(problem)), LANGUAGES[0])
     family = problem.domain if problem.domain in FAMILIES else None
-    # one more than needed, for the case that the problem itself is drawn
+    # one more than needed, in case the problem itself is drawn
     drawn = worked_examples(language, family, num + 1, seed=derive_seed(seed, problem.id))
     others = [
         WorkedExample(shown.question, reasoning, answer, language)
@@ -47,6 +47,7 @@ def _worked_examples(problem: Problem, num: int, seed: int) -> list[WorkedExampl
 
 
 def _count_tries(domain: str | None, text: str) -> int | None:
+    # only search problems are solved by trying candidates one after the other
     return count_tries(text) if domain == "search" else None
 
 

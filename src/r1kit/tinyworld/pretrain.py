@@ -1,8 +1,8 @@
 """Pretraining of tinyworld's base models: a stock Qwen3 of under a million parameters, on two gloo ranks.
 
-Two ranks of one thread each are part of the recipe, not a matter of the machine: so the result is the same to
-the bit on one machine, whatever else it is doing (TINYWORLD.md: two OpenMP threads collapse under load).
-What is not here: the corpus (`corpus`), training of the R1 stages (`r1kit.training.trainer`).
+Two ranks of one thread each are a part of the recipe and do not depend on the machine, so the result is the
+same to the bit on one machine under any load (TINYWORLD.md: two OpenMP threads collapse under load). Not
+here: the corpus (`corpus`), training of the R1 stages (`r1kit.training.trainer`).
 """
 
 import json
@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qw
 from r1kit.tinyworld.muon import Muon
 
 NUM_RANKS = 2
-ROW_TOKENS = 512  # as long as a few-shot prompt
+ROW_TOKENS = 512  # the length of a few-shot prompt
 ROWS_PER_RANK = 2  # small updates: many of them matter more than their size
 WARMUP_UPDATES = 50
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BaseSize:
-    """Size of a base and of its training: learning rates as measured in TINYWORLD.md."""
+    """The size of a base model and of its training. TINYWORLD.md has the measurements of learning rates."""
 
     hidden: int
     layers: int
@@ -86,12 +86,12 @@ def pretrain(
     seed: int,
     start: Path | None = None,
 ) -> None:
-    """Train a base on the rows of tokens and save it, with its tokenizer, into `output`.
+    """Train a base model on the rows of tokens and save it, with its tokenizer, in `output`.
 
-    `start` is the folder of a model to go on from; without it the weights are random at first.
+    `start` is the folder of a model to continue from; without it the initial weights are random.
     """
     with tempfile.TemporaryDirectory() as folder:
-        stored = Path(folder) / "rows.npy"
+        stored = Path(folder) / "rows.npy"  # the ranks map this file instead of pickling the rows
         np.save(stored, rows)
         arguments = (
             json.dumps(asdict(shape)),
@@ -138,7 +138,7 @@ def _rank_main(
 
 def _train(model: Qwen3ForCausalLM, rows: np.ndarray, shape: BaseSize, seed: int, rank: int) -> None:
     num_updates = len(rows) // (ROWS_PER_RANK * NUM_RANKS)
-    order = np.random.default_rng(seed).permutation(len(rows))
+    order = np.random.default_rng(seed).permutation(len(rows))  # the same on both ranks
     optimizers = _optimizers(model, shape)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(o, lambda i: _rate(i, num_updates, shape.cooldown_frac))
@@ -185,12 +185,12 @@ def _optimizers(model: Qwen3ForCausalLM, shape: BaseSize) -> list[torch.optim.Op
 
 def _rate(update: int, num_updates: int, cooldown_frac: float) -> float:
     """Warm-up, then constant, then linear to 0."""
-    left = (num_updates - update) / (cooldown_frac * num_updates)
+    left = (num_updates - update) / (cooldown_frac * num_updates)  # above 1 before the cooldown
     return min(1.0, (update + 1) / WARMUP_UPDATES, left)
 
 
 def _average_gradients(model: nn.Module) -> None:
-    """One all-reduce over one flat buffer: the gradients are small and many."""
+    """Average the gradients by one all-reduce over one flat buffer, because they are many and small."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
     dist.all_reduce(flat)

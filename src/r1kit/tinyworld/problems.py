@@ -1,9 +1,9 @@
 """tinyworld's reasoning problems: six families in two tiers and two languages, each with an exact verifier.
 
-The sixth, code, is checked by running it and needs the sandbox: it is there where a recipe names it.
+The sixth family, code, is verified by running programs in the sandbox, and is used only if a recipe names it.
 
-Splits share no problem by canonical identity - the numbers and structure of the problem, whatever its
-language and wording - because templated problems all share their n-grams. The tier `hard` has more steps.
+Splits share no problem by canonical identity: the numbers and structure of a problem, in any language and
+wording. N-grams can't tell, because all problems of a template share them. The tier `hard` has more steps.
 """
 
 import random
@@ -49,12 +49,12 @@ _KINDS: dict[str, Kind] = {
     "search": "logic",
     "code": "code",
 }
-# Of 20 canonical identities: the last four families have few ordinary ones, so held-out gets a good share.
+# Splits of 20 canonical identities. The last four families have few ordinary ones, so held-out gets many.
 _SPLIT_OF_20: tuple[Split, ...] = ("pretraining",) * 11 + ("train",) * 5 + ("validation",) + ("held_out",) * 3
 
 
 def split_of(identity: str) -> Split:
-    """The split that a canonical identity belongs to, for good: a hash, so it depends on nothing else."""
+    """The split of a canonical identity. It is a hash of the identity alone, so it never changes."""
     return _SPLIT_OF_20[derive_seed("tinyworld-split", identity) % len(_SPLIT_OF_20)]
 
 
@@ -89,10 +89,10 @@ def make_problems(
 ) -> list[Problem]:
     """`num` distinct problems of a split: families, tiers and languages in equal shares, in random order.
 
-    `families` are among `FAMILIES`; by default those that need no sandbox.
+    `families` are among `FAMILIES`; the default are those that need no sandbox.
 
-    Raises DataError for an unknown family, tier, language or split, for none of them, and where a family has
-    too few problems left.
+    Raises `DataError` for an unknown family, tier, language or split, for an empty list of them, and if a
+    family has too few problems left.
     """
     families = list(families or DEFAULT_FAMILIES)
     for name, value, known in (
@@ -110,6 +110,7 @@ def make_problems(
     problems = []
     for i in range(num):
         family, tier, language = cells[i % len(cells)]
+        # a generator per problem, so that problem i depends on the seed, i and the identities before it
         rng = random.Random(derive_seed(seed, "tinyworld", split, i))
         problems.append(_new_problem(family, tier, language, split, rng, seen))
     random.Random(derive_seed(seed, "tinyworld-order", split)).shuffle(problems)
@@ -119,7 +120,7 @@ def make_problems(
 def _new_problem(
     family: str, tier: str, language: Language, split: Split, rng: random.Random, seen: set[str]
 ) -> Problem:
-    for _ in range(2000):
+    for _ in range(2000):  # if none of these draws is new, hardly any new ones are left
         instance = draw_instance(family, tier, rng, split)
         if instance.identity not in seen:
             seen.add(instance.identity)
@@ -130,7 +131,7 @@ def _new_problem(
 def to_problem(
     instance: Instance, family: str, language: Language, split: Split, rng: random.Random
 ) -> Problem:
-    """The instance as a problem, worded in a language."""
+    """The instance as a problem, worded in the language."""
     truth: str | None = instance.truth_in(language) if isinstance(instance, Swap) else instance.truth
     is_code = isinstance(instance, Linear)
     return Problem(
@@ -149,7 +150,7 @@ def to_problem(
 
 
 def _verification(instance: Instance, language: Language) -> dict[str, Any]:
-    """What the verifier of the problem's kind needs besides the ground truth."""
+    """Metadata that the verifier of the problem's kind needs besides the ground truth."""
     if isinstance(instance, Swap):
         return {"choices": list(instance.people(language))}
     if isinstance(instance, Choice):
@@ -164,13 +165,16 @@ def _verification(instance: Instance, language: Language) -> dict[str, Any]:
 def worked_examples(
     language: Language, family: str | None, num: int, *, seed: int
 ) -> list[tuple[Problem, str, str]]:
-    """(problem, long reasoning in its language, answer) for few-shot prompts, from the train split."""
+    """`num` tuples of (problem, long reasoning in its language, answer) for few-shot prompts.
+
+    From the train split, so that no held-out problem is shown.
+    """
     voice = make_voice("careful", language)
     examples = []
     for i in range(num):
         rng = random.Random(derive_seed(seed, "worked-example", language, i))
         chosen = family or rng.choice(DEFAULT_FAMILIES)
-        while True:  # an example has to be right
+        while True:  # `reason` makes mistakes, and an example has to be right
             instance = draw_instance(chosen, rng.choice(TIERS), rng, "train")
             reasoning, answer = instance.reason(voice, language, rng)
             if is_right(instance, answer, language):
@@ -180,7 +184,7 @@ def worked_examples(
 
 
 def is_right(instance: Instance, answer: str, language: Language) -> bool:
-    """Whether a writer's answer, as he puts it, is right. Completions are verified by `rewards.accuracy`."""
+    """Whether an answer in the words of `reason` is right. `rewards.accuracy` verifies completions."""
     if isinstance(instance, SumProduct):
         return {n for n in answer.replace("和", " ").replace("and", " ").split()} == set(
             instance.truth.split()

@@ -1,4 +1,4 @@
-"""What one look at a recipe gives: what was found in order, what stops a run, what a person should know."""
+"""The result of one check of a recipe: what is in order, what stops a run, what a person should know."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from r1kit.errors import UserError
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what was found in order, and each fault in a sentence of its own.
+    """One check: what is in order (`found`), and one sentence for each fault.
 
-    A warning is what a run can do and what its numbers would not say, such as a test set that is trained on.
+    A warning does not stop a run, but affects what its numbers mean, such as training on a test set.
     """
 
     subject: str
@@ -21,7 +21,7 @@ class Check:
 
 
 def guarded(subject: str, look: Callable[..., Check | str], *arguments: Any) -> Check:
-    """The check, or the user error that it ended in, a line of which is a fault."""
+    """The check's result; if it raised a `UserError`, each line of that is a fault."""
     try:
         result = look(*arguments)
     except UserError as error:

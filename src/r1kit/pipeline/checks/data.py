@@ -1,7 +1,6 @@
-"""Data that stages read from files: SFT rows, pairs and labels, demonstrations, worked examples.
+"""Checks of files that stages read: SFT rows, pairs and labels, demonstrations, worked examples.
 
-Each file is read by the function that the stage reads it with. What an earlier stage will write is not there
-yet.
+Each file is read by the stage's own function. Data that an earlier stage will write can't be checked yet.
 """
 
 from collections.abc import Iterator
@@ -52,25 +51,26 @@ def look_at_data(context: RunContext, stage: str) -> Iterator[Check]:
 
 
 def sft_files(context: RunContext, config: SftConfig) -> list[Path]:
-    """The files of a stage's data that are no stages'."""
+    """The files among a stage's data, leaving out what other stages write."""
     names = [config.data] if isinstance(config.data, str) else config.data
     return [context.data_path(name) for name in names if name not in context.recipe.stages]
 
 
 def sft_questions(files: list[Path]) -> set[str]:
-    """What the rows of SFT files ask, as `question_key` has it; of those that can be read."""
+    """The `question_key` of every readable row of SFT files."""
     found: set[str] = set()
     for path in files:
         for _, row in read_jsonl(path):
             try:
                 messages = messages_from_json(row.get("messages"))
-            except DataError:  # said by the check of the file itself
+            except DataError:  # the check of the file reports it
                 continue
             found.add(question_key(Problem(id="", kind="general", messages=messages)))
     return found
 
 
 def _sft(context: RunContext, stage: str, config: SftConfig, files: list[Path]) -> Check:
+    # the stage's model may not exist yet; the model it is made from has the same tokenizer and context
     path = context.root_path(config.model)
     notes: list[str] = []
     tokenizer = load_tokenizer(path)
@@ -102,7 +102,7 @@ def _preferences(context: RunContext, stage: str, config: RewardModelConfig) -> 
     num_held_out = sum(example.held_out for example in examples)
     subject = f"stages.{stage}.data"
     if config.held_out_frac and not num_held_out:
-        notes.append("no example is held out, so that nothing will be measured; raise `held_out_frac`")
+        notes.append("no example is held out, so nothing will be measured; raise `held_out_frac`")
     found = f"{len(examples)} examples, {num_held_out} of them held out"
     return Check(subject, found, warnings=[f"{subject}: {note}" for note in notes])
 
@@ -118,7 +118,7 @@ def _source(
         return Check(subject, f"{num_pairs} pairs", warnings=[f"{subject}: {note}" for note in notes])
     labels = load_labels(source, seed=seed, base_dir=here, note=notes.append)
     num_safe = sum(label.safe for label in labels)
-    if num_safe in (0, len(labels)):
+    if num_safe in (0, len(labels)):  # a classifier can't learn from one class
         raise DataError(f"{num_safe} of {len(labels)} labels are safe; a safety model needs both kinds")
     found = f"{len(labels)} labels, {num_safe} of them safe"
     return Check(subject, found, warnings=[f"{subject}: {note}" for note in notes])
@@ -132,7 +132,7 @@ def _demonstrations(context: RunContext, name: str) -> str:
 
 
 def _worked_examples(context: RunContext, stage: str, config: ColdStartConfig) -> str:
-    """Whether files of worked examples have enough for every problem that they are to stand before."""
+    """Whether files of worked examples have enough of them for every problem of the source."""
     at_work = context.stage_context(stage, context.folder.path, SilentProgress())
     found: list[str] = []
     for label, source in source_labels(config.sources).items():
@@ -141,6 +141,6 @@ def _worked_examples(context: RunContext, stage: str, config: ColdStartConfig) -
         examples = find_examples(at_work, source, label)
         problems = source_problems(at_work, source, label)
         for problem in problems:
-            examples(problem)
+            examples(problem)  # raises if too few of them fit
         found.append(f"{label}: worked examples for {len(problems)} problems")
     return "; ".join(found)

@@ -1,7 +1,7 @@
-"""Problem sets: every row that can't be verified, questions that are there twice, sets that share some.
+"""Checks of problem sets: rows that can't be verified, repeated questions, and questions shared by sets.
 
-The text of a question is compared without its spacing and case. Two truths differ where the verifier does not
-take one for the other.
+Questions are compared as text without spacing and case. Two ground truths differ if the verifier does not
+accept one for the other.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,11 +27,11 @@ from r1kit.sandbox import sandbox_refusal
 from r1kit.stage import SilentProgress
 from r1kit.types import REASONING_KINDS, Problem
 
-_NUM_SHOWN = 3
+_NUM_SHOWN = 3  # examples in one message
 
 
 def look_at_set(context: RunContext, name: str) -> Check:
-    """The set as a run would load it; where it can't be, what is wrong with its rows, by kind."""
+    """The set as a run would load it; if it can't be loaded, what is wrong with its rows, by kind."""
     subject = f"problems.{name}"
     try:
         problems = context.problems(name)
@@ -51,7 +51,7 @@ def look_at_set(context: RunContext, name: str) -> Check:
 
 
 def _mendable(lines: list[str]) -> list[str]:
-    """The lines; where the machine has no sandbox, that alone, once: no row can be mended for it."""
+    """The lines that a user can act on: without a sandbox only its refusal, as no row can be at fault."""
     refusal = sandbox_refusal()
     if refusal is not None and any(refusal in line for line in lines):
         return [refusal]
@@ -59,12 +59,13 @@ def _mendable(lines: list[str]) -> list[str]:
 
 
 def _repeated(problems: Sequence[Problem]) -> Iterator[str]:
-    """Questions that a set has twice: with the same truth, and with another one."""
+    """Warnings for questions that a set has twice: with one truth, and with two."""
     by_question: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         by_question.setdefault((problem.kind, question_key(problem)), []).append(problem)
     same: list[str] = []
     other: list[str] = []
+    # one truth merely weights a problem twice; two contradict each other
     for first, *rest in by_question.values():
         for again in rest:
             ids = f"{first.id!r} and {again.id!r}"
@@ -74,9 +75,9 @@ def _repeated(problems: Sequence[Problem]) -> Iterator[str]:
                 truths = f"{_truth(first)} and {_truth(again)}"
                 other.append(f"{ids} ({shown(first.question)}: {truths})")
     if same:
-        yield f"{len(same)} problems are there twice, with one truth: {_some(same)}; leave one of each out"
+        yield f"{len(same)} problems appear twice, with one truth: {_some(same)}; leave one of each out"
     if other:
-        yield f"{len(other)} questions are there twice, with two truths: {_some(other)}; one must be wrong"
+        yield f"{len(other)} questions appear twice, with two truths: {_some(other)}; one must be wrong"
 
 
 def _truth(problem: Problem) -> str:
@@ -90,6 +91,7 @@ def _same_truth(first: Problem, again: Problem) -> bool:
         return True
     if first.kind != "math" or again.ground_truth is None:
         return False
+    # the verifier compares values: 1/2 and 0.5 are one truth
     return check_answers([(first, again.ground_truth)])[0] is True
 
 
@@ -101,9 +103,9 @@ def _some(names: Sequence[str]) -> str:
 def look_at_overlap(
     context: RunContext, stages: Collection[str], sound: Collection[str], sft_prompts: Mapping[str, set[str]]
 ) -> Check | str:
-    """Questions that are trained on and held out too: for the evaluation, or as a stage's probe.
+    """Warnings for questions that are trained on and also held out, for the evaluation or a stage's probe.
 
-    `sft_prompts` are the questions of SFT files, by the place where the recipe names them.
+    `sft_prompts` are the questions of SFT files, by the place where the recipe names the files.
     """
     keys = {name: {question_key(p) for p in context.problems(name)} for name in sound}
     trained = {f"problems.{name}": keys[name] for name in _trained_on(context, stages) if name in keys}
@@ -111,7 +113,7 @@ def look_at_overlap(
     table = context.recipe.eval
     evaluated = [name for name in table.sets if name in keys] if isinstance(table, EvalConfig) else []
     warnings = [
-        f"eval: {_shared(name, where, shared)}, which is trained on: its numbers say nothing of new problems"
+        f"eval: {_shared(name, where, shared)}, which is trained on: it can't measure new problems"
         for name in evaluated
         for where, found in trained.items()
         if (shared := found & keys[name])
@@ -123,13 +125,13 @@ def look_at_overlap(
         probe = keys[config.probe]
         warnings += [
             f"stages.{stage}.probe: {_shared(config.probe, where, shared)}, which is trained on: it can't "
-            "show that a gain is one on new problems"
+            "show gains on new problems"
             for where, found in trained.items()
             if (shared := found & probe)
         ]
         warnings += [
-            f"stages.{stage}.probe: {_shared(config.probe, f'eval ({name})', shared)}: what is chosen by the "
-            "probe is no longer held out there"
+            f"stages.{stage}.probe: {_shared(config.probe, f'eval ({name})', shared)}: after a choice by the "
+            "probe, it is no longer held out"
             for name in evaluated
             if (shared := keys[name] & probe)
         ]
@@ -139,7 +141,7 @@ def look_at_overlap(
 
 
 def look_at_evaluation(context: RunContext, sound: Collection[str]) -> Check | str:
-    """Whether everything that is evaluated on can be graded."""
+    """Whether every problem of the evaluation can be graded."""
     table = context.recipe.eval
     if not isinstance(table, EvalConfig) or table.judge is not None:
         return ""
@@ -148,8 +150,8 @@ def look_at_evaluation(context: RunContext, sound: Collection[str]) -> Check | s
         problems = context.problems(name) if name in sound else []
         if num := sum(grader_of(problem) == "judge" for problem in problems):
             warnings.append(
-                f"eval: {num} of the {len(problems)} problems of {name!r} can be graded by a judge only, and "
-                "none is named, so that they are not: add a table [eval.judge], or leave them out"
+                f"eval: {num} of the {len(problems)} problems of {name!r} need a judge, and none is named: "
+                "they will not be graded; add a table [eval.judge], or leave them out"
             )
     return Check("eval", warnings=warnings)
 
@@ -161,6 +163,7 @@ def _shared(name: str, where: str, shared: Collection[str]) -> str:
 
 
 def _trained_on(context: RunContext, stages: Collection[str]) -> list[str]:
+    # a probe is watched, not trained on
     names = [
         reference.target
         for stage in stages
@@ -171,12 +174,12 @@ def _trained_on(context: RunContext, stages: Collection[str]) -> list[str]:
 
 
 def look_at_use(context: RunContext, stage: str, sound: Collection[str]) -> Check | str:
-    """Whether a stage can use the problems of its sets: what it would refuse itself, what earns nothing."""
+    """Whether a stage can use the problems of its sets: problems it would refuse, rewards never paid."""
     config = context.recipe.stages[stage]
     subject = f"stages.{stage}"
     named = {r.target for r in references(config) if r.role == "problems"}
     if not named <= set(sound):
-        return ""
+        return ""  # the check of the set itself reports why
     match config:
         case RejectionConfig():
             problems = [p for name in config.problems for p in context.problems(name)]
@@ -194,8 +197,12 @@ def look_at_use(context: RunContext, stage: str, sound: Collection[str]) -> Chec
 
 
 def _idle(context: RunContext, stage: str, config: GrpoConfig) -> Iterator[str]:
-    """Rewards without a problem, too few problems for a step. Raises for problems without a reward."""
+    """Warnings for rewards that no problem can earn and for sets smaller than a step.
+
+    Raises `RecipeError` for problems that no reward applies to.
+    """
     sets = {name: context.problems(name) for name in config.problem_sets()}
+    # a reward that is switched on later in the schedule counts as paid
     weights = [config.rewards, *(point.weights for point in config.reward_schedule)]
     paid = {name for table in weights for name, weight in table.items() if weight}
     for name, problems in sets.items():
@@ -203,7 +210,7 @@ def _idle(context: RunContext, stage: str, config: GrpoConfig) -> Iterator[str]:
             if not any(applies(reward, problem) for reward in paid):
                 raise RecipeError(
                     f"stages.{stage}: none of its rewards ({', '.join(sorted(paid))}) is for problems of "
-                    f"kind {problem.kind}, such as {problem.id!r} of {name!r}: add one that is, or "
+                    f"kind {problem.kind}, such as {problem.id!r} of {name!r}: add such a reward, or "
                     "leave them out"
                 )
             if problem.kind == "judged" and "accuracy" in paid and "accuracy" not in config.judges:
@@ -220,9 +227,9 @@ def _idle(context: RunContext, stage: str, config: GrpoConfig) -> Iterator[str]:
     everything = [problem for problems in sets.values() for problem in problems]
     for reward in sorted(paid):
         if not any(applies(reward, problem) for problem in everything):
-            yield f"stages.{stage}.rewards.{reward} is for none of the stage's problems, and is never paid"
+            yield f"stages.{stage}.rewards.{reward} applies to none of the stage's problems and is never paid"
     if len(everything) < config.problems_per_step:
         yield (
-            f"stages.{stage}: problems_per_step = {config.problems_per_step}, and its sets have "
-            f"{len(everything)} problems: a step has the same one several times"
+            f"stages.{stage}: problems_per_step = {config.problems_per_step}, but its sets have only "
+            f"{len(everything)} problems: a step repeats some of them"
         )

@@ -1,6 +1,6 @@
-"""Prompts: whether every one that a recipe asks a model can be encoded, and leaves room for the completion.
+"""Whether every prompt of a recipe can be encoded and leaves room for its completion.
 
-Each is encoded as the run does it. Not looked at: worked examples before a problem, judges' prompts.
+Prompts are encoded as in the run. Not checked: worked examples before a problem, judges' prompts.
 """
 
 import sys
@@ -19,12 +19,12 @@ from r1kit.pipeline.stages import references
 from r1kit.text.prompts import encode_prompt, vocabulary_fault
 from r1kit.types import PromptStyle
 
-_NUM_SHOWN = 10
+_NUM_SHOWN = 10  # ids of prompts that are too long, in one message
 
 
 @dataclass(frozen=True)
 class Use:
-    """A problem set where a model is asked its prompts."""
+    """A problem set and the model that is given its prompts."""
 
     where: str
     stage: str | None  # None: the evaluation
@@ -35,11 +35,11 @@ class Use:
 
 
 def find_uses(recipe: Recipe) -> Iterator[Use]:
-    """Every problem set that a stage or the evaluation asks a model; models of one style and root once."""
+    """Every problem set that a stage or the evaluation uses, with the model that answers it."""
     for name, config in recipe.stages.items():
         model = getattr(config, "model", None)
         if not isinstance(model, str) or not hasattr(config, "max_new_tokens"):
-            continue
+            continue  # the stage does not sample
         style: PromptStyle = getattr(config, "prompt_style", None) or "chat"
         sets = [reference.target for reference in references(config) if reference.role == "problems"]
         for problem_set in dict.fromkeys(sets):
@@ -52,11 +52,12 @@ def find_uses(recipe: Recipe) -> Iterator[Use]:
 
 
 def _most_tokens(limit: Any) -> int:
+    # `max_new_tokens` is a number, or a schedule of points; the longest completions need the most room
     return limit if isinstance(limit, int) else max(point.value for point in limit)
 
 
 class Prompts:
-    """Encodes the prompts of a set once for each tokenizer and style that they are asked in."""
+    """Encodes the prompts of a set once per tokenizer and style."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -68,18 +69,21 @@ class Prompts:
         room, lengths = context_length_of(path), self._lengths(path, use)
         too_long = {name: n for name, n in lengths.items() if n + use.max_new_tokens > room}
         if not too_long:
-            left = "" if room == sys.maxsize else f" of {room}"
+            left = "" if room == sys.maxsize else f" of {room}"  # maxsize: the model states no limit
             return f"at most {max(lengths.values(), default=0)} + {use.max_new_tokens}{left} tokens"
         longest = sorted(too_long, key=lambda name: -too_long[name])
         shown = ", ".join(f"{name} ({too_long[name]})" for name in longest[:_NUM_SHOWN])
         shown += f" and {len(longest) - _NUM_SHOWN} more" if len(longest) > _NUM_SHOWN else ""
         raise DataError(
-            f"{len(too_long)} prompts and max_new_tokens = {use.max_new_tokens} are more than the {room} "
-            f"tokens of {use.model}'s context: {shown}; lower max_new_tokens, or leave them out."
+            f"{len(too_long)} prompts plus max_new_tokens = {use.max_new_tokens} exceed the {room} tokens of "
+            f"{use.model}'s context: {shown}; lower max_new_tokens, or leave these prompts out."
         )
 
     def _lengths(self, path: str, use: Use) -> dict[str, int]:
-        """The tokens of each problem's prompt, by id. Raises `DataError` for those that can't be asked."""
+        """The number of tokens of each problem's prompt, by id.
+
+        Raises `DataError` if a prompt has tokens that the model has no embedding for.
+        """
         key = (path, use.problem_set, use.style)
         if key not in self._found:
             tokenizer, rows = load_tokenizer(path), num_embeddings_of(path)
@@ -88,7 +92,7 @@ class Prompts:
             for problem in self._context.problems(use.problem_set):
                 try:
                     ids = encode_prompt(problem, tokenizer, use.style)
-                except DataError:  # the chat template refuses it, which `turns` says with its row
+                except DataError:  # the chat template refuses it; `turns` reports that with the row
                     continue
                 if fault := vocabulary_fault(ids, tokenizer, rows):
                     faults.append(Fault(f"problem {problem.id!r}", fault))

@@ -1,8 +1,8 @@
-"""What `r1 doctor` looks at in chat templates: whom a recipe asks in which style, and whether that can work.
+"""Checks of chat templates: which model a recipe prompts in which style, and whether that can work.
 
-Of every model that a stage or the evaluation trains, samples or scores with: whether its tokenizer gives a
-response back as it was; whether prompts begin as it asks; whether its chat template takes every conversation
-of the sets that are put to it, and leaves room for a reasoning; and which tokens end a response. Not here:
+Checked for every model that a stage or the evaluation trains, samples or scores with: its tokenizer decodes
+a response to the same text; prompts begin with the token that the model expects; its chat template accepts
+every conversation of its sets and leaves room for reasoning; and which tokens end a response. Not here:
 lengths (`prompts`), rows of data files (`data`), and what a server does with a conversation.
 """
 
@@ -45,9 +45,9 @@ from r1kit.types import Problem, PromptStyle
 
 @dataclass(frozen=True)
 class ModelUse:
-    """A model that is asked the prompts of some problem sets, in a style.
+    """A model, the style it is prompted in, and the problem sets it gets.
 
-    `needs_reasoning`: what it answers without a reasoning, where one is wanted, is worth nothing.
+    `needs_reasoning`: answers without reasoning are useless where a problem wants it.
     """
 
     model: str
@@ -58,7 +58,7 @@ class ModelUse:
 
 
 def asked_by(recipe: Recipe, stage: str) -> list[ModelUse]:
-    """The models that a stage trains, samples or asks for judgments, as far as they are here; each once."""
+    """The models that a stage trains, samples or uses as local judges; each once."""
     return list(dict.fromkeys(_asked_by(recipe, stage)))
 
 
@@ -69,6 +69,7 @@ def _asked_by(recipe: Recipe, stage: str) -> Iterator[ModelUse]:
         case GrpoConfig():
             yield ModelUse(config.model, config.prompt_style, sets, needs_reasoning=True)
         case SftConfig():
+            # the prompts of SFT data are those of the sets that the stages behind it sampled
             names = [config.data] if isinstance(config.data, str) else config.data
             made = (_sets(recipe.stages[name]) for name in names if name in recipe.stages)
             style = style_of(recipe, stage)
@@ -104,7 +105,7 @@ def _local_judges(config: Any) -> Iterator[JudgeConfig]:
 
 
 def asked_in_evaluation(recipe: Recipe) -> list[ModelUse]:
-    """The models that are evaluated, each in its style, and their judge."""
+    """The models of the evaluation, each in its style, and the local judge."""
     config = recipe.eval
     if not isinstance(config, EvalConfig):
         return []
@@ -114,14 +115,14 @@ def asked_in_evaluation(recipe: Recipe) -> list[ModelUse]:
 
 
 def check_turns(context: RunContext, asked: list[ModelUse]) -> tuple[list[str], list[str]]:
-    """What was found in order, and the faults, of models that are asked; each in a sentence."""
-    found: dict[str, None] = {}
+    """Remarks on what is in order, and faults, about these models; one sentence each."""
+    found: dict[str, None] = {}  # dicts as ordered sets: models share remarks and faults
     faults: dict[str, None] = {}
     seen: set[tuple[str, ModelUse]] = set()
     for one in asked:
         source = context.root_path(one.model)
         key = (source, ModelUse("", one.style, one.sets, one.needs_reasoning, one.trains))
-        if key in seen:  # stages that go back to one model
+        if key in seen:  # several stages train the same root model
             continue
         seen.add(key)
         try:
@@ -143,13 +144,13 @@ def _check_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase, style: Pro
 
 
 def _prompt_faults(context: RunContext, asked: ModelUse, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """Prompts that the chat template refuses, and those in which nobody could reason."""
+    """Prompts that the chat template refuses, and prompts that leave no room for reasoning."""
     if asked.style == "zero":
         return
     for name in asked.sets:
         try:
             problems = context.problems(name)
-        except UserError:  # said of the set itself
+        except UserError:  # the check of the set reports it
             continue
         prompts = [_rendered(problem, tokenizer) for problem in problems]
         if refused := [fault for _, fault in prompts if fault]:
@@ -159,13 +160,13 @@ def _prompt_faults(context: RunContext, asked: ModelUse, tokenizer: PreTrainedTo
         if num_closed and asked.needs_reasoning:
             yield (
                 f"problems.{name}: the chat template of {asked.model} closes an empty thought in the prompt, "
-                f"so that no answer can hold a reasoning, and {num_closed} prompts want one; take it out of "
-                "the template's generation prompt (`enable_thinking`), or set wants_reasoning = false"
+                f"so no answer can contain reasoning, and {num_closed} prompts want it; take it out of the "
+                "template's generation prompt (`enable_thinking`), or set wants_reasoning = false"
             )
 
 
 def _rendered(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str | None]:
-    """A chat prompt as text, and why there is none."""
+    """A chat prompt as text and None, or "" and the reason why there is none."""
     try:
         return render(tokenizer, problem.messages, add_generation_prompt=True), None
     except DataError as error:
@@ -175,8 +176,9 @@ def _rendered(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> tuple[str
 def _refusals(
     context: RunContext, name: str, refused: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[str]:
-    """The rows that are refused, where the set's file has rows; else the problems."""
+    """The rows that are refused, if the set is read from a file; otherwise the number of problems."""
     spec = context.recipe.problems[name]
+    # loaded again with the template as the check: only the loader knows which row a problem came from
     try:
         load_problems(
             spec.model_copy(update={"on_bad": "error"}),
@@ -192,22 +194,22 @@ def _refusals(
 
 
 def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: ModelUse) -> Iterator[str]:
-    """What a person should know of a model's turns; nothing of one that does as all do."""
+    """What a person should know about a model's turns; nothing for a model that behaves as most do."""
     stated = stated_end_ids(source)
     ends = end_token_ids(tokenizer, *stated)
-    if len(ends) > 1:
+    if len(ends) > 1:  # sampling stops at any of them, but SFT appends one
         names = " or ".join(tokenizer.convert_ids_to_tokens(list(ends)))
         end = tokenizer.convert_ids_to_tokens(response_end_id(tokenizer, asked.style))
         trained = f"; SFT appends {end}" if asked.trains else ""
         yield f"{asked.model} ends with {names}{trained}"
     if ignored := ignored_end_ids(tokenizer, *stated):
         words = ", ".join(repr(tokenizer.decode([token_id])) for token_id in ignored)
-        yield f"{asked.model}: its configuration takes {words} for an end, which is a word: ignored"
+        yield f"{asked.model}: its configuration lists {words} as an end token, but it is a word: ignored"
     if asked.style == "zero":
         return
     prompt = render(tokenizer, [{"role": "user", "content": "How many?"}], add_generation_prompt=True)
     if opening_of(prompt):
-        yield f"the chat template of {asked.model} opens <think>, which counts as the response's"
+        yield f"the chat template of {asked.model} opens <think>, which counts as part of the response"
     elif closes_thought(prompt):
         yield f"the chat template of {asked.model} closes an empty thought: answers have no reasoning"
     if (
@@ -216,8 +218,8 @@ def _remarks(source: str, tokenizer: PreTrainedTokenizerBase, asked: ModelUse) -
         and asks_for_begin(source, tokenizer)
     ):
         yield (
-            f"{asked.model}: its tokenizer begins every text with {tokenizer.bos_token}, and its chat "
+            f"{asked.model}: its tokenizer begins every text with {tokenizer.bos_token}, but its chat "
             "template does not write it: prompts have none, as in transformers"
         )
     if own_marks(tokenizer) is not None:
-        yield f"{asked.model} marks its reasoning in a way of its own, which is read as <think>"
+        yield f"{asked.model} marks its reasoning with tags of its own, which are read as <think>"
