@@ -1,10 +1,18 @@
-"""Tests that run programs need bubblewrap: skipped without it, except where CI says that it is there."""
+"""What holds for all tests.
+
+Those that run programs need bubblewrap, and are skipped without it, except where CI says that it is there.
+"""
 
 import os
+import signal
 
 import pytest
 
 from r1kit.sandbox import sandbox_refusal
+
+# A suite started in the background of a script ignores Ctrl-C, and so would the runs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -93,7 +93,6 @@ def test_a_killed_rank_ends_the_others_and_is_named(monkeypatch, tmp_path):
 def test_ctrl_c_goes_to_the_first_rank_which_says_where_it_stopped(monkeypatch, tmp_path, capfd):
     ready = tmp_path / "ready"
     script = f"""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background would ignore it
     try:
         if rank == 0:
             open({str(ready)!r}, "w").close()  # what interrupts a destructor is lost

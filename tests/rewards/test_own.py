@@ -1,5 +1,4 @@
 import json
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -128,8 +127,8 @@ def test_a_reward_that_can_not_be_loaded_says_why(recipe_dir: Path, name: str, c
 
 def test_the_example_in_the_docs_is_ten_lines_and_works(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
-    start = page.index("    # my_rewards.py")
-    source = textwrap.dedent(page[start : page.index("\n\n", start)])
+    start = page.index("# my_rewards.py")
+    source = page[start : page.index("```", start)]
     assert len(source.splitlines()) == 10
     (tmp_path / "my_rewards.py").write_text(source, encoding="utf-8")
     reward = load_own_reward("my_rewards.py:brief", recipe_dir=tmp_path)
