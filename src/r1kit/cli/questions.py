@@ -94,7 +94,7 @@ def _ask_test(wishes: Wishes, data: Data) -> Test:
             wishes.hold_out = int(text)
             return find_test(wishes, data)
 
-        why = "There is no test set beside it: so many problems are kept from training, and evaluated on."
+        why = "There is no test set beside it: this many problems are kept for the evaluation."
         test = _ask("How many to hold out", why, str(min(test.num_held_out, 100)), hold_out)
     _say(f"evaluated on {test.why}" if test.data is not None or test.num_held_out else "no evaluation")
     return test

@@ -63,7 +63,7 @@ def _report(path: Path, decisions: list[tuple[str, str]], notes: list[str]) -> N
     steps = {
         f"{r1} doctor {path}": "looks for what would go wrong",
         f"{r1} plan {path}": "what it will need",
-        f"{r1} run {path}": "runs it; killed at any point, the same command goes on",
+        f"{r1} run {path}": "runs it; killed at any point, the same command resumes",
     }
     print(f"\n{path} is written. Next:")
     longest = max(map(len, steps))

@@ -44,7 +44,7 @@ class PreferencesConfig(Config):
     temperature: float = Field(1.0, gt=0)  # of the responses
     max_new_tokens: int = Field(8192, gt=0)  # of a response
     noise: float = Field(0.1, ge=0, lt=0.5)  # the share of an oracle's labels that are reversed
-    pairs_per_problem: int = Field(2, gt=0)  # pairwise: at most so many of a prompt
+    pairs_per_problem: int = Field(2, gt=0)  # pairwise: at most this many per prompt
     judgments: int = Field(4, gt=0)  # DeepSeek-R1 v2, 3.1: four, with A and B in random order
     min_difference: float = Field(1.0, ge=0, lt=2)  # and pairs kept whose mean verdict, in [-2, 2], exceeds 1
     # mean length gap, relative to the mean length of both sides; the paper says only "balanced over the set"

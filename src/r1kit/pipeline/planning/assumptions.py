@@ -58,7 +58,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What is trained on: so many examples of so many tokens on average, at most `limit`."""
+    """What is trained on: the number of examples, their mean length in tokens, and the `limit`."""
 
     num: float
     tokens: float

@@ -82,7 +82,7 @@ class Plan:
 
 
 def cost_of(seconds: float, *, price: float, devices: int) -> float:
-    """What so many seconds cost at a price per hour of one device."""
+    """What these seconds cost, at a price per hour of one device."""
     return seconds / 3600 * price * devices
 
 
@@ -127,7 +127,7 @@ def plan_on_gpus(
     *,
     like: Path | None = None,
 ) -> Plan:
-    """Plan for so many named GPUs, by data sheet: nothing is loaded but configurations."""
+    """Plan for a number of named GPUs, by data sheet: only configurations are loaded."""
     if num_gpus < 1:
         raise UserError(f"--gpus {num_gpus}: should be 1 or more.")
     assumed = _assumptions(context, like)

@@ -54,7 +54,7 @@ _PROMPTS = 32
 _LENGTH_ROWS = 64  # the standard error of a mean length is an eighth of it then
 _TOP_P = 0.95
 
-# What a model is too large for, or which model is not here: the plan goes on without it, and says so.
+# A model is missing or too large to try: the plan continues without it, and says so.
 _CANNOT_BE_MEASURED = (UserError, torch.OutOfMemoryError)
 
 UpdateKey = tuple[str, str, bool, bool, bool, int]
@@ -62,7 +62,7 @@ UpdateKey = tuple[str, str, bool, bool, bool, int]
 
 @dataclass
 class MeasuredPace:
-    """How fast this machine is, with so many ranks; by the path of the model that work starts from."""
+    """How fast this machine is, with a number of ranks; by the path of the model that work starts from."""
 
     ranks: int
     max_rows: int

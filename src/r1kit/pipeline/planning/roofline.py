@@ -77,7 +77,7 @@ def size_of(model: PreTrainedModel, *, weight_bytes: int = 2) -> ModelSize:
 
 @dataclass(frozen=True, slots=True)
 class GpuPace:
-    """How fast so many devices of one kind are."""
+    """How fast a number of devices of one kind are."""
 
     gpu: Gpu
     devices: int

@@ -50,7 +50,7 @@ def measure_sampling(
     top_p: float = 1.0,
     seconds: float,
 ) -> SamplingPace:
-    """Sample for about so many seconds: waves of rows of `tokens` tokens on average, shorter if need be."""
+    """Sample for about that many seconds: waves of rows of `tokens` tokens on average, shorter if need be."""
     waves, few = _Waves(engine, prompts), max(1, round(rows * _FEW_ROWS_FRAC))
     waves.run([_WARM_UP_TOKENS] * few, top_p)  # the first call also allocates
     prompt_seconds = _prompt_seconds(waves, min(rows, len(prompts) // 2), seconds / 4)
@@ -85,7 +85,7 @@ def sample_length(
     temperature: float = 1.0,
     seconds: float,
 ) -> float:
-    """The mean length of what the model writes, of at most `limit` tokens, in about so many seconds.
+    """The mean length of what the model writes, at most `limit` tokens, measured in about `seconds`.
 
     Where there is no time to go up to the limit, lengths are taken for exponentially distributed: the sampled
     tokens by the number of completions that stopped. All ranks sample, each for prompts of its own.

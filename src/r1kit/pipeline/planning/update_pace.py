@@ -37,7 +37,7 @@ _FEW_ROWS, _FEW_TOKENS = 4, 32  # of a first try
 _MOST_REPEATS = 6
 
 Update = Callable[[int, int, int], int]
-"""Does an update of rows x tokens behind prompts of so many tokens; how many went through the model."""
+"""Does an update of rows x tokens behind prompts of a given length; returns the tokens that went through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class UpdatePace:
 
 
 def measure_updates(context: StageContext, path: str, piece: Updates, *, seconds: float) -> UpdatePace:
-    """Do updates like the piece's for about so many seconds. Raises `UserError` for the stage's faults."""
+    """Do updates like the piece's for about that many seconds. Raises `UserError` for the stage's faults."""
     update = _updater(context, path, piece)
     config = piece.config
     # the reference's logprobs are taken again in each update
@@ -143,7 +143,7 @@ def _grpo(context: StageContext, path: str, config: GrpoConfig, piece: Updates) 
 def _made_rows(
     num: int, group_size: int, prompt_tokens: int, tokens: int, vocab: int, tokens_from: random.Random
 ) -> list[TrainedRollout]:
-    """Rollouts of made-up tokens, so many to a prompt, half of them good and half of them bad."""
+    """Rollouts of made-up tokens, `group_size` per prompt, half of them good and half of them bad."""
     problem = Problem(id="", kind="math", messages=({"role": "user", "content": ""},))
     rows: list[TrainedRollout] = []
     prompt: tuple[int, ...] = ()

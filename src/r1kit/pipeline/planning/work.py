@@ -29,7 +29,7 @@ from r1kit.sft import SftConfig
 
 TrainingConfig = GrpoConfig | SftConfig | RewardModelConfig
 
-# `over_ranks`: with several ranks so many fills of all samplers are asked for at a time.
+# `over_ranks`: with several ranks, the number of fills of all samplers that are requested at a time.
 _FILLS_PER_ROUND = 4
 # Tokens that are sampled after each load of weights to check it (`grpo.sync`).
 SYNC_TOKENS = 16
@@ -56,7 +56,7 @@ class Sampling:
         return self.times * self.completions
 
     def at_length(self, factor: float) -> "Sampling":
-        """The same with completions so many times as long, up to the limit."""
+        """The same with completions longer by a factor, up to the limit."""
         return replace(self, tokens=min(self.tokens * factor, self.limit))
 
 
@@ -84,7 +84,7 @@ class Updates:
         return self.rows * self.tokens + self.prompts * self.prompt_tokens
 
     def at_length(self, factor: float) -> "Updates":
-        """The same with completions so many times as long, up to the limit."""
+        """The same with completions longer by a factor, up to the limit."""
         return replace(self, tokens=min(self.tokens * factor, self.limit))
 
 
@@ -98,7 +98,7 @@ class Reading:
     alone: bool = False
 
     def at_length(self, factor: float) -> "Reading":
-        """The same with texts so many times as long, up to the limit."""
+        """The same with texts longer by a factor, up to the limit."""
         return replace(self, tokens=min(self.tokens * factor, self.limit))
 
 
@@ -126,7 +126,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model that is loaded so many times, with its sampler."""
+    """A model that is loaded a number of times, with its sampler."""
 
     times: float
 
@@ -352,7 +352,7 @@ def _rounds(
 
 
 def longest(completions: float, tokens: float, limit: int) -> float:
-    """How long the longest of so many completions is expected to be, where their mean is `tokens`.
+    """The expected length of the longest of `num` completions whose mean length is `tokens`.
 
     Of n exponentially distributed lengths the mean of the largest is ln(n) + 0.577 times their mean; the
     limit cuts it off.

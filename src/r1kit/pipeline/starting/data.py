@@ -23,7 +23,7 @@ from r1kit.pipeline.starting.wishes import Wishes
 from r1kit.rewards.accuracy import verify_problem
 from r1kit.types import Problem
 
-# Self-tests of so many problems, spread over the file; of a program one takes a tenth of a second.
+# The number of problems that are self-tested, spread over the file; a program takes a tenth of a second.
 _NUM_VERIFIED, _NUM_PROGRAMS = 400, 60
 # Of sources that make as many problems as they are asked for.
 _NUM_MADE = 2_000

@@ -91,7 +91,7 @@ def _grpo(
     yield line("clip_eps", 0.2, "PPO's; the paper's 10 hardly clips")
     yield line("kl_coef", 0.001, "[0.001]")
     yield from _optimizer(plan, sizes.rl_learning_rate, "[3e-6]", warmup_steps=5)
-    yield line("checkpoint_every", 10, "steps; a killed run goes on from there")
+    yield line("checkpoint_every", 10, "steps; a killed run resumes from there")
 
 
 def _sft(plan: Plan, data: str, *, is_student: bool = False) -> Iterator[str]:
