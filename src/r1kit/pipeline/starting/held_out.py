@@ -35,8 +35,8 @@ def find_test(wishes: Wishes, data: Data) -> Test:
     if wishes.test is not None:
         if makes_its_own(wishes.test):
             fields = {"source": wishes.test, "split": "held_out", "num_problems": 400}
-            return Test("as you said", load(fields, f"made by {wishes.test}"))
-        return Test("as you said", _read_as(data, told_apart(wishes.test), None, wishes))
+            return Test(wishes.test, load(fields, f"made by {wishes.test}"))
+        return Test(f"{wishes.test}, as you said", _read_as(data, told_apart(wishes.test), None, wishes))
     if wishes.hold_out is None and (found := _beside(wishes, data)) is not None:
         return found
     if data.is_made:
@@ -44,6 +44,11 @@ def find_test(wishes: Wishes, data: Data) -> Test:
     usable = len(data.problems)
     num = wishes.hold_out
     if num is None:
+        if usable < 2:
+            raise UserError(
+                "the data has only one usable problem, and nothing else to evaluate on: --hold-out 0 trains "
+                "on it without an evaluation, --test FILE names a test set"
+            )
         num = max(1, min(_MOST_HELD_OUT, usable // _HELD_OUT_FRAC))
     if num >= usable:
         raise UserError(
