@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.test_init import call, here, model
+from tests.pipeline.test_init import call, here, model, written
 from tests.pipeline.test_init_data import SUMS, write
 
 __all__ = ["here", "model"]  # fixtures
@@ -54,3 +54,12 @@ def test_a_path_through_a_file_is_refused_and_one_with_spaces_can_be_pasted(
     assert call(monkeypatch, "init", "it's mine.toml", "--model", model, "--data", "sums.jsonl") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if " doctor " in line)
     assert shlex.split(line)[1:3] == ["doctor", "it's mine.toml"]
+
+
+def test_a_source_that_makes_its_problems_holds_out_as_many_as_were_said(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--model", "tinyworld", "--data", "tinyworld", "--hold-out", 5)
+    assert call(monkeypatch, "init", "my.toml", *arguments) == 0
+    assert "test       5 problems of its split held_out" in capsys.readouterr().out
+    assert written(here / "my.toml")["problems"]["test"]["num_problems"] == 5

@@ -23,6 +23,7 @@ def decisions(parts: Parts, needed: int, solutions: tuple[str, str] | None) -> l
     tested = f"{parts.num_tested:,} problems of {test.why}" if test.data is not None else test.why
     trained = "an adapter (LoRA) is trained" if sizes.lora else "all weights are trained"
     trained += ", layers are run again in the backward pass" if sizes.checkpointing else ""
+    trained += ", each GPU holds its part of them" if sizes.shard else ""
     found = [
         ("model", f"{model.short_name}: {model.unseen or model.why}"),
         ("data", f"{usable}{left_out}; {data.why}"),
