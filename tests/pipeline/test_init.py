@@ -230,6 +230,30 @@ def test_without_an_evaluation_there_is_no_test_set(
             ["--model", "MODEL", "--data", "sums.jsonl", "--goal", "sft-then-rl", "--sft-data", "no.jsonl"],
             "--sft-data no.jsonl: no such file",
         ),
+        (
+            ["--model", "MODEL", "--data", "sums.jsonl", "--goal", "sft-then-rl", "--sft-data", "sums.jsonl"],
+            "--sft-data 20 rows: sums.jsonl:1: the record has no `messages`",
+        ),
+        (
+            ["--model", "MODEL", "--data", "sums.jsonl", "--goal", "distill", "--teacher", "nosuch"],
+            "--teacher nosuch: no such folder, and no hub name (`owner/model`)",
+        ),
+        (
+            ["--model", "MODEL", "--data", "sums.jsonl", "--kind", "judged", "--judge", "nosuch"],
+            "--judge nosuch: no such folder, and no hub name (`owner/model`)",
+        ),
+        (
+            ["--model", "MODEL", "--data", "sums.jsonl", "--judge-url", "http://localhost:1/v1"],
+            "is of a judge: name it with --judge MODEL",
+        ),
+        (
+            ["--model", "MODEL", "--data", "sums.jsonl", "--test", "pens/test.jsonl", "--hold-out", "3"],
+            "--hold-out and --test both say what to evaluate on; drop one of them",
+        ),
+        (
+            ["--model", "MODEL", "--data", "sums.jsonl", "--answer-in", "boxed"],
+            "--answer-in boxed: no text of the column 'answer' holds an answer there; leave it out",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong_is_one_sentence_and_nothing_is_written(

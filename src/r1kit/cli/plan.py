@@ -119,6 +119,9 @@ def time_table(plan: Plan, *, price: float | None = None) -> Table:
             table.add_row(row.name, row.kind, row.state, "?", *[""] * (len(headers) - 5), row.why)
         else:
             table.add_row(row.name, row.kind, row.state, *cells(row.seconds, row.low, row.high), _what(row))
+    if plan.stages and all(row.state != "done" and row.seconds is None for row in plan.stages):
+        table.add_row("all", "", "to come", "?", *[""] * (len(headers) - 4), style="bold")
+        return table
     limit = f"{_clock(plan.total('at_limit'))} if every completion were cut off at its limit"
     total = cells(plan.total(), plan.total("low"), plan.total("high"))
     table.add_row("all", "", "to come", *total, limit, style="bold")

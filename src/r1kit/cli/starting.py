@@ -1,5 +1,6 @@
 """What `r1 init` does with its flags: ask for the rest, start the recipe, say what was decided."""
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -59,11 +60,11 @@ def _report(path: Path, decisions: list[tuple[str, str]], notes: list[str]) -> N
         print(textwrap.fill(sentence, width, initial_indent=f"{subject:<11}", subsequent_indent=" " * 11))
     for note in notes:
         print("\n" + textwrap.fill(note, width, break_long_words=False, break_on_hyphens=False))
-    r1 = command_name()
+    r1, quoted = command_name(), shlex.quote(str(path))
     steps = {
-        f"{r1} doctor {path}": "looks for what would go wrong",
-        f"{r1} plan {path}": "what it will need",
-        f"{r1} run {path}": "runs it; killed at any point, the same command resumes",
+        f"{r1} doctor {quoted}": "looks for what would go wrong",
+        f"{r1} plan {quoted}": "what it will need",
+        f"{r1} run {quoted}": "runs it; killed at any point, the same command resumes",
     }
     print(f"\n{path} is written. Next:")
     longest = max(map(len, steps))

@@ -17,7 +17,7 @@ from r1kit.pipeline.planning.observed import (
 )
 from r1kit.pipeline.recipe import load_recipe
 from r1kit.pipeline.shipped import find_recipe
-from tests.pipeline.planning.recipes import guesses, job_of, make_context
+from tests.pipeline.planning.recipes import RECIPE, guesses, job_of, make_context
 
 
 def finish(folder: Path, name: str, kind: str, **metrics: float) -> Path:
@@ -131,3 +131,25 @@ def test_what_is_kept_of_the_demo_is_of_its_stages() -> None:
     for name in ("zero", "dev2", "r1"):
         assert len(found[name].lengths) == recipe.stages[name].steps, "log it again: docs/planning.md"
     assert shipped_observed("none") == {}
+
+
+def test_steps_without_a_useful_group_do_not_tell_how_many_are_useful(tmp_path: Path) -> None:
+    context = make_context(tmp_path)
+    row = {"step": 1, "completion/length_mean": 20.0, "groups/sampled": 4.0, "groups/trained": 0.0}
+    zero = tmp_path / "earlier" / ".work" / "zero"
+    zero.mkdir(parents=True)
+    (zero / "metrics.jsonl").write_text(f"{json.dumps(row)}\n", encoding="utf-8")
+    found = observed_of(tmp_path / "earlier", context.recipe)
+    assert found["zero"] == Observed(lengths=(20.0,), constant_frac=None)
+    earlier = guesses(context, earlier=found, earlier_name="a run")
+    assert earlier.constant_frac(job_of(context, "zero")) == 0.25
+
+
+def test_a_set_that_is_not_read_has_as_many_problems_as_its_file_has_rows(tmp_path: Path) -> None:
+    (tmp_path / "sums.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n' * 7, encoding="utf-8")
+    made = 'source = "tinyworld"\nsplit = "train"\nnum_problems = 10\n'
+    recipe = RECIPE.replace(made, 'source = "sums.jsonl"\n')
+    assumed = guesses(make_context(tmp_path, recipe))
+    assumed.reads_problems = False
+    assert assumed.num_problems(["sums"]) == 7
+    assert not assumed.notes

@@ -180,6 +180,16 @@ def test_the_command_prints_what_it_leaves_out_first_then_times_and_money(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.toml"]
 
 
+def test_the_command_does_not_add_up_what_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    make_context(tmp_path, RECIPE.replace('base = "tinyworld"', 'base = "nobody/nothing"'))
+    assert call(monkeypatch, tmp_path / "recipe.toml", "--gpu", "h100", "--price", 3) == 0
+    total = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("all"))
+    assert total.split() == ["all", "to", "come", "?"]
+
+
 def test_the_command_gives_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,17 @@ def test_sampling_waits_for_the_longest_completion_of_all_devices() -> None:
     assert pace(2).seconds(MODEL, piece) == pytest.approx(3 * (20 * step + prompts))
 
 
+def test_more_devices_than_completions_are_no_faster_and_longer_completions_take_longer() -> None:
+    piece = Sampling(8, 2, prompt_tokens=50, tokens=10, limit=200)
+    step = pace(8).step_seconds(MODEL, rows=10 / 26.566, context=55)
+    # the longest of 8: 10 x (ln 8 + 0.5772) tokens, as many steps
+    few, many = pace(8).seconds(MODEL, piece), pace(10_000).seconds(MODEL, piece)
+    assert few == pytest.approx(26.566 * step + 2 * 1e6 * 2 * 50 / (8 * 1e9 * 0.5), rel=1e-3)
+    assert 26.56 * step < many < few
+    times = [pace(10_000).seconds(MODEL, piece.at_length(factor)) for factor in (0.5, 1, 2, 100)]
+    assert times == sorted(times)
+
+
 def test_updates_take_six_operations_a_weight_and_token_or_eight() -> None:
     piece = Updates(CONFIG, times=5, rows=4, prompts=1, prompt_tokens=20, tokens=10, limit=32, forwards=1.5)
     # 60 tokens; 6 + 2 x 1.5 operations, of 2 x 0.5 GFLOP/s

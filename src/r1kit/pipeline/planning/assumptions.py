@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from r1kit.data.files import read_rows
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, UserError
@@ -273,11 +274,24 @@ class Assumptions:
         if problems is not None:
             return len(problems)
         num = self.context.recipe.problems[name].num_problems
+        if (rows := self._rows_of_file(name)) is not None:
+            return rows if num is None else min(num, rows)
         if num is None:
             self.note(
-                f"problems.{name} was not read, and the recipe does not say how many it has: {NUM_PROBLEMS}."
+                f"problems.{name} was not read, and the recipe does not say how many it has: it is taken for "
+                f"{NUM_PROBLEMS:,} problems; num_problems says another number."
             )
         return NUM_PROBLEMS if num is None else num
+
+    def _rows_of_file(self, name: str) -> int | None:
+        """How many rows a set's file has, which takes a moment; None where it is no file that is here."""
+        source, folder = self.context.recipe.problems[name].source, self.context.recipe_path.parent
+        if not (folder / Path(source).expanduser()).is_file():
+            return None
+        try:
+            return len(read_rows(source, split=None, subset=None, base_dir=folder))
+        except UserError:
+            return None
 
     def _problems(self, name: str) -> list[Problem] | None:
         """The set without the self-test of its problems, which takes long; None where it can't be read."""

@@ -123,9 +123,11 @@ def _of_grpo(rows: Sequence[Mapping[str, Any]]) -> Observed:
     if not rows:
         return Observed()
     constant = [1 - row["groups/trained"] / row["groups/sampled"] for row in rows if "groups/trained" in row]
+    # steps without one useful group made no update: they do not tell how long one takes
+    tells = bool(constant) and min(constant) < 1
     return Observed(
         lengths=tuple(round(float(row["completion/length_mean"]), 1) for row in rows),
-        constant_frac=round(sum(constant) / len(constant), 3) if constant else None,
+        constant_frac=min(0.999, round(sum(constant) / len(constant), 3)) if tells else None,
     )
 
 

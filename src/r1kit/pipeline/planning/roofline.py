@@ -129,12 +129,14 @@ class GpuPace:
         if piece.completions <= 0:
             return 0.0
         rows = piece.completions / self.devices
-        steps = decoding_steps(rows, self.max_rows, piece.tokens, piece.limit)
+        # where there are more devices than completions the busy ones have one each
+        per_device = max(1.0, rows)
+        steps = decoding_steps(per_device, self.max_rows, piece.tokens, piece.limit)
         # of all devices' completions the longest counts
         steps += longest(piece.completions, piece.tokens, piece.limit) - longest(
-            rows, piece.tokens, piece.limit
+            per_device, piece.tokens, piece.limit
         )
-        in_flight = rows * piece.tokens / steps  # on average: most rows end long before the last
+        in_flight = per_device * piece.tokens / steps  # on average: most rows end long before the last
         decoding = steps * self.step_seconds(size, in_flight, piece.prompt_tokens + piece.tokens / 2)
         prompts = self._training_seconds(2 * size.active * piece.prompts * piece.prompt_tokens)
         return piece.times * (decoding + prompts)

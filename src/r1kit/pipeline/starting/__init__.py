@@ -5,15 +5,16 @@ and what was decided in `Start.decisions`. Not covered: general prompts and pref
 """
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1kit.data.questions import question_key
 from r1kit.data.sources import ProblemSource, load_problems
-from r1kit.errors import UserError
+from r1kit.errors import DataError, UserError
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.memory import plan_memory
-from r1kit.pipeline.recipe import load_recipe
+from r1kit.pipeline.recipe import is_base, load_recipe
 from r1kit.pipeline.starting.data import Data, look_at_data
 from r1kit.pipeline.starting.decisions import decisions, notes
 from r1kit.pipeline.starting.hardware import look_at_hardware
@@ -25,6 +26,7 @@ from r1kit.pipeline.starting.solutions import solution_column, write_solutions
 from r1kit.pipeline.starting.stages import Plan
 from r1kit.pipeline.starting.wishes import GOALS, Goal, Wishes, chosen
 from r1kit.rewards.accuracy import verify_problem
+from r1kit.sft import load_examples
 
 __all__ = [
     "GOALS",
@@ -58,6 +60,9 @@ def refuse_existing(path: Path) -> None:
     """Raise `UserError` where there is something at the path already, or it is no place for a file."""
     if path.exists():
         raise UserError(f"{path} is there already; give another name, or move it away.")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise UserError(f"{path}: {there} is a file, and no folder; give another place.")
 
 
 def start_recipe(
@@ -124,6 +129,14 @@ def _tested(test: Test, wishes: Wishes, sizes: Sizes) -> Test:
     return Test(test.why.replace(f"{test.num_held_out:,}", f"{num:,}", 1), None, num)
 
 
+def _check_model_name(flag: str, name: str | None) -> None:
+    """Raise `UserError` for what the recipe would refuse as a model: neither a folder nor a hub name."""
+    if name is None or is_base(name) or Path(name).expanduser().is_dir():
+        return
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        raise UserError(f"{flag} {name}: no such folder, and no hub name (`owner/model`)")
+
+
 def _check_goal(goal: Goal, wishes: Wishes, model: Model, data: Data) -> None:
     if goal == "distill" and wishes.teacher is None:
         raise UserError(
@@ -137,6 +150,15 @@ def _check_goal(goal: Goal, wishes: Wishes, model: Model, data: Data) -> None:
             raise UserError(
                 f"{flag} is for --goal {only}, and the goal is {goal}; drop it, or change the goal"
             )
+    _check_model_name("--teacher", wishes.teacher)
+    if wishes.judge_url is None:
+        _check_model_name("--judge", wishes.judge)
+    elif wishes.judge is None:
+        raise UserError(
+            f"--judge-url {wishes.judge_url} is of a judge: name it with --judge MODEL, or drop --judge-url"
+        )
+    if wishes.hold_out is not None and wishes.test is not None:
+        raise UserError("--hold-out and --test both say what to evaluate on; drop one of them")
     if goal != "zero" and not model.has_chat_template:
         raise UserError(
             f"{model.name} has no chat template, which fine-tuning needs: add `chat_template` to its "
@@ -144,6 +166,11 @@ def _check_goal(goal: Goal, wishes: Wishes, model: Model, data: Data) -> None:
         )
     if wishes.sft_data is not None and not Path(wishes.sft_data).expanduser().is_file():
         raise UserError(f"--sft-data {wishes.sft_data}: no such file")
+    if wishes.sft_data is not None and model.tokenizer is not None:
+        try:
+            load_examples([Path(wishes.sft_data).expanduser()], model.tokenizer, model.context)
+        except DataError as error:
+            raise UserError(f"--sft-data {error}") from None
     if "judged" in data.kinds and wishes.judge is None:
         raise UserError(
             "no rule can compare the answers of this data (kind judged): name a judge with --judge MODEL "

@@ -214,6 +214,11 @@ def _kind_of(answers: Profile, answer_in: Any, columns: Mapping[str, str]) -> tu
     texts = answers.texts
     if answer_in is not None:
         texts = tuple(found for text in texts if (found := _inside(text, answer_in)) is not None)
+        if not texts:
+            raise UserError(
+                f"--answer-in {answer_in}: no text of the column {answers.name!r} holds an answer there; "
+                "leave it out, or name another column with --answer"
+            )
     share = mathematical_frac(texts)
     mean_words = sum(map(num_words, texts)) / max(1, len(texts))
     if share >= _MOST:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from r1kit.pipeline.memory import format_bytes
 from r1kit.pipeline.starting.data import settled_by
 from r1kit.pipeline.starting.recipe_text import Parts
+from r1kit.pipeline.starting.stages import Plan
 from r1kit.pipeline.starting.wishes import GOALS, Wishes
 from r1kit.sandbox import sandbox_refusal
 
@@ -22,6 +23,7 @@ def decisions(parts: Parts, needed: int, solutions: tuple[str, str] | None) -> l
     tested = f"{parts.num_tested:,} problems of {test.why}" if test.data is not None else test.why
     trained = "an adapter (LoRA) is trained" if sizes.lora else "all weights are trained"
     trained += ", layers are run again in the backward pass" if sizes.checkpointing else ""
+    trained += ", each GPU holds its part of them" if sizes.shard else ""
     found = [
         ("model", f"{model.short_name}: {model.unseen or model.why}"),
         ("data", f"{usable}{left_out}; {data.why}"),
@@ -34,13 +36,22 @@ def decisions(parts: Parts, needed: int, solutions: tuple[str, str] | None) -> l
         found.append(("solutions", solutions[1]))
     found += [
         ("memory", f"about {format_bytes(needed)} at its peak, on {hardware}: {trained}"),
-        (
-            "sizes",
-            f"{sizes.steps} steps of {sizes.problems_per_step} problems x {sizes.group_size} samples of at "
-            f"most {sizes.max_new_tokens} tokens",
-        ),
+        ("sizes", _sizes_said(plan)),
     ]
     return found
+
+
+def _sizes_said(plan: Plan) -> str:
+    sizes = plan.sizes
+    if plan.goal == "distill":  # no reinforcement learning in it
+        return (
+            f"answers of at most {sizes.max_new_tokens:,} tokens; updates on about "
+            f"{sizes.tokens_per_batch:,} tokens each"
+        )
+    return (
+        f"{sizes.steps} steps of {sizes.problems_per_step} problems x {sizes.group_size} samples of at most "
+        f"{sizes.max_new_tokens} tokens"
+    )
 
 
 def notes(parts: Parts, needed: int, wishes: Wishes) -> list[str]:

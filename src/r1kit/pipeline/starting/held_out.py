@@ -35,15 +35,20 @@ def find_test(wishes: Wishes, data: Data) -> Test:
     if wishes.test is not None:
         if makes_its_own(wishes.test):
             fields = {"source": wishes.test, "split": "held_out", "num_problems": 400}
-            return Test("as you said", load(fields, f"made by {wishes.test}"))
-        return Test("as you said", _read_as(data, told_apart(wishes.test), None, wishes))
+            return Test(wishes.test, load(fields, f"made by {wishes.test}"))
+        return Test(f"{wishes.test}, as you said", _read_as(data, told_apart(wishes.test), None, wishes))
     if wishes.hold_out is None and (found := _beside(wishes, data)) is not None:
         return found
     if data.is_made:
-        return Test("none was wished")
+        return _made(data, wishes.hold_out) if wishes.hold_out else Test("none was wished")
     usable = len(data.problems)
     num = wishes.hold_out
     if num is None:
+        if usable < 2:
+            raise UserError(
+                "the data has only one usable problem, and nothing else to evaluate on: --hold-out 0 trains "
+                "on it without an evaluation, --test FILE names a test set"
+            )
         num = max(1, min(_MOST_HELD_OUT, usable // _HELD_OUT_FRAC))
     if num >= usable:
         raise UserError(
@@ -57,10 +62,7 @@ def find_test(wishes: Wishes, data: Data) -> Test:
 def _beside(wishes: Wishes, data: Data) -> Test | None:
     source = str(data.fields["source"])
     if data.is_made:
-        split = "held_out" if source.startswith("tinyworld") else "test"
-        # fixed: the same questions in every run
-        fields = data.fields | {"split": split, "num_problems": 400, "seed": 1}
-        return Test(f"its split {split}", load(fields, data.why))
+        return _made(data, 400)
     if source in PROBLEM_MAPPINGS:
         split = TEST_SPLITS.get(source, "")
         if not split or wishes.split is not None:
@@ -74,6 +76,14 @@ def _beside(wishes: Wishes, data: Data) -> Test | None:
                 continue
         return None
     return _split_beside(wishes, data, source) if wishes.split in (None, "train") else None
+
+
+def _made(data: Data, num: int) -> Test:
+    """So many problems of the test split of a source that makes its own."""
+    split = "held_out" if str(data.fields["source"]).startswith("tinyworld") else "test"
+    # fixed: the same questions in every run
+    fields = data.fields | {"split": split, "num_problems": num, "seed": 1}
+    return Test(f"its split {split}", load(fields, data.why))
 
 
 def _split_beside(wishes: Wishes, data: Data, source: str) -> Test | None:

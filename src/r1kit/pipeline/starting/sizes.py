@@ -8,6 +8,7 @@ high for LoRA (docs/training.md), and tinyworld's own for models of its size.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from r1kit.errors import UserError
 from r1kit.pipeline.starting.data import Data
 from r1kit.pipeline.starting.hardware import Hardware
 from r1kit.pipeline.starting.model import Model
@@ -31,6 +32,7 @@ _USUAL_TOKENS, _CPU_TOKENS = 1_024, 256
 _CPU_SOLUTIONS = 500
 _PROMPTS_ENCODED = 2_000
 _FEWEST_TOKENS = 32
+_NAMES_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ def first_sizes(model: Model, data: Data, hardware: Hardware) -> Sizes:
     is_toy, on_gpu = 0 < model.num_weights < _TOY_WEIGHTS, hardware.device == "gpu"
     tokens = _tokens_of(data) if on_gpu and not is_toy else _CPU_TOKENS
     room = model.context - _longest_prompt(model, data)
+    if room < _FEWEST_TOKENS and model.tokenizer is not None:
+        raise UserError(_too_long(model, data))
     tokens = max(_FEWEST_TOKENS, min(tokens, room))
     distill_rate = next(rate for size, rate in _DISTILL_RATES if model.num_weights < size)
     sizes = Sizes(
@@ -118,6 +122,20 @@ def _longest_prompt(model: Model, data: Data) -> int:
     every = -(-len(data.problems) // _PROMPTS_ENCODED)
     return max(
         (len(encode_prompt(p, model.tokenizer, model.style)) for p in data.problems[::every]), default=0
+    )
+
+
+def _too_long(model: Model, data: Data) -> str:
+    """Which problems leave no room for a completion, and what to do about them."""
+    assert model.tokenizer is not None
+    most = model.context - _FEWEST_TOKENS
+    lengths = ((p, len(encode_prompt(p, model.tokenizer, model.style))) for p in data.problems)
+    found = [f"{p.id} ({length:,} tokens)" for p, length in lengths if length > most]
+    more = f" and {len(found) - _NAMES_SHOWN:,} more" if len(found) > _NAMES_SHOWN else ""
+    return (
+        f"--data {data.fields['source']}: of {len(data.problems):,} problems {len(found):,} are too long for "
+        f"the {model.context:,} tokens of {model.short_name}'s context: {', '.join(found[:_NAMES_SHOWN])}"
+        f"{more}; remove their rows, or take a model with a longer context"
     )
 
 
