@@ -279,6 +279,10 @@ def test_what_is_there_already_is_never_overwritten(
     (here / "my.toml").write_text("mine", encoding="utf-8")
     assert call(monkeypatch, "init", "my.toml", "--model", model, "--data", "sums.jsonl") == 2
     assert "my.toml is there already" in capsys.readouterr().err
+    assert call(monkeypatch, "init", "demo", "--model", model, "--data", "sums.jsonl") == 2
+    assert (
+        "demo is the name of a shipped recipe; give another one, such as demo.toml" in capsys.readouterr().err
+    )
     (here / "b-solutions.jsonl").write_text("mine", encoding="utf-8")
     arguments = ("--model", model, "--data", "pens/train.jsonl", "--goal", "sft-then-rl")
     assert call(monkeypatch, "init", "b.toml", *arguments) == 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from r1kit.data import hub
-from r1kit.errors import ModelError
+from r1kit.errors import ModelError, UserError
 from r1kit.pipeline.starting.data import look_at_data
 from r1kit.pipeline.starting.hardware import Hardware, look_at_hardware
 from r1kit.pipeline.starting.lines import line, table
@@ -139,4 +139,12 @@ def test_lines_are_toml_as_people_write_it() -> None:
     assert line("kind", "x", "two\nlines") == 'kind = "x"                       # two lines'
     assert table("optimizer", {"learning_rate": 3e-6, "warmup_steps": 5}) == (
         "optimizer = { learning_rate = 3e-6, warmup_steps = 5 }"
+    )
+
+
+def test_a_slip_in_a_guests_model_is_no_name_on_the_hub() -> None:
+    with pytest.raises(UserError) as caught:
+        look_at_model("tinyworld-smal")
+    assert str(caught.value) == (
+        "--model tinyworld-smal: tinyworld has no such model; did you mean `tinyworld-small`?"
     )

@@ -15,6 +15,7 @@ from r1kit.errors import DataError, UserError
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.memory import plan_memory
 from r1kit.pipeline.recipe import is_base, load_recipe
+from r1kit.pipeline.shipped import shipped_recipes
 from r1kit.pipeline.starting.data import Data, look_at_data
 from r1kit.pipeline.starting.decisions import decisions, notes
 from r1kit.pipeline.starting.hardware import look_at_hardware
@@ -60,6 +61,8 @@ def refuse_existing(path: Path) -> None:
     """Raise `UserError` where there is something at the path already, or it is no place for a file."""
     if path.exists():
         raise UserError(f"{path} is there already; give another name, or move it away.")
+    if str(path) in shipped_recipes():
+        raise UserError(f"{path} is the name of a shipped recipe; give another one, such as {path}.toml.")
     there = next(folder for folder in path.absolute().parents if folder.exists())
     if not there.is_dir():
         raise UserError(f"{path}: {there} is a file, and no folder; give another place.")

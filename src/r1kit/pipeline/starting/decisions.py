@@ -64,6 +64,11 @@ def notes(parts: Parts, needed: int, wishes: Wishes) -> list[str]:
     found = [
         f"In doubt: {doubt.why}. {doubt.taken} was taken; --{doubt.flag} says another." for doubt in doubts
     ]
+    if not model.num_weights and not sizes.is_toy:
+        found.append(
+            f"The size of {model.short_name} is not known here: it is taken for a model of 7B weights. "
+            "Download it, and call `r1 init` again with its folder."
+        )
     found += [f"Left out: {line}" for line in data.skipped.splitlines()]
     if data.num_left_out * 10 > data.num_rows:
         found.append(f"That is more than a tenth of the rows. {settled_by()}.")

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from r1kit.config import suggest
 from r1kit.data import hub
 from r1kit.data.files import near_path
+from r1kit.data.guests import guest_of
 from r1kit.errors import ModelError, UserError
 from r1kit.model.loading import (
     context_length_of,
@@ -60,6 +62,9 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
         raise UserError("--model is empty: name a folder, a hub name such as Qwen/Qwen2.5-0.5B, or tinyworld")
     path = Path(name).expanduser()
     is_here = is_base(name) or path.is_dir()
+    if not is_here and "/" not in name and (guest := guest_of(name)) is not None:
+        known = suggest(name, list(guest.checkpoints))
+        raise UserError(f"--model {name}: {guest.name} has no such model; {known}")
     if not is_here:
         if path.is_file() or not hub.is_name(name):
             raise _no_such(name, path)
