@@ -21,9 +21,8 @@ from r1kit.pipeline.planning.measure import SECONDS
 from r1kit.ranks import collectives
 
 LEFT_OUT = (
-    "Left out of the time: starting the program and its first checks, judges and teachers, people who "
-    "review, checkpoints, downloads, what fails and is done again, and what other programs take of this "
-    "machine."
+    "The time leaves out: starting the program and its checks, judges and teachers, human review, "
+    "checkpoints, downloads, repeated failures, and other programs on this machine."
 )
 # Where a length is from, as it is said; `{}` is the model that was sampled, or the run.
 _SOURCES = {
@@ -84,7 +83,7 @@ def _print_memory(
     has = device_bytes(context.device)
     room = "" if has is None else f", which has {format_bytes(has)}"
     console.print(
-        f"Estimates for each process on {context.device}{room}, in {context.dtype}. Where it is too much: "
+        f"Estimates for each process on {context.device}{room}, in {context.dtype}. If that is too much: "
         "gradient_checkpointing = true, a lora table, fewer tokens_per_micro_batch or engine.max_rows.",
         soft_wrap=True,
     )
@@ -129,8 +128,8 @@ def time_table(plan: Plan, *, price: float | None = None) -> Table:
 
 
 def assumed_text(plan: Plan) -> str:
-    """On what the times are of, and what was assumed, a sentence each."""
-    fast = "" if plan.devices == 1 else f", {plan.devices} devices paid for"
+    """What the times were measured on, and what was assumed, a sentence each."""
+    fast = "" if plan.devices == 1 else f"; a cost is for all {plan.devices} devices"
     unknown = [stage.name for stage in plan.stages if stage.seconds is None]
     lines = [f"Times on {plan.on}{fast}.", *plan.notes]
     if unknown:

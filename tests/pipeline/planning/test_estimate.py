@@ -176,7 +176,7 @@ def test_the_command_prints_what_it_leaves_out_first_then_times_and_money(
     assert out[1].split() == ["stage", "kind", "state", "time", "from", "to", "cost", "what"]
     zero = next(line for line in out if line.startswith("zero"))
     assert "84 completions of 10 tokens (a third of the limit, a guess); 24 updates on" in zero
-    assert any(line.startswith("Times on 2 x H100, 2 devices paid for.") for line in out)
+    assert any(line.startswith("Times on 2 x H100; a cost is for all 2 devices.") for line in out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.toml"]
 
 
