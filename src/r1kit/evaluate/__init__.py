@@ -48,6 +48,9 @@ __all__ = [
     "summarise",
 ]
 
+Asked = tuple[str, Problem, int]
+"""The name of a problem's set, the problem, and the number of its samples."""
+
 GENERATIONS_NAME = "generations.jsonl"
 SUMMARY_NAME = "summary.json"
 LOG_NAME = "completions.jsonl"  # the samples so far, until the evaluation is finished
@@ -99,12 +102,7 @@ def evaluate_model(
     started = time.monotonic()
     # an unnamed judge may be another one than last time, so a finished summary is not reused
     is_unnamed_judge = judge is not None and config.judge is None
-    asked = [
-        (name, problem, sample)
-        for name, problems in problem_sets.items()
-        for problem in problems
-        for sample in range(_num_samples(problem, config))
-    ]
+    asked = _asked(problem_sets, config)
     sampling = config.model_dump(include={"temperature", "top_p", "max_new_tokens"})
     request = {"model": model_path, "weights": weights_stamp(model_path), "style": style, "seed": seed}
     _begin_log(work_dir, {**request, "dtype": dtype, **sampling})
@@ -113,23 +111,18 @@ def evaluate_model(
         before: dict[str, Any] = json.loads((work_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
         return before
     spec = EngineSpec(model_path, dtype, device, max_rows)
-    rollouts = _sample(spec, problem_sets, config, style, seed, work_dir / LOG_NAME, progress)
+    rollouts = _sample(spec, asked, config, style, seed, work_dir / LOG_NAME, progress)
     sampled = time.monotonic()
     progress.note(f"grading {len(rollouts)} samples")
-    pairs = [(name, rollout) for (name, _, _), rollout in zip(asked, rollouts, strict=True)]
-    logged = judge
-    if judge is not None:
-        identity = "" if config.judge is None else config.judge.model
-        log = work_dir / VERDICTS_NAME
-        logged = LoggedJudge(judge, log, identity=identity, progress=progress, stage="judging")
-    graded = grade_rollouts(pairs, style, languages=config.languages, judge=logged)
+    logged = None if judge is None else _logged(judge, config, work_dir, progress)
+    graded = grade_rollouts(rollouts, style, languages=config.languages, judge=logged)
     summary = {
         "model": model_path,
         "style": style,
         "seed": seed,
         "samples": config.samples,
         **sampling,
-        "num_tokens": sum(len(r.completion.token_ids) for r in rollouts),
+        "num_tokens": sum(len(rollout.completion.token_ids) for _, rollout in rollouts),
         "sampling_seconds": sampled - started,
         "grading_seconds": time.monotonic() - sampled,
         **judge_summary(judge if isinstance(judge, ModelJudge) else None),
@@ -147,18 +140,31 @@ def read_generations(folder: Path) -> list[Graded]:
     return [graded_from_json(row) for _, row in read_jsonl(folder / GENERATIONS_NAME)]
 
 
+def _asked(problem_sets: Mapping[str, Sequence[Problem]], config: EvalConfig) -> list[Asked]:
+    """Every problem, set by set, with the number of its samples."""
+    return [
+        (
+            name,
+            problem,
+            config.general_samples if problem.kind in ("general", "safety") else config.samples,
+        )
+        for name, problems in problem_sets.items()
+        for problem in problems
+    ]
+
+
 def _sample(
     spec: EngineSpec,
-    problem_sets: Mapping[str, Sequence[Problem]],
+    asked: Sequence[Asked],
     config: EvalConfig,
     style: PromptStyle,
     seed: int,
     log: Path,
     progress: Progress,
-) -> list[Rollout]:
-    """Every sample of every problem, set by set.
+) -> list[tuple[str, Rollout]]:
+    """Every sample of every problem, with the name of its set.
 
-    Seeds do not depend on the model: every stage gets the same questions with the same random numbers.
+    Seeds do not depend on the model: every stage is asked the same questions with the same random numbers.
     """
     tokenizer = load_tokenizer(spec.path)
     params = SamplingParams(
@@ -171,24 +177,19 @@ def _sample(
         spec, params, log, tokenizer=tokenizer, progress=progress, part="evaluating"
     ) as sampler:
         encode = sampler.encode(style)
-        return sampler.sample(
-            [
-                planned
-                for name, problems in problem_sets.items()
-                for problem in problems
-                for planned in plan_samples(
-                    [problem],
-                    encode,
-                    range(_num_samples(problem, config)),
-                    label=["evaluate", name],
-                    seed=seed,
-                )
-            ]
-        )
+        planned = [
+            (name, sample)
+            for name, problem, num in asked
+            for sample in plan_samples([problem], encode, range(num), label=["evaluate", name], seed=seed)
+        ]
+        rollouts = sampler.sample([sample for _, sample in planned])
+    return [(name, rollout) for (name, _), rollout in zip(planned, rollouts, strict=True)]
 
 
-def _num_samples(problem: Problem, config: EvalConfig) -> int:
-    return config.general_samples if problem.kind in ("general", "safety") else config.samples
+def _logged(judge: Judge, config: EvalConfig, work_dir: Path, progress: Progress) -> LoggedJudge:
+    """The judge with a log of its verdicts, so that a killed evaluation asks nothing twice."""
+    identity = "" if config.judge is None else config.judge.model
+    return LoggedJudge(judge, work_dir / VERDICTS_NAME, identity=identity, progress=progress, stage="judging")
 
 
 def _begin_log(work_dir: Path, request: Mapping[str, Any]) -> None:
@@ -202,11 +203,11 @@ def _begin_log(work_dir: Path, request: Mapping[str, Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _digest(asked: Sequence[tuple[str, Problem, int]], config: EvalConfig, request: Mapping[str, Any]) -> str:
+def _digest(asked: Sequence[Asked], config: EvalConfig, request: Mapping[str, Any]) -> str:
     """A hash of everything that the numbers depend on."""
     digest = hashlib.sha256(json.dumps([config.model_dump(mode="json"), request]).encode())
-    for name, problem, sample in asked:
-        row = [name, problem_to_json(problem), sample]
+    for name, problem, num in asked:
+        row = [name, problem_to_json(problem), num]
         digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -36,7 +36,7 @@ from r1kit.ranks import collectives
 # Of the same work on one machine: runs differed by half upwards on a day when its host was busy
 # (docs/results.md), hardly downwards.
 PACE_RANGE = (0.85, 1.3)
-# Data sheets and utilisations of others' runs: within a factor of two, either way.
+# A guess: utilisations of others' runs on data-sheet numbers. More runs are slower than that than faster.
 ROOFLINE_RANGE = (0.6, 2.0)
 _LONGEST = 1e9  # times any length: the limit cuts it
 
