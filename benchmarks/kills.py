@@ -140,7 +140,7 @@ def nursery() -> None:
     """Fork a child for each request on stdin; its id, and then its exit status, on stdout."""
     import r1kit.cli
     import r1kit.pipeline.run
-    import r1kit.ui  # noqa: F401 - loaded for the children
+    import r1kit.terminal  # noqa: F401 - loaded for the children
 
     for line in sys.stdin:
         request = json.loads(line)

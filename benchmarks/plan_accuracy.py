@@ -46,7 +46,7 @@ def plan_and_run_by_cpu(
 
     import torch
 
-    from r1kit import ui
+    from r1kit import terminal
     from r1kit.pipeline.planning.estimate import plan_here
     from r1kit.pipeline.run import open_run, run_recipe
 
@@ -55,7 +55,7 @@ def plan_and_run_by_cpu(
     settings = [*settings, "run.processes=1"]
     context = open_run(Path(recipe), output_dir=folder / "before", settings=settings, writes=False)
     planned = [dataclasses.asdict(stage) for stage in plan_here(context, stages).stages]
-    progress = ui.PlainProgress(lambda line: print(line, file=sys.stderr, flush=True))
+    progress = terminal.PlainProgress(lambda line: print(line, file=sys.stderr, flush=True))
     run_recipe(path, output_dir=folder / "run", stages=stages, settings=settings, progress=progress)
     return [planned]
 

@@ -21,7 +21,7 @@ ROWS = [
     "sft grpo cold_start rejection preferences",  # stages never import one another
     "report",
     "pipeline",
-    "ui tinyworld",  # a guest: what the core knows of it, it asks `data.guests`
+    "terminal ui tinyworld",  # a guest: what the core knows of it, it asks `data.guests`
     "cli",
     "__main__",
 ]

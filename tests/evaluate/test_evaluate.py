@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from r1kit.errors import DataError
-from r1kit.evaluate import EvalConfig, evaluate_model, read_generations
+from r1kit.evaluate.graded import read_generations
+from r1kit.evaluate.run import EvalConfig, evaluate_model
 from r1kit.judges.opening import open_judge
 from r1kit.sampling import logged
 from r1kit.stage import SilentProgress

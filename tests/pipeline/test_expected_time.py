@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from r1kit import ui
+from r1kit import terminal
 from r1kit.pipeline import expected_time
 from r1kit.pipeline.expected_time import (
     REFERENCES,
@@ -43,7 +43,7 @@ def test_the_reference_is_scaled_by_the_pace_of_this_machine(tmp_path: Path) -> 
     assert expected is not None
     assert expected.seconds == 2 * REFERENCES["demo"].seconds
     assert expected.slower == 2
-    assert ui.expectation_line("demo", expected) == (
+    assert terminal.expectation_line("demo", expected) == (
         "demo: about 19 minutes from here, between 14 and 28 if nothing else uses the cores. The complete "
         "run took 9:24 on two cores of an AMD EPYC; a sample of its work takes 2.0 times as long here."
     )

@@ -10,7 +10,7 @@ from r1kit.pipeline import next_steps
 from r1kit.pipeline.next_steps import command_name, where_it_lies
 from r1kit.pipeline.recipe import load_recipe
 from r1kit.pipeline.shipped import find_recipe
-from r1kit.ui import next_steps_text
+from r1kit.terminal import next_steps_text
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from r1kit.errors import StageHalted, UserError
-from r1kit.evaluate import read_generations
+from r1kit.evaluate.graded import read_generations
 from r1kit.pipeline.manifest import read_manifest
 from r1kit.pipeline.plan import plan_jobs
 from r1kit.pipeline.run import open_run, run_recipe

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from r1kit.evaluate import EvalConfig, evaluate_model, read_generations
+from r1kit.evaluate.graded import read_generations
+from r1kit.evaluate.run import EvalConfig, evaluate_model
 from r1kit.ranks import collectives
 from r1kit.sampling.logged import plan_samples, stage_sampler
 from r1kit.sampling.over_ranks import dismiss_helpers, help_sampling

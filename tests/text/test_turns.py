@@ -7,7 +7,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig
 
 from r1kit.errors import DataError, ModelError
-from r1kit.evaluate import EvalConfig, evaluate_model
+from r1kit.evaluate.run import EvalConfig, evaluate_model
 from r1kit.judges.chat_client import ChatRequest
 from r1kit.judges.ledger import Ledger
 from r1kit.judges.opening import EngineChat

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1kit.evaluate import EvalConfig, evaluate_model
+from r1kit.evaluate.run import EvalConfig, evaluate_model
 from r1kit.grpo import GrpoConfig, run_grpo
 from r1kit.stage import SilentProgress, StageContext
 from r1kit.tinyworld.checkpoints import base_dir

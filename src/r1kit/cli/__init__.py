@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from r1kit.cli import recipes, runs
+from r1kit.cli import recipes, runs, ui
 from r1kit.errors import UserError
 from r1kit.tinyworld.command import app as tinyworld_app
 
@@ -45,6 +45,7 @@ app.command()(recipes.plan)
 app.command("eval")(runs.evaluate)
 app.command()(runs.report)
 app.command()(runs.sample)
+app.command()(ui.ui)
 app.command()(recipes.init)
 app.command()(recipes.schema)
 app.add_typer(tinyworld_app, name="tinyworld")

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from r1kit import ui
+from r1kit import terminal
 from r1kit.errors import UserError
 from r1kit.pipeline.architecture import slower_samplers
 from r1kit.pipeline.context import RunContext
@@ -77,7 +77,7 @@ def print_plan(
 def _print_memory(
     console: Console, context: RunContext, memory: list[StageMemory], stages: Collection[str] | None
 ) -> None:
-    console.print(ui.memory_table(memory))
+    console.print(terminal.memory_table(memory))
     for note in slower_samplers(context, stages):
         console.print(note, soft_wrap=True)
     has = device_bytes(context.device)
@@ -152,7 +152,7 @@ def _what(row: StageTime) -> str:
 
 
 def _clock(seconds: float) -> str:
-    return ui.clock(seconds) if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
+    return terminal.clock(seconds) if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
 
 
 def _rows(memory: list[StageMemory], plan: Plan | None, price: float | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from r1kit.errors import UserError
 
 def doctor(recipe: RecipeArgument, seed: SeedOption = None, set_: SetOption = None) -> None:
     """Look for what would go wrong in a run: truths, templates, prompts, rewards, judges."""
-    from r1kit import ui
+    from r1kit import terminal
     from r1kit.pipeline.doctor import examine
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
@@ -35,7 +35,7 @@ def doctor(recipe: RecipeArgument, seed: SeedOption = None, set_: SetOption = No
         print(f"warning: {warning}")
     if faults := list(dict.fromkeys(fault for check in checks for fault in check.faults)):
         raise UserError("\n".join(faults))
-    Console(highlight=False).print(ui.check_table([check for check in checks if check.found]))
+    Console(highlight=False).print(terminal.check_table([check for check in checks if check.found]))
 
 
 def plan(

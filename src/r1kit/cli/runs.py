@@ -68,7 +68,7 @@ def _run(
     output: Path | None,
     stages: str | None,
 ) -> None:
-    from r1kit import ui
+    from r1kit import terminal
     from r1kit.pipeline.expected_time import expect_time
     from r1kit.pipeline.run import open_run, run_recipe
     from r1kit.ranks import collectives, launch
@@ -80,14 +80,14 @@ def _run(
     if seeds is None and stages is None and launch.is_first_rank():
         context = open_run(path, seed=seed, output_dir=output, settings=settings, writes=False)
         if expected := expect_time(context, num_ranks=launch.world_size()):
-            console.print(ui.expectation_line(context.recipe.run.name, expected), soft_wrap=True)
+            console.print(terminal.expectation_line(context.recipe.run.name, expected), soft_wrap=True)
     if seeds is not None:
         root = open_run(path, output_dir=output, settings=settings).folder.path
         runs = [(number, root / f"seed-{number}") for number in seed_list(seeds)]
     for run_seed, folder in runs:
         if seeds is not None and launch.is_first_rank():
             console.print(f"Seed {run_seed}, in {folder}", style="bold")
-        with ui.progress_on(console) as progress:
+        with terminal.progress_on(console) as progress:
             result = run_recipe(
                 path,
                 seed=run_seed,
@@ -98,14 +98,14 @@ def _run(
             )
         if not collectives.is_main():  # every rank runs every seed; only the first one prints
             continue
-        console.print(ui.status_table(result.rows))
+        console.print(terminal.status_table(result.rows))
         if result.report is not None:
             console.print(f"\n{stage_table_markdown(result.folder)}", markup=False, soft_wrap=True)
             console.print(f"Report: {result.report}", soft_wrap=True)
-        console.print(f"Done in {ui.clock(result.seconds)}.")
+        console.print(f"Done in {terminal.clock(result.seconds)}.")
     if collectives.is_main():
         context = open_run(path, seed=runs[-1][0], output_dir=runs[-1][1], settings=settings)
-        console.print(ui.next_steps_text(context.recipe, result.folder, result.report), soft_wrap=True)
+        console.print(terminal.next_steps_text(context.recipe, result.folder, result.report), soft_wrap=True)
     folders = [folder for _, folder in runs if folder is not None]
     if len(folders) > 1 and collectives.is_main() and result.report is not None:
         console.print(f"\n{combine_runs(folders).markdown}", markup=False, soft_wrap=True)
@@ -119,7 +119,7 @@ def status(
     set_: SetOption = None,
 ) -> None:
     """Show which stages are done, stale (and why), in progress, or to do."""
-    from r1kit import ui
+    from r1kit import terminal
     from r1kit.pipeline.lock import lock_holder
     from r1kit.pipeline.run import open_run
     from r1kit.pipeline.shipped import find_recipe
@@ -130,7 +130,7 @@ def status(
     holder = lock_holder(context.folder.path)
     at_work = f" (running: process {holder})" if holder is not None else ""
     console.print(f"{context.folder.path}{at_work}", style="bold", soft_wrap=True)
-    console.print(ui.status_table(run_status(context, stages=comma_list(stages))))
+    console.print(terminal.status_table(run_status(context, stages=comma_list(stages))))
 
 
 def evaluate(
@@ -149,13 +149,13 @@ def evaluate(
     set_: SetOption = None,
 ) -> None:
     """Evaluate the finished stages of a run, or any model on a recipe's problems."""
-    from r1kit import ui
+    from r1kit import terminal
     from r1kit.pipeline.evaluation import evaluate_any, evaluate_stages
     from r1kit.pipeline.shipped import find_recipe
     from r1kit.report import stage_table_markdown
 
     console = Console(highlight=False)
-    with ui.progress_on(console) as progress:
+    with terminal.progress_on(console) as progress:
         if model is None:
             folder = evaluate_stages(
                 find_recipe(recipe), seed=seed, output_dir=output, settings=set_ or (), progress=progress

@@ -6,9 +6,13 @@ counted as not graded and are not part of any mean.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from r1kit.data.jsonl import read_jsonl
 from r1kit.types import REASONING_KINDS
+
+GENERATIONS_NAME = "generations.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,8 @@ def graded_to_json(graded: Graded) -> dict[str, Any]:
 def graded_from_json(row: Mapping[str, Any]) -> Graded:
     """The sample in a row; unknown keys (of a later version) are ignored."""
     return Graded(**{name: row[name] for name in _FIELDS if name in row})
+
+
+def read_generations(folder: Path) -> list[Graded]:
+    """The graded samples of an evaluation in its folder."""
+    return [graded_from_json(row) for _, row in read_jsonl(folder / GENERATIONS_NAME)]

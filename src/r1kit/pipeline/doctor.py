@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from r1kit.errors import ModelError, RecipeError, UserError
-from r1kit.evaluate import EvalConfig
+from r1kit.evaluate.run import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.model.loading import load_skeleton, load_tokenizer, num_embeddings_of
 from r1kit.model.lora import check_lora

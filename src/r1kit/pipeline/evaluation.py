@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1kit.errors import RecipeError
-from r1kit.evaluate import evaluate_model
+from r1kit.evaluate.run import evaluate_model
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.plan import folder_name, plan_jobs
 from r1kit.pipeline.recipe import EvalTable

@@ -27,7 +27,7 @@ from r1kit.data.guests import find_checkpoint, find_oracle
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.sources import ProblemSource
 from r1kit.errors import DataError, RecipeError
-from r1kit.evaluate import EvalConfig
+from r1kit.evaluate.run import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.judges.config import JudgeConfig
 from r1kit.model.precision import Precision

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r1kit.errors import DataError
-from r1kit.evaluate import evaluate_model
+from r1kit.evaluate.run import evaluate_model
 from r1kit.judges.judge import ModelJudge
 from r1kit.judges.opening import open_judge
 from r1kit.pipeline.architecture import slower_samplers

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from r1kit.errors import DataError
-from r1kit.evaluate import problem_scores, read_generations
+from r1kit.evaluate.graded import read_generations
 from r1kit.evaluate.statistics import paired_difference
+from r1kit.evaluate.summary import problem_scores
 from r1kit.report.html import HtmlRow, plain_table, text_cell
 from r1kit.report.reader import EvalData, RunData
 

@@ -7,10 +7,12 @@ first. Only finite numbers are kept: JSON has no others.
 import math
 from collections.abc import Mapping
 from pathlib import Path
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import TYPE_CHECKING
 
 from r1kit.data.jsonl import append_jsonl, read_jsonl, write_jsonl
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 _FILE = "metrics.jsonl"
 
@@ -47,6 +49,8 @@ class MetricsWriter:
         write_jsonl(self._folder / _FILE, kept)
         if self._board is not None:
             self._board.close()
+        from torch.utils.tensorboard import SummaryWriter  # here: readers of metrics need no torch
+
         # purge_step: TensorBoard drops what an earlier process wrote from this step on
         self._board = SummaryWriter(str(self._folder / "tb"), purge_step=step)
 

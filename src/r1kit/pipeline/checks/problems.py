@@ -11,8 +11,8 @@ from r1kit.cold_start.run import source_labels, source_problems
 from r1kit.data.faults import shown
 from r1kit.data.questions import question_key
 from r1kit.errors import DataError, RecipeError
-from r1kit.evaluate import EvalConfig
 from r1kit.evaluate.grading import grader_of
+from r1kit.evaluate.run import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.pipeline.checks.check import Check
 from r1kit.pipeline.context import RunContext

@@ -10,7 +10,7 @@ from typing import Any
 
 from r1kit.data.faults import Fault, summarise
 from r1kit.errors import DataError
-from r1kit.evaluate import EvalConfig
+from r1kit.evaluate.run import EvalConfig
 from r1kit.model.loading import context_length_of, load_tokenizer, num_embeddings_of
 from r1kit.pipeline.checks.check import Check
 from r1kit.pipeline.context import RunContext

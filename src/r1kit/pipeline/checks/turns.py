@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from r1kit.cold_start import ColdStartConfig
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, UserError
-from r1kit.evaluate import EvalConfig
+from r1kit.evaluate.run import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.judges.config import JudgeConfig
 from r1kit.model.loading import load_tokenizer, stated_end_ids

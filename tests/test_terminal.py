@@ -7,7 +7,7 @@ import time
 from rich.console import Console
 
 from r1kit.pipeline.status import StageStatus
-from r1kit.ui import Meter, PlainProgress, clock, metrics_line, phase_shares, progress_on, status_table
+from r1kit.terminal import Meter, PlainProgress, clock, metrics_line, phase_shares, progress_on, status_table
 
 ROW = {
     "reward/mean": 1.5,

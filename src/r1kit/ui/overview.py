@@ -1,0 +1,157 @@
+"""The runs, and one run: the state of its stages, time left, alarms, the last numbers, the route."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from r1kit.report.alarms import Finding, reward_hacking, training_alarms, verifier_faults
+from r1kit.report.flow import flow_picture
+from r1kit.report.reader import RECORD_NAME, EvalData, RunData, StageData
+from r1kit.ui.folders import Json, Run, StageView, read_json, read_rows, seconds_left
+from r1kit.ui.live import changes
+from r1kit.ui.pages import page
+from r1kit.ui.site import Site, run_of, site_of
+
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """A stage in the table of a run, with its evaluation's numbers where there are some."""
+
+    view: StageView
+    left: float | None  # seconds
+    last: tuple[tuple[str, float], ...]  # the last values of its main metrics
+    alarms: tuple[str, ...]
+    evaluation: Json
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in the list of runs."""
+
+    run: Run
+    state: str
+    now: StageView | None  # the stage that it is in, or stopped in
+    left: float | None
+    num_done: int
+    num_stages: int
+    num_alarms: int
+    pass_at_1: tuple[str, float] | None  # of the stage evaluated last
+    changed: float
+
+
+@router.get("/")
+def runs_page(request: Request, site: Annotated[Site, Depends(site_of)]) -> Response:
+    """All runs below the given folders."""
+    lines = sorted(map(run_line, site.runs()), key=lambda line: line.changed, reverse=True)
+    return page(request, "runs.html", lines=lines, roots=site.roots, part="runs")
+
+
+@router.get("/events")
+def runs_events(request: Request, site: Annotated[Site, Depends(site_of)]) -> Response:
+    """`changed` when a run has."""
+    return changes(request, lambda: [path for run in site.runs() for path in _watched(run)])
+
+
+@router.get("/runs/{run}")
+def run_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response:
+    """One run: route, stages, alarms."""
+    data = run_data(run)
+    findings = all_findings(data)
+    lines = [_stage_line(view, data, findings) for view in run.stages()]
+    return page(
+        request,
+        "run.html",
+        run=run,
+        part="overview",
+        line=run_line(run),
+        lines=lines,
+        evaluations=run.evaluations(),
+        findings=[finding for finding in findings if finding.alarm],
+        route=flow_picture(data),
+        faults=[fault for line in lines for fault in line.view.faults],
+    )
+
+
+@router.get("/runs/{run}/events")
+def run_events(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response:
+    """`changed` when a stage of the run has."""
+    return changes(request, lambda: _watched(run))
+
+
+def run_line(run: Run) -> RunLine:
+    """A run's state in short."""
+    stages, evaluations = run.stages(), run.evaluations()
+    open_ones = [view for view in (*stages, *evaluations) if view.state != "done"]
+    now = max(open_ones, key=lambda view: view.changed, default=None)
+    idle = "stopped" if now is not None else "done"
+    state = "running" if run.holder is not None else idle
+    return RunLine(
+        run,
+        state,
+        now,
+        seconds_left(now) if now is not None else None,
+        sum(view.state == "done" for view in stages),
+        len(stages),
+        sum(_has_alarm(view) for view in stages if view.kind == "grpo"),
+        _last_pass_at_1(evaluations),
+        max((view.changed for view in (*stages, *evaluations)), default=0.0),
+    )
+
+
+def run_data(run: Run) -> RunData:
+    """A run as the report reads it, unfinished stages and what is readable of damaged ones among it."""
+    stages = {}
+    for view in run.stages():
+        metrics = [row for row in read_rows(view.folder / "metrics.jsonl")[0] if "step" in row]
+        counts = read_json(view.folder / "counts.json")[0]
+        stages[view.name] = StageData(view.name, view.folder, view.manifest, metrics, counts)
+    evals = {
+        view.name: EvalData(view.name, view.folder, summary)
+        for view in run.evaluations()
+        if (summary := read_json(view.folder / "summary.json")[0])
+    }
+    return RunData(run.folder, stages, evals, read_json(run.folder / RECORD_NAME)[0])
+
+
+def all_findings(data: RunData) -> list[Finding]:
+    """What the report's alarms find, quiet ones too."""
+    return [*training_alarms(data), *reward_hacking(data), *verifier_faults(data)]
+
+
+# a stage's main numbers in the table, by their names in its metrics
+_MAIN = ("eval/held_out_accuracy", "reward/mean", "completion/length_mean", "loss", "accuracy")
+
+
+def _stage_line(view: StageView, data: RunData, findings: list[Finding]) -> StageLine:
+    rows = data.stages[view.name].metrics
+    last = [(name, row[name]) for name in _MAIN for row in reversed(rows) if name in row]
+    first_of_each = tuple(dict(reversed(last)).items())
+    alarms = tuple(f.text for f in findings if f.alarm and f.stage == view.name)
+    evaluation = data.evals.get(view.name)
+    return StageLine(
+        view, seconds_left(view), first_of_each[:3], alarms, evaluation.summary if evaluation else {}
+    )
+
+
+def _has_alarm(view: StageView) -> bool:
+    rows, _ = read_rows(view.folder / "metrics.jsonl")
+    return any(name.startswith("alarm/") for row in rows for name in row)
+
+
+def _last_pass_at_1(evaluations: list[StageView]) -> tuple[str, float] | None:
+    for view in sorted(evaluations, key=lambda view: view.changed, reverse=True):
+        value = read_json(view.folder / "summary.json")[0].get("reasoning", {}).get("pass@1", {}).get("value")
+        if isinstance(value, int | float):
+            return view.name, float(value)
+    return None
+
+
+def _watched(run: Run) -> list[Path]:
+    views = (*run.stages(), *run.evaluations())
+    names = ("metrics.jsonl", "progress.json", "manifest.json")
+    return [run.folder / ".lock", *(view.folder / name for view in views for name in names)]

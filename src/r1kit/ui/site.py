@@ -1,0 +1,65 @@
+"""What all pages share: the runs that there are, and where indexes of them may be kept."""
+
+import hashlib
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from r1kit.ui.folders import Run, find_runs
+
+_LOOK_AGAIN_SECONDS = 2.0  # a tree of folders is not walked for every request
+
+
+@dataclass
+class Site:
+    """What the pages share: the folders that are shown, and where indexes of them may be kept.
+
+    `cache` is outside of all runs. What lies in it can be deleted at any time.
+    """
+
+    roots: tuple[Path, ...]
+    cache: Path
+    _runs: dict[str, Run] = field(default_factory=dict)
+    _looked: float = float("-inf")
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def runs(self) -> list[Run]:
+        """The runs, looked for again every few seconds."""
+        with self._lock:
+            if time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
+                self._runs = {run.id: run for run in find_runs(self.roots)}
+                self._looked = time.monotonic()
+            return list(self._runs.values())
+
+    def run(self, run_id: str) -> Run:
+        """The run of this id. Raises `HTTPException` 404 with a sentence."""
+        for run in self.runs():
+            if run.id == run_id:
+                return run
+        looked = ", ".join(str(root) for root in self.roots)
+        raise HTTPException(404, f"There is no run {run_id!r} in {looked}.")
+
+    def cache_of(self, folder: Path) -> Path:
+        """A folder of its own for what is kept about this folder, made if need be."""
+        real = folder.resolve()
+        digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
+        path = self.cache / f"{real.name}-{digest}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def site_of(request: Request) -> Site:
+    """The site that a request came to; for `Depends`."""
+    site = request.app.state.site
+    assert isinstance(site, Site)
+    return site
+
+
+def run_of(run: str, request: Request) -> Run:
+    """The run that the address names; for `Depends`."""
+    return site_of(request).run(run)
