@@ -102,7 +102,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A real Chromium: $R1KIT_CHROMIUM, the system's, or Playwright's own; without one, the test is skipped."""
+    """A real Chromium: $R1KIT_CHROMIUM, the system's or Playwright's own; without one, tests are skipped."""
     sync_api = pytest.importorskip("playwright.sync_api")
     found = os.environ.get("R1KIT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_api.sync_playwright() as playwright:
@@ -146,7 +146,8 @@ def no_serious_faults() -> Callable[[Any], None]:
     def check(page: Any) -> None:
         found = axe.run(page).response["violations"]
         serious = [
-            f"{fault['id']} ({fault['impact']}): {fault['nodes'][0]['html'][:200]}\n{fault['nodes'][0]['failureSummary']}"
+            f"{fault['id']} ({fault['impact']}): {fault['nodes'][0]['html'][:200]}\n"
+            f"{fault['nodes'][0]['failureSummary']}"
             for fault in found
             if fault["impact"] in AXE_IMPACTS
         ]

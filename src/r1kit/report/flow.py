@@ -61,7 +61,9 @@ def flow_picture(run: RunData) -> str:
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto-start-reverse"><path d="M0 0 L8 4 L0 8 z" class="tip"/></marker></defs>'
     )
-    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" class="flow">{marker}{arrows}{boxes}</svg>'
+    label = "The stages of the recipe, how each is made from others, and their numbers in this run"
+    size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    svg = f'<svg {size} role="img" aria-label="{label}" class="flow">{marker}{arrows}{boxes}</svg>'
     return f'<figure class="wide">{svg}</figure>'
 
 

@@ -57,7 +57,7 @@ def line_chart(title: str, series: Sequence[Series], *, y_range: tuple[float, fl
             dots = (place(point).split(",") for point in line.points)
             body += (f'<circle cx="{x}" cy="{y}" r="2.6" fill="{colour}"/>' for x, y in dots)
         body.append(f'<polyline points="{mean}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    return _figure(title, f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(body)}</svg>', drawn)
+    return _figure(title, f"{_svg(_WIDTH, _HEIGHT, title)}{''.join(body)}</svg>", drawn)
 
 
 def interval_chart(
@@ -85,7 +85,12 @@ def interval_chart(
             if found:
                 body.append(_whisker(found[1:], g, y + 11 * (g - (len(groups) - 1) / 2), left, span))
     legend = [Series(name, ()) for name, _ in groups]
-    return _figure(title, f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(body)}</svg>', legend)
+    return _figure(title, f"{_svg(width, height, title)}{''.join(body)}</svg>", legend)
+
+
+def _svg(width: int, height: int, title: str) -> str:
+    # the label is for screen readers
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
 
 
 def _whisker(interval: Sequence[float], group: int, y: float, left: float, span: float) -> str:
