@@ -47,6 +47,7 @@ app.command()(runs.report)
 app.command()(runs.sample)
 app.command()(ui.ui)
 app.command()(recipes.init)
+app.command("import")(recipes.import_model)
 app.command()(recipes.schema)
 app.add_typer(tinyworld_app, name="tinyworld")
 

@@ -158,3 +158,20 @@ def schema() -> None:
     from r1kit.pipeline.schema import schema_text
 
     print(schema_text(), end="")
+
+
+def import_model(
+    source: Annotated[Path, typer.Argument(help="A GGUF file.")],
+    folder: Annotated[Path, typer.Argument(help="The new folder for the model.")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Take it from this folder or hub name, not from the file.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Precision of the weights: float32 or bfloat16.")] = "float32",
+) -> None:
+    """Write a GGUF file as an ordinary model folder, its tokenizer and template checked."""
+    from r1kit.model.gguf import import_gguf
+
+    made = import_gguf(source, folder, tokenizer=tokenizer, dtype=dtype)
+    for subject, finding in made.found:
+        print(f"{subject}: {finding}")
+    print(f"Written to {made.folder}; name it as `base` in a recipe.")

@@ -8,7 +8,7 @@ vLLM use unless told otherwise. r1kit itself never samples by those defaults; it
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from r1kit.data import hub
 from r1kit.data.guests import find_checkpoint
 from r1kit.errors import ModelError
 from r1kit.model.export import write_older_names
+from r1kit.model.gguf import imported, is_gguf
 from r1kit.model.multimodal import class_of, text_config_of, text_model_of
 from r1kit.text.turns import EndIds, configured_ends, end_token_ids, generation_config, one_or_list
 
@@ -45,8 +46,20 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.*", "*.tiktoken"
 
 
 def resolve_model(name: str) -> str:
-    """The folder of a guest's checkpoint, such as `tinyworld` or `tinyworld-small`; other names unchanged."""
+    """The folder of a guest's checkpoint, such as `tinyworld`, or of a GGUF file; other names unchanged.
+
+    A GGUF file is imported into the cache when it is first asked for. Raises `ModelError` if it can't be.
+    """
+    if is_gguf(path := Path(name).expanduser()):
+        return str(imported(path))
     return str(find_checkpoint(name) or name)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The torch type of a name in recipes. Raises `ModelError` for an unknown one."""
+    if name not in _DTYPES:
+        raise ModelError(f"dtype {name!r} is not known; known are {', '.join(_DTYPES)}")
+    return _DTYPES[name]
 
 
 def pick_device(device: str) -> str:
@@ -259,17 +272,22 @@ def load_checked(
     auto_class: Any, name: str, dtype: str, device: str, options: dict[str, Any] | None = None, new: str = ""
 ) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the weights missing from its files; only names that start with `new` may be missing."""
-    if dtype not in _DTYPES:
-        raise ModelError(f"dtype {dtype!r} is not known; known are {', '.join(_DTYPES)}")
+    weights_dtype = dtype_of(dtype)
     device = pick_device(device)
     source = _checked_source(name, "weights", _WEIGHT_FILES)
     try:
         model, loaded = auto_class.from_pretrained(
-            source, dtype=_DTYPES[dtype], output_loading_info=True, **(options or {})
+            source, dtype=weights_dtype, output_loading_info=True, **(options or {})
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, HfHubHTTPError) as error:
         raise ModelError(f"{name}: the model could not be loaded: {_first_line(error)}") from None
     missing = sorted(loaded["missing_keys"])
+    check_loaded(name, model, missing, new)
+    return model.to(device), missing
+
+
+def check_loaded(name: str, model: PreTrainedModel, missing: Sequence[str], new: str = "") -> None:
+    """Raise `ModelError` for a missing weight whose name does not start with `new`, or one not finite."""
     if lost := [key for key in missing if not (new and key.startswith(new))]:
         raise ModelError(
             f"{name}: {len(lost)} weights of a {type(model).__name__} are not in its files "
@@ -283,7 +301,6 @@ def load_checked(
             f"{name}: {len(broken)} weights hold numbers that are not finite ({', '.join(broken[:3])}"
             f"{', ...' if len(broken) > 3 else ''}); the file is damaged, use an earlier checkpoint"
         )
-    return model.to(device), missing
 
 
 def refuse_unscored(name: str, config: Any) -> None:
@@ -312,7 +329,9 @@ def _checked_source(name: str, part: str, files: tuple[str, ...]) -> str:
             raise ModelError(f"{name}: the folder has a config.json but no {part} ({' or '.join(files)})")
         return str(folder)
     if folder.is_file():
-        raise ModelError(f"{name} is a file; name the folder with config.json and the weights")
+        raise ModelError(
+            f"{name} is a file; name the folder with config.json and the weights, or a GGUF file (`.gguf`)"
+        )
     # a hub name is `model` or `owner/model`
     if source.startswith((".", "~", "/")) or source.count("/") > 1 or not source:
         raise ModelError(f"{name!r}: no such folder")

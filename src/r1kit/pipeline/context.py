@@ -10,6 +10,7 @@ from r1kit.data.questions import question_key
 from r1kit.data.sources import load_problems
 from r1kit.errors import DataError, RecipeError, UserError
 from r1kit.judges.opening import replies_folder
+from r1kit.model.gguf import is_model_path
 from r1kit.model.loading import pick_device, resolve_model
 from r1kit.model.precision import compute_dtype
 from r1kit.pipeline.fingerprints import Fingerprints, problems_fingerprint
@@ -56,7 +57,7 @@ class RunContext:
         elif name in self.recipe.stages:
             return str(self.folder.finished(name) / "model")
         beside_recipe = self.recipe_path.parent / Path(name).expanduser()
-        return str(beside_recipe) if beside_recipe.is_dir() else resolve_model(name)
+        return resolve_model(str(beside_recipe) if is_model_path(beside_recipe) else name)
 
     def root_path(self, name: str) -> str:
         """The model that a stage's model is trained from, over all stages.

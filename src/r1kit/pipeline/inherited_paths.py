@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from r1kit.config import Key, Source
+from r1kit.model.gguf import ENDING
 from r1kit.pipeline.stages import references
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def _is_path(named: Named, folder: Path) -> bool:
         return True  # even if nothing is there: the error then names the path that was meant
     if named.sort == "file or name" and value.endswith(_FILE_ENDINGS):
         return True
-    return (folder / value).exists() if named.sort == "file or name" else (folder / value).is_dir()
+    if named.sort == "folder or name":
+        return value.endswith(ENDING) or (folder / value).is_dir()
+    return (folder / value).exists()
 
 
 def _replace(table: dict[str, Any], named: Named, path: str) -> bool:

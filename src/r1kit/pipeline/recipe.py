@@ -30,6 +30,7 @@ from r1kit.errors import DataError, RecipeError
 from r1kit.evaluate.run import EvalConfig
 from r1kit.grpo import GrpoConfig
 from r1kit.judges.config import JudgeConfig
+from r1kit.model.gguf import ENDING, is_model_path
 from r1kit.model.precision import Precision
 from r1kit.pipeline.inherited_paths import rewrite_paths
 from r1kit.pipeline.order import find_circle
@@ -357,7 +358,8 @@ def _target_fault(recipe: Recipe, source: Source, role: Role, target: str) -> st
         return None
     path = source.path.parent / Path(target).expanduser()
     if role in ("model", "reward model"):
-        if path.is_dir() or Path(target).expanduser().is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", target):
+        here = is_model_path(path) or is_model_path(Path(target).expanduser())
+        if here or (re.fullmatch(r"[\w.-]+/[\w.-]+", target) and not target.endswith(ENDING)):
             return None  # whether a hub name exists is found out when it is loaded: no network is needed here
         known = [*fitting, *((BASE,) if role == "model" else ())]
         return f"neither a stage, a folder nor a hub name (`owner/model`); {suggest(target, known)}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from r1kit.data.questions import question_key
 from r1kit.data.sources import ProblemSource, load_problems
 from r1kit.errors import DataError, UserError
+from r1kit.model.gguf import is_model_path
 from r1kit.pipeline.context import RunContext
 from r1kit.pipeline.memory import plan_memory
 from r1kit.pipeline.recipe import is_base, load_recipe
@@ -134,7 +135,7 @@ def _tested(test: Test, wishes: Wishes, sizes: Sizes) -> Test:
 
 def _check_model_name(flag: str, name: str | None) -> None:
     """Raise `UserError` for what the recipe would refuse as a model: neither a folder nor a hub name."""
-    if name is None or is_base(name) or Path(name).expanduser().is_dir():
+    if name is None or is_base(name) or is_model_path(Path(name).expanduser()):
         return
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise UserError(f"{flag} {name}: no such folder, and no hub name (`owner/model`)")

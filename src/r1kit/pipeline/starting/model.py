@@ -17,6 +17,7 @@ from r1kit.data import hub
 from r1kit.data.files import near_path
 from r1kit.data.guests import guest_of
 from r1kit.errors import ModelError, UserError
+from r1kit.model.gguf import is_model_path
 from r1kit.model.loading import (
     context_length_of,
     load_skeleton,
@@ -61,7 +62,7 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
     if not name.strip():
         raise UserError("--model is empty: name a folder, a hub name such as Qwen/Qwen2.5-0.5B, or tinyworld")
     path = Path(name).expanduser()
-    is_here = is_base(name) or path.is_dir()
+    is_here = is_base(name) or is_model_path(path)
     if not is_here and "/" not in name and (guest := guest_of(name)) is not None:
         known = suggest(name, list(guest.checkpoints))
         raise UserError(f"--model {name}: {guest.name} has no such model; {known}")
@@ -73,7 +74,7 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
             if (path.parent != Path() and path.parent.is_dir()) or near_path(path).startswith("did you mean"):
                 raise _no_such(name, path)
             return _by_name(name, style, why)
-    source = str(path) if path.is_dir() else resolve_model(name)
+    source = resolve_model(str(path) if is_model_path(path) else name)
     skeleton = load_skeleton(source)
     tokenizer = load_tokenizer(source)
     num_weights = sum(parameter.numel() for parameter in skeleton.parameters())
@@ -99,7 +100,9 @@ def look_at_model(name: str, style: PromptStyle | None = None) -> Model:
 
 def _no_such(name: str, path: Path) -> ModelError:
     if path.is_file():
-        return ModelError(f"{name} is a file; name the folder with config.json and the weights")
+        return ModelError(
+            f"{name} is a file; name the folder with config.json and the weights, or a .gguf file"
+        )
     hint = near_path(path)
     return ModelError(
         f"{name}: no such folder, and no hub name (`owner/model`)" + (f"; {hint}" if hint else "")
