@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.errors import ModelError, UserError
 from r1kit.sampling.engine import SampleRequest, SamplingParams, sample_all
-from r1kit.sampling.local import FallbackEngine, LocalEngine, make_engine, why_unsupported
+from r1kit.sampling.local import FallbackEngine, LocalEngine, make_engine, weights, why_unsupported
 from r1kit.sampling.local.spec import read_spec
 from r1kit.types import Completion
 from tests.bounds import is_a_tie, model_roundings, rounding_error
@@ -26,6 +26,13 @@ WINDOWED = [
     ("qwen3", {"use_sliding_window": True, "sliding_window": 20, "layer_types": [SLIDING, FULL]}),
     ("qwen3", {"use_sliding_window": True, "sliding_window": 50, "layer_types": [FULL, SLIDING]}),
 ]
+
+
+@pytest.fixture(params=["plain", "packed"], autouse=True)
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds with torch's own matrix products, and with packed weights where they are to be had."""
+    if request.param == "packed":
+        monkeypatch.setattr(weights, "_FEWEST_PACKED", 0)
 
 
 @pytest.fixture(scope="module")
@@ -366,3 +373,21 @@ def test_layers_of_an_unknown_type_are_left_to_transformers(tmp_path: Path) -> N
         LocalEngine(model, tokenizer)
     model.config.layer_types = [FULL, SLIDING]
     assert why_unsupported(model) == "it has layers of type 'sliding_attention' and no `sliding_window`"
+
+
+def test_packed_weights_replace_the_plain_ones(tmp_path: Path, products: None) -> None:
+    model, tokenizer = load_tiny(tiny_model(tmp_path, "llama", hidden=64))
+    engine = make_engine(model, tokenizer)
+    held = engine._decoder.weights
+    up = held.layers[0].up
+    if not held.packs:  # the small model's rule, or another processor
+        assert up.packed is None
+        assert torch.equal(up.weight, model.model.layers[0].mlp.up_proj.weight)
+        return
+    assert up.packed is not None
+    assert up.weight.untyped_storage().size() == 0
+    # a tied head is packed, and its rows are still there to be read as embeddings
+    assert model.config.tie_word_embeddings == held.spec.tied
+    assert torch.equal(held.embed, model.model.embed_tokens.weight)
+    engine.load_weights(model.named_parameters(), 1)  # into weights that are packed already
+    assert up.weight.untyped_storage().size() == 0

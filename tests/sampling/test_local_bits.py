@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.sampling.engine import SampleRequest, SamplingParams, sample_all
-from r1kit.sampling.local import make_engine
+from r1kit.sampling.local import make_engine, weights
 from r1kit.types import Completion
 from tests.tiny_models import load_tiny, tiny_model
 
@@ -33,6 +33,13 @@ MODELS = [
     ("mistral", 64, 1, {"sliding_window": 40}),
     ("qwen3", 64, 2, MIXED),
 ]
+
+
+@pytest.fixture(params=["plain", "packed"], autouse=True)
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds with torch's own matrix products, and with packed weights where they are to be had."""
+    if request.param == "packed":
+        monkeypatch.setattr(weights, "_FEWEST_PACKED", 0)
 
 
 @pytest.fixture(params=MODELS, ids=str)

@@ -21,7 +21,7 @@ from torch import Tensor
 from r1kit.sampling.local.masks import attend_within
 from r1kit.sampling.local.rotary import Rotary, rotate_
 from r1kit.sampling.local.spec import DecoderSpec
-from r1kit.sampling.local.weights import DecoderWeights, LayerWeights, Projection
+from r1kit.sampling.local.weights import DecoderWeights, LayerWeights, Projection, swiglu
 
 _TILE_QUERIES = 8  # per tile: fewer are slow and round differently, more are wasted when rows finish
 
@@ -130,7 +130,7 @@ class Decoder:
         x = self._layers(batch.tokens, batch.positions, attend)
         assert x is not None
         hidden = self._norm(x, self.weights.final_norm, "hidden")
-        logits = self._project(hidden, Projection(self.weights.head, None), "logits")
+        logits = self._project(hidden, self.weights.head, "logits")
         return logits.float()
 
     def _layers(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor | None:
@@ -144,12 +144,17 @@ class Decoder:
             attended = attend(index, self._queries_keys_values(h, layer, cis))
             if attended is None:
                 return None
-            _add_projection(x, attended, layer.out)
-            # SwiGLU: down(silu(gate(h)) * up(h))
+            x = layer.out.added(x, attended)
             h = self._norm(x, layer.mlp_norm, "hidden")
-            gate, up = self._project(h, layer.gate, "gate"), self._project(h, layer.up, "up")
-            _add_projection(x, _silu_(gate).mul_(up), layer.down)
+            x = layer.down.added(x, self._swiglu(h, layer))
         return x
+
+    def _swiglu(self, h: Tensor, layer: LayerWeights) -> Tensor:
+        """silu(gate(h)) * up(h)."""
+        if layer.gate.packed is not None:
+            return swiglu(h, layer.gate, layer.up)
+        gate, up = self._project(h, layer.gate, "gate"), self._project(h, layer.up, "up")
+        return _silu_(gate).mul_(up)
 
     def _queries_keys_values(self, h: Tensor, layer: LayerWeights, cis: Tensor) -> Tensor:
         """[N, K, rep + 2, D]: for each key head its rep queries, key and value; all but the value rotated."""
@@ -241,19 +246,12 @@ class Decoder:
         return torch.mul(x, scales.to(x.dtype), out=out).mul_(weight)
 
     def _project(self, x: Tensor, projection: Projection, name: str) -> Tensor:
-        out = self._take(name, (x.shape[0], projection.weight.shape[0]))
-        if projection.bias is None:
-            return torch.mm(x, projection.weight.t(), out=out)
-        return torch.addmm(projection.bias, x, projection.weight.t(), out=out)
+        if projection.packed is not None:
+            return projection.into(x, x)
+        return projection.into(x, self._take(name, (x.shape[0], projection.weight.shape[0])))
 
     def _take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
         return self._scratch.take(name, shape, dtype or self.weights.dtype)
-
-
-def _add_projection(x: Tensor, h: Tensor, projection: Projection) -> None:
-    x.addmm_(h, projection.weight.t())
-    if projection.bias is not None:
-        x.add_(projection.bias)
 
 
 def _silu_(x: Tensor) -> Tensor:

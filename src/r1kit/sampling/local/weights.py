@@ -4,8 +4,12 @@ Queries, keys and values are one matrix: for each key head its query heads, the 
 so that everything that is rotated is adjacent and needs no copy. Within each query and key head, the rows are
 interleaved so that the two numbers that a rotation mixes are adjacent, and the rotation is one complex
 product. Attention scores are sums over the head, so the order does not affect them.
+
+On a processor of the x86 family, matrices of some size are *packed*: oneDNN keeps them in the blocks that its
+kernels read, which it would otherwise make anew at every product. Only the packed copy stays in memory.
 """
 
+import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,13 +21,56 @@ from r1kit.sampling.local.spec import DecoderSpec
 
 HEAD_NAME, EMBED_NAME = "lm_head.weight", "model.embed_tokens.weight"
 
+# A matrix of the MLP with fewer elements stays in the processor's cache, and packing it gains nothing.
+_FEWEST_PACKED = 2**18
+_PACKED_ROWS = 64  # a usual number of rows, for which oneDNN chooses the blocks; others work as well
+
 
 @dataclass(slots=True)
 class Projection:
-    """A linear map: `weight` [out, in], `bias` [out] or None."""
+    """A linear map: `weight` [out, in], `bias` [out] or None.
+
+    If it is packed, `weight` has a shape but no content.
+    """
 
     weight: Tensor
     bias: Tensor | None
+    packed: Tensor | None = None
+
+    def into(self, x: Tensor, out: Tensor) -> Tensor:
+        """The map of x [N, in], in `out` unless it is packed."""
+        if self.packed is not None:
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            return product
+        if self.bias is None:
+            return torch.mm(x, self.weight.t(), out=out)
+        return torch.addmm(self.bias, x, self.weight.t(), out=out)
+
+    def added(self, x: Tensor, h: Tensor) -> Tensor:
+        """x [N, out] plus the map of h [N, in], in place unless it is packed."""
+        if self.packed is not None:
+            total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(h, x, self.packed, self.bias, "add")
+            return total
+        x.addmm_(h, self.weight.t())
+        return x if self.bias is None else x.add_(self.bias)
+
+    def pack(self, *, keep: bool) -> None:
+        """Pack the weight; its plain content is freed unless `keep`."""
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, _PACKED_ROWS)
+        if not keep:
+            self.weight.untyped_storage().resize_(0)
+
+    def unpack(self) -> None:
+        """Drop the packed weight; the plain one has memory again, for new content."""
+        self.packed = None
+        self.weight.untyped_storage().resize_(self.weight.numel() * self.weight.element_size())
+
+
+def swiglu(h: Tensor, gate: Projection, up: Projection) -> Tensor:
+    """silu(gate(h)) * up(h) of packed projections: silu and product are part of the two kernels."""
+    act: Tensor = torch.ops.mkldnn._linear_pointwise(h, gate.packed, gate.bias, "swish", [], "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(h, act, up.packed, up.bias, "mul")
+    return out
 
 
 @dataclass(slots=True)
@@ -58,12 +105,15 @@ class DecoderWeights:
         self.embed = self._whole(EMBED_NAME, spec.vocab_size, spec.hidden_size)
         self.layers = [self._layer(index) for index in range(spec.num_layers)]
         self.final_norm = self._whole("model.norm.weight", spec.hidden_size)
-        self.head = self.embed if spec.tied else self._whole(HEAD_NAME, spec.vocab_size, spec.hidden_size)
+        head = self.embed if spec.tied else self._whole(HEAD_NAME, spec.vocab_size, spec.hidden_size)
+        self.head = Projection(head, None)
+        self.packs = _packs(spec, dtype, device)
 
     @torch.inference_mode()
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Copy all weights. Raises `ModelError` for an unknown name, a wrong shape or a missing weight."""
         missing = set(self._targets)
+        self._unpack()
         for name, tensor in weights:
             if name == HEAD_NAME and self.spec.tied:
                 continue  # `state_dict` lists a tied head, `named_parameters` does not; it is the embedding
@@ -80,6 +130,19 @@ class DecoderWeights:
             missing.discard(name)
         if missing:
             raise ModelError(f"{len(missing)} weights are missing, the first of them {min(missing)!r}")
+        if self.packs:
+            for projection in self._projections():
+                # a tied head is the embedding, of which single rows are read
+                projection.pack(keep=projection.weight is self.embed)
+
+    def _unpack(self) -> None:
+        for projection in self._projections():
+            if projection.packed is not None:
+                projection.unpack()
+
+    def _projections(self) -> list[Projection]:
+        parts = [(layer.qkv, layer.out, layer.gate, layer.up, layer.down) for layer in self.layers]
+        return [projection for layer in parts for projection in layer] + [self.head]
 
     def _layer(self, index: int) -> LayerWeights:
         spec, prefix = self.spec, f"model.layers.{index}."
@@ -142,3 +205,17 @@ class DecoderWeights:
 
     def _empty(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+
+def _packs(spec: DecoderSpec, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether products with packed weights are to be had, and worth it.
+
+    Small models keep torch's own product, whose results on a machine then stay as they were.
+    """
+    if device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    if not torch._C._has_mkldnn or spec.hidden_size * spec.intermediate_size < _FEWEST_PACKED:
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
