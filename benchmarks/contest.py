@@ -1,4 +1,4 @@
-"""What the benchmarks share: models of three sizes, prompts, lengths, clocks, the peak, turns and tables.
+"""What the benchmarks share: models of four sizes, prompts, lengths, clocks, the peak, turns and tables.
 
 Contestants run in turn, in one process (or in the same ranks), on the same weights and prompts. A ratio is
 taken within each repeat; shown are the median and, in brackets, the smallest and the largest. The peak is
@@ -50,12 +50,16 @@ class Size:
     heads: int
     head_dim: int
     inner: int
+    kv_heads: int = 2
+    vocab: int = 1024
 
 
 SIZES = {
     "0.9M": Size(hidden=128, layers=4, heads=4, head_dim=32, inner=384),
     "2M": Size(hidden=192, layers=4, heads=6, head_dim=32, inner=576),
     "10M": Size(hidden=384, layers=6, heads=6, head_dim=64, inner=1152),
+    # SmolLM2-135M's shape
+    "135M": Size(hidden=576, layers=30, heads=9, head_dim=64, inner=1536, kv_heads=3, vocab=49_152),
 }
 
 
@@ -77,11 +81,11 @@ def make_model(size: Size) -> PreTrainedModel:
     """A Qwen3 model of this size with random weights, the same ones each time."""
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=size.vocab,
         hidden_size=size.hidden,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
-        num_key_value_heads=2,
+        num_key_value_heads=size.kv_heads,
         head_dim=size.head_dim,
         intermediate_size=size.inner,
         max_position_embeddings=2048,
@@ -223,7 +227,7 @@ def _processor() -> str:
 def parser(docstring: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks have."""
     options = argparse.ArgumentParser(description=(docstring or "").splitlines()[0])
-    options.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    options.add_argument("--sizes", nargs="+", default=list(SIZES)[:3], choices=list(SIZES))
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument(

@@ -34,7 +34,7 @@ from transformers import PreTrainedModel, StoppingCriteriaList
 from r1kit.sampling.engine import RolloutEngine, SampleRequest, SamplingParams, sample_all
 from r1kit.sampling.local import make_engine
 
-MAX_TOKENS = {"0.9M": 192, "2M": 112, "10M": 48}  # fewer where a token takes long
+MAX_TOKENS = {"0.9M": 192, "2M": 112, "10M": 48, "135M": 48}  # fewer where a token takes long
 Prompts = Sequence[tuple[int, ...]]
 Run = Callable[[Prompts, Sequence[int]], float]
 """Samples rows to their ends; the seconds that it took."""

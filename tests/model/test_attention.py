@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from r1kit.model import attention
-from r1kit.model.attention import lay_out
+from r1kit.model import attention, attention_layout
+from r1kit.model.attention_layout import lay_out
 
 pytestmark = pytest.mark.numerical
 
@@ -88,11 +88,10 @@ def test_tiles_are_attention_to_the_prompt_and_the_row_so_far(monkeypatch, rows,
 
 @pytest.mark.parametrize("rows", [ROWS, LONG], ids=["short", "long"])
 def test_torchs_kernel_gives_the_same(monkeypatch, rows):
-    """What a GPU runs; bfloat16 goes that way on a CPU too."""
+    """What a GPU runs, and what computes dropout."""
     tensors = inputs(rows, 4, 2, torch.float64)
     tiled = output_and_gradients(attended(rows), tensors)
-    monkeypatch.setattr(attention, "_TiledAttention", None)
-    monkeypatch.setattr(attention, "_TILED_DTYPES", ())
+    monkeypatch.setattr(attention, "_is_tiled", lambda query, dropout: False)
     found = output_and_gradients(attended(rows), tensors)
     for one, other in zip(tiled, found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
@@ -101,6 +100,18 @@ def test_torchs_kernel_gives_the_same(monkeypatch, rows):
     for one, other in zip(found, output_and_gradients(attended(rows), rounded), strict=True):
         assert other.dtype == torch.bfloat16
         assert (one - other).norm() < 0.02 * one.norm()
+
+
+@pytest.mark.parametrize("rows", [ROWS, LONG], ids=["short", "long"])
+def test_bfloat16_is_computed_in_float32_on_a_cpu(rows):
+    """Only inputs, outputs and gradients are rounded, to 8 bits; a prompt's gradients add up before."""
+    tensors = [tensor.detach().bfloat16().requires_grad_() for tensor in inputs(rows, 4, 2, torch.float64)]
+    exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    found = output_and_gradients(attended(rows), tensors)
+    for one, other in zip(output_and_gradients(attended(rows), exact), found, strict=True):
+        assert other.dtype == torch.bfloat16
+        # the output's rounding also reaches the gradients of the test's own loss
+        assert (one - other).norm() < 2 * 2**-8 * one.norm()
 
 
 def test_scores_are_scaled_as_the_layer_says():
@@ -124,7 +135,7 @@ def test_the_same_bits_each_time(num_threads):
 
 
 def test_blocks_by_hand(monkeypatch):
-    monkeypatch.setattr(attention, "_MAX_PADDING", 0)
+    monkeypatch.setattr(attention_layout, "_MAX_PADDING", 0)
     blocks = lay_out([((0, 0), [10, 2]), ((10, 12), [5, 4, 3, 0])]).blocks
     # 2 is less than 0.8 x 10; 4 is 0.8 x 5, and 3 is not; nothing is left of an empty row
     assert [(block.start, block.prompt) for block in blocks] == [

@@ -145,3 +145,20 @@ def test_a_bfloat16_reward_model_scores_in_float32(tmp_path):
 )
 def test_the_precision_of_a_recipe_and_the_type_it_computes_in(precision, device, dtype):
     assert compute_dtype(precision, device) == dtype
+
+
+@pytest.mark.parametrize(
+    ("precision", "elements", "native", "dtype"),
+    [
+        ("auto", 576 * 1536, True, "bfloat16"),
+        ("auto", 576 * 1536, False, "float32"),
+        ("auto", 128 * 384, True, "float32"),  # tinyworld
+        ("float32", 576 * 1536, True, "float32"),
+        ("bf16-mixed", 0, False, "bfloat16"),
+    ],
+)
+def test_on_a_cpu_auto_asks_for_a_processor_and_a_model_that_gain(
+    monkeypatch, precision, elements, native, dtype
+):
+    monkeypatch.setattr("r1kit.model.precision.multiplies_bfloat16", lambda: native)
+    assert compute_dtype(precision, "cpu", mlp_elements=elements) == dtype

@@ -1,9 +1,9 @@
 """Causal attention over rows packed one after another into one sequence; several rows may share a prompt.
 
 A token sees the complete prompt that its row continues, and its own row up to itself. Rows of similar length
-form a block and are computed in one batch. On a GPU that is torch's `scaled_dot_product_attention`. In
-float32 on a CPU it is plain matrix products over tiles of a block, which skip most of the masked scores, do
-not copy keys for the heads that share them, and do not store the scores. CPU results are equal to the bit in
+form a block and are computed in one batch. On a GPU that is torch's `scaled_dot_product_attention`. On a CPU
+it is plain matrix products over tiles of a block, in float32, which skip most of the masked scores, do not
+copy keys for the heads that share them, and do not store the scores. CPU results are equal to the bit in
 every run. Dropout uses torch's kernel. Not covered: sliding windows, score biases (`packing.why_padded`).
 
 Legend: S positions in the sequence, K rows in a block, L length of its longest row, P of the prompt,
@@ -11,9 +11,8 @@ W = P + L, N tokens in a block, H query heads, J key/value heads, G = H / J, D h
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,132 +22,14 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from r1kit.model.attention_layout import Block, Layout
+
 NAME = "r1kit_rows"  # the name in transformers' table of attention functions; it takes a `layout`
 
-# A row joins a block if it has 80% of the longest row's length or is at most 64 tokens shorter, and if the
-# block keeps at most 2 places per token. Stricter limits give many small blocks, looser ones more padding.
-_MIN_LENGTH_FRAC, _MAX_PADDING, _MAX_PLACES_PER_TOKEN = 0.8, 64, 2
 # A CPU tile has up to 128 score rows (positions x G) per key head, and as many key heads as fit in 2**19
 # scores (2 MB in float32). Measured at head widths 32 and 64, with 1 and 2 threads.
 _TILE_ROWS, _TILE_SCORES = 128, 2**19
 _TILED_DTYPES = (torch.float32, torch.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Rows computed in one batch: positions `start` to `start + N` of the sequence, one row after another.
-
-    All rows see positions `prompt[0]` up to but not including `prompt[1]`. `position_KL` holds each row's
-    positions. Padding (`padding_KL` is True) repeats the row's last position; it comes after the row's own
-    tokens, so none of them sees it. `slot_N` is each token's index in the flattened K x L.
-    """
-
-    start: int
-    prompt: tuple[int, int]
-    position_KL: Tensor
-    slot_N: Tensor
-    padding_KL: Tensor | None
-
-    @property
-    def num_prompt(self) -> int:
-        """The prompt's length."""
-        return self.prompt[1] - self.prompt[0]
-
-    def key_positions(self) -> Tensor:
-        """The positions of each row's keys [K, W]: the prompt's, then the row's own."""
-        prompt = torch.arange(*self.prompt, device=self.position_KL.device)
-        return torch.cat([prompt.expand(len(self.position_KL), -1), self.position_KL], 1)
-
-    def to(self, device: str | torch.device) -> "Block":
-        """The same block on a device."""
-        padding = None if self.padding_KL is None else self.padding_KL.to(device)
-        return Block(self.start, self.prompt, self.position_KL.to(device), self.slot_N.to(device), padding)
-
-
-class Layout:
-    """The blocks of a sequence, in order; together they cover each position exactly once.
-
-    Not a dataclass: FSDP rebuilds those to cast their fields, so each layer would get its own copy.
-    """
-
-    __slots__ = ("_masks", "_places", "blocks")
-
-    def __init__(self, blocks: list[Block]) -> None:
-        self.blocks = blocks
-        self._places: dict[int, list[_Places]] = {}
-        self._masks: dict[torch.dtype, list[Tensor | None]] = {}
-
-    def to(self, device: str | torch.device) -> "Layout":
-        """The same layout on a device."""
-        return Layout([block.to(device) for block in self.blocks])
-
-    def places(self, num_key_heads: int) -> list["_Places"]:
-        """Each block's gather and scatter indices for the key heads; computed once for all layers."""
-        if num_key_heads not in self._places:
-            self._places[num_key_heads] = [_places(block, num_key_heads) for block in self.blocks]
-        return self._places[num_key_heads]
-
-    def masks(self, dtype: torch.dtype) -> list[Tensor | None]:
-        """Each block's additive mask [1, 1, L, W]: 0 where a token sees a key, else -inf.
-
-        None for a block without a prompt, which is plain causal attention.
-        """
-        if dtype not in self._masks:
-            # P and L alone determine a mask, so blocks of equal shape share one
-            by_shape: dict[tuple[int, int], Tensor | None] = {}
-            shapes = [(block.num_prompt, block.position_KL.shape[1]) for block in self.blocks]
-            for shape, block in zip(shapes, self.blocks, strict=True):
-                if shape not in by_shape:
-                    by_shape[shape] = _mask(block, dtype) if block.num_prompt else None
-            self._masks[dtype] = [by_shape[shape] for shape in shapes]
-        return self._masks[dtype]
-
-
-def lay_out(rows: Sequence[tuple[tuple[int, int], Sequence[int]]]) -> Layout:
-    """The layout of `rows`: pairs of a prompt's span, (0, 0) for none, and its rows' descending lengths.
-
-    A prompt's own row must come before the rows that continue it.
-    """
-    blocks: list[Block] = []
-    start = 0
-    for prompt, lengths in rows:
-        lengths = [length for length in lengths if length > 0]
-        assert lengths == sorted(lengths, reverse=True), "a block is as wide as its first row"
-        assert prompt[1] <= start or not lengths, "a prompt's own row comes before those that continue it"
-        for first, last in _spans(lengths):
-            block = _block(start, prompt, lengths[first:last])
-            blocks.append(block)
-            start += len(block.slot_N)
-    return Layout(blocks)
-
-
-def _spans(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The start and end (exclusive) of each block of descending lengths."""
-    starts = [0] if lengths else []
-    num_tokens = 0
-    for i, length in enumerate(lengths):
-        longest = lengths[starts[-1]]
-        num_tokens += length
-        num_places = (i - starts[-1] + 1) * longest
-        too_short = length < min(_MIN_LENGTH_FRAC * longest, longest - _MAX_PADDING)
-        if too_short or num_places > _MAX_PLACES_PER_TOKEN * num_tokens:
-            starts.append(i)
-            num_tokens = length
-    return pairwise([*starts, len(lengths)])
-
-
-def _block(start: int, prompt: tuple[int, int], lengths: Sequence[int]) -> Block:
-    lengths_K1 = torch.tensor(lengths)[:, None]
-    places_L = torch.arange(lengths[0])
-    starts_K1 = start + lengths_K1.cumsum(0) - lengths_K1
-    is_token_KL = places_L < lengths_K1
-    return Block(
-        start,
-        prompt,
-        position_KL=starts_K1 + torch.minimum(places_L, lengths_K1 - 1),  # padding repeats the last token
-        slot_N=is_token_KL.flatten().nonzero().squeeze(1),
-        padding_KL=None if bool(is_token_KL.all()) else ~is_token_KL,
-    )
 
 
 def attend(
@@ -166,9 +47,13 @@ def attend(
     """The attention function that transformers calls for a packed sequence; returns [1, S, H, D], None."""
     assert attention_mask is None  # the layout says what each token sees
     width = query_1HSD.shape[-1]
-    if query_1HSD.is_cpu and query_1HSD.dtype in _TILED_DTYPES and dropout == 0.0:
+    if _is_tiled(query_1HSD, dropout):
         scale = width**-0.5 if scaling is None else scaling
-        return _TiledAttention.apply(query_1HSD, key_1JSD, value_1JSD, layout, scale), None  # type: ignore[no-untyped-call]
+        dtype = query_1HSD.dtype
+        if dtype not in _TILED_DTYPES:  # attention is a small part of the work, and exact in float32
+            query_1HSD, key_1JSD, value_1JSD = (x.float() for x in (query_1HSD, key_1JSD, value_1JSD))
+        output = _TiledAttention.apply(query_1HSD, key_1JSD, value_1JSD, layout, scale)  # type: ignore[no-untyped-call]
+        return output.to(dtype), None
     # The general path: pad each block to [K, L, H, D] and call torch's kernel on it
     query_SHD, *keys_and_values = (x[0].transpose(0, 1) for x in (query_1HSD, key_1JSD, value_1JSD))
     outputs = []
@@ -187,11 +72,8 @@ def attend(
     return torch.cat(outputs)[None], None
 
 
-def _mask(block: Block, dtype: torch.dtype) -> Tensor:
-    _, longest = block.position_KL.shape
-    shape = longest, block.num_prompt + longest
-    hidden = torch.full(shape, -torch.inf, dtype=dtype, device=block.position_KL.device)
-    return hidden.triu(block.num_prompt + 1)[None, None]
+def _is_tiled(query: Tensor, dropout: float) -> bool:
+    return query.is_cpu and dropout == 0.0
 
 
 def _behind_prompt(values_SJD: Tensor, block: Block) -> Tensor:
@@ -211,52 +93,6 @@ def _take(values_SHD: Tensor, index: Tensor) -> Tensor:
     """
     taken = F.embedding(index, values_SHD.flatten(1))
     return taken.view(*index.shape, *values_SHD.shape[1:])
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """A block's gather and scatter indices, per key head.
-
-    `queries` and `keys` gather rows of [S x J, ..] into [K x J x L, ..] and [K x J x W, ..]. `query_slots`
-    and `key_slots` select from those the rows of `tokens`, the block's part of [S x J, ..].
-    """
-
-    queries: Tensor
-    keys: Tensor
-    query_slots: Tensor
-    key_slots: Tensor
-    tokens: slice
-    num_heads: int  # K x J
-
-    def of_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [K x J, L x G, D], keys and values [K x J, W, D]."""
-        width = key.shape[1]
-        queries = query.index_select(0, self.queries).view(self.num_heads, -1, width)
-        keys, values = (x.index_select(0, self.keys).view(self.num_heads, -1, width) for x in (key, value))
-        return queries, keys, values
-
-    def put_back(self, values: Tensor, slots: Tensor, parts: Tensor) -> None:
-        """Write the rows of the block's tokens into `parts` [S x J, ..]."""
-        torch.index_select(values.view(-1, parts.shape[1]), 0, slots, out=parts[self.tokens])
-
-
-def _places(block: Block, num_key_heads: int) -> _Places:
-    heads_J = torch.arange(num_key_heads)
-
-    def by_head(position: Tensor) -> Tensor:
-        return (position[:, None, :] * num_key_heads + heads_J[:, None]).flatten()
-
-    num_rows, longest = block.position_KL.shape
-    row_N1, place_N1 = block.slot_N[:, None] // longest, block.slot_N[:, None] % longest
-    head_NJ = row_N1 * num_key_heads + heads_J  # index in K x J
-    return _Places(
-        queries=by_head(block.position_KL),
-        keys=by_head(block.key_positions()),
-        query_slots=(head_NJ * longest + place_N1).flatten(),
-        key_slots=(head_NJ * (block.num_prompt + longest) + block.num_prompt + place_N1).flatten(),
-        tokens=slice(block.start * num_key_heads, (block.start + len(block.slot_N)) * num_key_heads),
-        num_heads=num_rows * num_key_heads,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,13 @@ def num_embeddings_of(name: str) -> int:
     return num_embeddings(config_of(name))
 
 
+def mlp_elements(name: str) -> int:
+    """Elements of one matrix of the model's MLP by its configuration; 0 where it does not say."""
+    config = config_of(name).get_text_config()
+    width, inner = getattr(config, "hidden_size", None), getattr(config, "intermediate_size", None)
+    return width * inner if isinstance(width, int) and isinstance(inner, int) else 0
+
+
 def weights_stamp(model_path: str) -> list[list[str | int]]:
     """Name, size and modification time of a local model's weight files; each training run changes them."""
     files = sorted(Path(model_path).glob("*.safetensors")) if Path(model_path).is_dir() else []

@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from r1kit.model import attention
-from r1kit.model.attention import Layout
+from r1kit.model.attention_layout import Layout, lay_out
 from r1kit.model.loading import attention_of
 from r1kit.model.logprobs import CompletionBatch, collate, pack_by_tokens
 
@@ -178,7 +178,7 @@ def collate_shared(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad
             positions += range(len(prompt), len(prompt) + length - 1)
         own = [len(completions[i]) - 1 for i in indices]
         rows.append(((ends[prompt] - len(prompt), ends[prompt]), own))
-    layout = attention.lay_out(rows)
+    layout = lay_out(rows)
     return PackedBatch(
         torch.tensor(input_ids), torch.tensor(positions), layout, target_ids, source, loss_mask
     )
@@ -212,7 +212,7 @@ def collate_rows(prompts: Sequence[Tokens], completions: Sequence[Tokens], pad_i
         input_ids += [*prompt, *completion[:-1]]
         lengths.append(len(prompt) + len(completion) - 1)
     positions = torch.tensor([position for length in lengths for position in range(length)])
-    layout = attention.lay_out([((0, 0), lengths)])
+    layout = lay_out([((0, 0), lengths)])
     return PackedBatch(torch.tensor(input_ids), positions, layout, target_ids, source, loss_mask)
 
 

@@ -16,14 +16,30 @@ from torch import Tensor
 
 Precision = Literal["auto", "float32", "bf16-mixed"]
 
+# Elements of a matrix of the MLP from which on a CPU gains by bfloat16: smaller ones stay in its cache, and
+# the rounding of what lies between them costs more than the products save.
+_FEWEST_ELEMENTS = 2**18
 
-def compute_dtype(precision: Precision, device: str) -> str:
-    """The dtype to load weights and compute in: `auto` is bfloat16 on CUDA, else float32.
 
-    On a CPU, bfloat16 is slower than float32 unless the processor has instructions for it.
+def compute_dtype(precision: Precision, device: str, *, mlp_elements: int = 0) -> str:
+    """The dtype to load weights and compute in.
+
+    `auto` is bfloat16 on CUDA. On a CPU it is bfloat16 where the processor multiplies it natively and the
+    model is not small (`mlp_elements`: hidden size x intermediate size). That is a rule, not a measurement,
+    so a run that is resumed on a busy machine is the same run.
     """
-    is_mixed = precision == "bf16-mixed" or (precision == "auto" and device.startswith("cuda"))
+    is_large = mlp_elements >= _FEWEST_ELEMENTS and multiplies_bfloat16()
+    is_mixed = precision == "bf16-mixed" or (
+        precision == "auto" and (device.startswith("cuda") or (device == "cpu" and is_large))
+    )
     return "bfloat16" if is_mixed else "float32"
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16: AVX512-BF16 or AMX."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    # they are not part of torch's documented interface, and not everywhere
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 class MasterWeights:

@@ -8,11 +8,11 @@ from typing import Any
 from r1kit.config import suggest
 from r1kit.data.questions import question_key
 from r1kit.data.sources import load_problems
-from r1kit.errors import DataError, RecipeError, UserError
+from r1kit.errors import DataError, ModelError, RecipeError, UserError
 from r1kit.judges.opening import replies_folder
 from r1kit.model.gguf import is_model_path
-from r1kit.model.loading import pick_device, resolve_model
-from r1kit.model.precision import compute_dtype
+from r1kit.model.loading import mlp_elements, pick_device, resolve_model
+from r1kit.model.precision import compute_dtype, multiplies_bfloat16
 from r1kit.pipeline.fingerprints import Fingerprints, problems_fingerprint
 from r1kit.pipeline.folder import RunFolder
 from r1kit.pipeline.manifest import Key
@@ -43,12 +43,22 @@ class RunContext:
         self.folder = RunFolder(recipe.run.folder)
         self.progress = progress or SilentProgress()
         self.device = pick_device(recipe.model.device)
-        self.dtype = compute_dtype(recipe.model.dtype, self.device)
+        self.dtype = self._dtype()
         self._fingerprints = Fingerprints(self.folder.path / ".fingerprints.json", writes=writes)
         self.skipped: dict[str, str] = {}  # notes on what was left out, by problem set
         self._problems: dict[str, list[Problem]] = {}
         self._shared: set[str] = set()
         self._set_hashes: dict[str, str] = {}
+
+    def _dtype(self) -> str:
+        precision = self.recipe.model.dtype
+        elements = 0
+        if precision == "auto" and self.device == "cpu" and multiplies_bfloat16():
+            try:
+                elements = mlp_elements(self.model_path(BASE))
+            except ModelError:  # reported where the model is needed
+                elements = 0
+        return compute_dtype(precision, self.device, mlp_elements=elements)
 
     def model_path(self, name: str) -> str:
         """What to pass to `load_model` for a stage, `base`, a guest's model, a folder or a hub name."""

@@ -67,7 +67,7 @@ class ModelConfig(Config):
     """The base model: `tinyworld` or another guest's model, a Hugging Face name, or a folder."""
 
     base: str  # what stages mean by `base`
-    dtype: Precision = "auto"  # see `precision`: bf16-mixed on a GPU, float32 on a CPU
+    dtype: Precision = "auto"  # see `precision`: bf16-mixed on a GPU and where a CPU gains by it
     device: str = "auto"  # auto: cuda where there is one
 
 
