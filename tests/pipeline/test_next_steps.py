@@ -60,6 +60,7 @@ def test_the_steps_are_of_what_is_there(environment: Path, tmp_path: Path) -> No
         "Next:",
         '  .venv/bin/r1 sample runs/demo r1 "What is 17*24?"  ask r1; without a question, talk',
         "  runs/demo/report.html                              the report, for a browser",
+        "  .venv/bin/r1 ui runs/demo                          curves, rollouts, data and chat, in a browser",
         "  .venv/bin/r1 init my.toml                          a recipe for a model and problems of your own",
         "`r1` lies in .venv/bin; `source .venv/bin/activate` puts it on the path.",
     ]

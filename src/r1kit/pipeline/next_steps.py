@@ -35,6 +35,8 @@ def next_steps(recipe: Recipe, folder: Path, report: Path | None) -> list[tuple[
         steps.append((f'{r1} sample {folder} {stage} "{QUESTION}"', f"ask {stage}; without a question, talk"))
     if report is not None:
         steps.append((str(report), "the report, for a browser"))
+    if made:
+        steps.append((f"{r1} ui {folder}", "curves, rollouts, data and chat, in a browser"))
     if recipe.run.name in shipped_recipes():
         steps.append((f"{r1} init my.toml", "a recipe for a model and problems of your own"))
     return steps
