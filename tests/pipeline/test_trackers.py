@@ -45,5 +45,5 @@ def test_a_tracker_that_is_not_installed_stops_a_run_before_it_begins(
 def test_an_unknown_tracker_is_named_with_its_line(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     world.edit('name = "fake"', 'name = "fake"\ntrackers = ["wandbb"]')
-    with pytest.raises(RecipeError, match="recipe.toml:3: `run.trackers\\[0\\]` = 'wandbb': should be"):
+    with pytest.raises(RecipeError, match=r"recipe.toml:3: `run.trackers\[0\]` = 'wandbb': should be"):
         open_run(world.recipe)
