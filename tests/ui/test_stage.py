@@ -74,7 +74,7 @@ def test_a_stage_shows_its_curves_in_the_reports_order_and_what_it_is(client_of:
         *rl_rows(1, 1)[0].keys() - {"step"},
         "eval/held_out_accuracy",
     }
-    part = client.get("/runs/a/stages/zero/chart?name=sampler/logratio_max").text
+    part = client.get("/runs/a/stages/zero/chart?chart=sampler/logratio_max").text
     assert charts_in(part)["sampler/logratio_max"]["lines"][0]["y"] == [1e-5] * 30
 
 
@@ -220,7 +220,7 @@ def test_names_that_are_markup_stay_text(client_of: Make, runs: Path) -> None:
     for address in (
         "/runs/a/stages/zero",
         f"/runs/a/stages/zero?chart={quote(name)}",
-        f"/runs/a/stages/zero/chart?name={quote(name)}",
+        f"/runs/a/stages/zero/chart?chart={quote(name)}",
         f"/runs/a/stages/zero/curves.svg?chart={quote(name)}",
     ):
         answer = client.get(address)

@@ -135,12 +135,10 @@ def stage_events(request: Request, run: OfRun, stage: OfStage, site: OfSite, vie
 
 
 @router.get("/runs/{run}/stages/{stage}/chart")
-def chart_part(
-    request: Request, run: OfRun, stage: OfStage, site: OfSite, view: OfView, name: Annotated[str, Query()]
-) -> Response:
-    """One small chart, for a page that shows it when it is looked at."""
+def chart_part(request: Request, run: OfRun, stage: OfStage, site: OfSite, view: OfView) -> Response:
+    """The view's chart alone and small, for a page that shows it when it is looked at."""
     courses, _ = courses_of(site, course_of(run, stage), view)
-    chart = chart_of(courses, spec_named(courses, name), view.plain)
+    chart = chart_of(courses, spec_named(courses, view.chart), view.plain)
     return page(
         request,
         "chart.html",

@@ -44,6 +44,11 @@ class View:
                 pairs.append((address, _text(value)))
         return urlencode(pairs)
 
+    def address(self, path: str, **changes: Any) -> str:
+        """The address of a page in this view, or in one with some changes."""
+        query = self.query(**changes)
+        return f"{path}?{query}" if query else path
+
     @property
     def plain(self) -> "View":
         """The same without the choice of a chart and the range of its values."""

@@ -159,12 +159,36 @@ document.addEventListener("r1:refreshed", (event) => {
   if (!live.classList.contains("live-curves")) return;
   const loaded = [...document.querySelectorAll(".lazy")].filter((one) => one.querySelector("figure") && one.offsetParent);
   loaded.forEach((one) => htmx.trigger(one, "r1:grow"));
-  const section = document.getElementById("all-metrics");
-  const known = document.querySelectorAll(".lazy").length;
-  if (live.dataset.numMetrics && Number(live.dataset.numMetrics) !== known && section) {
-    htmx.ajax("GET", location.href, { target: "#all-metrics", select: "#all-metrics", swap: "outerHTML" });
-  }
+  if (Number(live.dataset.numMetrics) > document.querySelectorAll(".lazy").length) addMetrics();
 });
+
+// Metrics that have been logged for the first time; groups stay open and charts as they are.
+async function addMetrics() {
+  const answer = await fetch(location.href, { headers: { "x-r1-live": "1" } });
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("all-metrics");
+  const section = document.getElementById("all-metrics");
+  if (!fresh) return;
+  if (!section) {
+    document.getElementById("curves").append(fresh);
+    htmx.process(fresh);
+    return;
+  }
+  for (const group of fresh.querySelectorAll("details.group")) {
+    const old = [...section.querySelectorAll("details.group")].find((one) => one.dataset.group === group.dataset.group);
+    if (!old) {
+      section.append(group);
+      htmx.process(group);
+      continue;
+    }
+    const known = new Set([...old.querySelectorAll(".lazy")].map((one) => one.dataset.metric));
+    for (const one of [...group.querySelectorAll(".lazy")].filter((one) => !known.has(one.dataset.metric))) {
+      old.querySelector(".charts").append(one);
+      htmx.process(one);
+    }
+  }
+  search();
+}
 
 // --- settings -------------------------------------------------------------------------------------------------
 document.body.addEventListener("htmx:configRequest", (event) => {
