@@ -50,6 +50,18 @@ class SilentProgress:
 
 
 @dataclass(frozen=True)
+class Tracking:
+    """The services beside TensorBoard that get a stage's numbers, and what groups the run's stages there.
+
+    `folder` is for files that a service keeps in the run's folder.
+    """
+
+    services: tuple[str, ...] = ()
+    group: str = ""
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
 class StageContext:
     """One stage's environment.
 
@@ -70,6 +82,7 @@ class StageContext:
     progress: Progress = field(default_factory=SilentProgress)
     recipe_dir: Path = field(default_factory=Path)  # the base of relative paths in the recipe
     replies_dir: Path | None = None  # judges' replies, shared by the run's stages; None: the stage's own
+    tracking: Tracking = Tracking()
     shard: bool = False  # whether trained models are sharded over the ranks
 
     @property

@@ -84,7 +84,8 @@ def test_what_rang_while_a_policy_was_trained_is_in_the_report(tmp_path):
     loud, quiet = sorted(training_alarms(run), key=lambda finding: not finding.alarm)
     assert (loud.stage, loud.text) == (
         "zero",
-        "entropy collapse in 2 of 4 rows, first at step 3: policy/entropy 0.05 at its worst",
+        "entropy collapse in 2 of 4 rows, first at step 3: policy/entropy 0.05 at its worst. "
+        "Raise kl_coef or temperature, or lower the learning rate.",
     )
     assert (quiet.stage, quiet.alarm) == ("dev2", False)
     assert quiet.text == "policy/entropy 1.2 → 0.08; completion/length_mean 40 → 40; kl/ref 0.1 → 0.1"

@@ -25,6 +25,7 @@ from r1kit.sampling.rollouts import iter_groups
 from r1kit.stage import StageContext
 from r1kit.training.checkpoint import Summary, explain_full_disk, finish, read_finished
 from r1kit.training.metrics_log import MetricsWriter
+from r1kit.training.trackers import Trackers
 from r1kit.training.trainer import NotFinite
 
 
@@ -127,7 +128,7 @@ class _Metrics:
         self._context = stage.context
         self._earlier = earlier
         self._watch = Watch(stage.config, dtype=stage.context.dtype)
-        self._writer = MetricsWriter(stage.context.work_dir)
+        self._writer = MetricsWriter(stage.context.work_dir, Trackers(stage.context))
 
     def add(self, step: int, values: Mapping[str, float], groups: Sequence[Group] = ()) -> Metrics:
         """Store a step's row with its alarms; report new alarms."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from r1kit.evaluate.statistics import find_fall, is_fall
 from r1kit.grpo.config import GrpoConfig
 from r1kit.grpo.groups import Fate, Group
+from r1kit.training.alarms import ALARMS
 
 # Entropy falls as a policy becomes more certain; below a tenth of its start, a group's samples hardly differ.
 _COLLAPSED_ENTROPY_FRAC = 0.1
@@ -135,8 +136,7 @@ class Watch:
         counts = ", ".join(f"{count} {name}" for name, count in fates.most_common())
         return (
             f"no group of this step had anything to learn from ({counts}): samples of one problem with equal "
-            "rewards express no preference. Use problems that are solved sometimes: easier ones if all are "
-            "wrong, harder ones if all are right; or a larger group_size."
+            f"rewards express no preference. {ALARMS['empty'].advice}"
         )
 
     def _reward_hacking(self) -> str | None:
@@ -150,8 +150,7 @@ class Watch:
             return None
         return (
             f"reward rises ({best_reward:.3f} to {reward:.3f}) while held-out accuracy "
-            f"falls ({best:.2f} to {accuracy:.2f} on {self._config.probe!r}). The policy may be exploiting a "
-            "reward: read its samples, stop earlier, or lower that reward's weight."
+            f"falls ({best:.2f} to {accuracy:.2f} on {self._config.probe!r}). {ALARMS['hacking'].advice}"
         )
 
     def _entropy_collapse(self, row: Mapping[str, float]) -> str | None:
@@ -160,7 +159,7 @@ class Watch:
             return None
         return (
             f"entropy has collapsed, from {first:.3f} to {row['policy/entropy']:.4f} nats per token: samples "
-            "hardly differ any more. Raise kl_coef or temperature, or lower the learning rate."
+            f"hardly differ any more. {ALARMS['entropy'].advice}"
         )
 
     def _length_drift(self) -> str | None:
@@ -197,7 +196,7 @@ class Watch:
         since = f", where {usual:.3f} was usual" if usual < math.inf else ""
         return (
             f"KL to the reference is {now:.3f} nats per token{since}: the policy has moved far from it. "
-            "Lower the learning rate or clip_eps, raise kl_coef, or refresh the reference more often."
+            f"{ALARMS['kl'].advice}"
         )
 
     def _truncation(self, row: Mapping[str, float]) -> str | None:
@@ -205,7 +204,7 @@ class Watch:
             return None
         return (
             f"{row['completion/truncated_frac']:.0%} of the completions were cut off at max_new_tokens "
-            f"(truncated = {self._config.truncated!r}); raise it if they are not rambling."
+            f"(truncated = {self._config.truncated!r}). {ALARMS['truncated'].advice}"
         )
 
     def _mismatch(self, row: Mapping[str, float]) -> str | None:
@@ -215,8 +214,7 @@ class Watch:
             return None
         return (
             f"sampler and trainer disagree: log-probabilities of sampled tokens differ by {mean:.3f} on "
-            f"average, and by up to {largest:.2f}. Sample in the precision of training, or set "
-            "importance_correction."
+            f"average, and by up to {largest:.2f}. {ALARMS['mismatch'].advice}"
         )
 
     def _verifier_faults(self, row: Mapping[str, float]) -> str | None:
@@ -226,8 +224,7 @@ class Watch:
             return None
         return (
             f"the math verifier ran out of time on {timeouts:.0f} and crashed on {crashes:.0f} of "
-            f"{num_completions:.0f} answers, which are scored 0: read them in the step's rollouts. Either "
-            "the policy writes answers that can't be compared, or the machine is too busy for the time limit."
+            f"{num_completions:.0f} answers, which are scored 0. {ALARMS['verifier'].advice}"
         )
 
 

@@ -21,7 +21,7 @@ from r1kit.pipeline.recipe import BASE, Recipe, eval_style, resolved
 from r1kit.pipeline.stages import Reference
 from r1kit.ranks import collectives
 from r1kit.rewards.accuracy import verify_problem
-from r1kit.stage import Progress, SilentProgress, StageContext
+from r1kit.stage import Progress, SilentProgress, StageContext, Tracking
 from r1kit.types import Problem
 
 
@@ -171,6 +171,11 @@ class RunContext:
             recipe_dir=self.recipe_path.parent,
             replies_dir=replies_folder(self.folder.path),
             shard=self.shards,
+            tracking=Tracking(
+                tuple(dict.fromkeys(self.recipe.run.trackers)),
+                self.recipe.run.name,
+                (self.folder.path / ".tracking").resolve(),
+            ),
         )
 
     def _settings(self) -> Mapping[str, Any]:

@@ -43,6 +43,7 @@ from r1kit.rewards.own import load_own_reward
 from r1kit.sampling.rollouts import made_rollouts
 from r1kit.sft import SftConfig
 from r1kit.text.prompts import vocabulary_fault
+from r1kit.training.trackers import service_fault
 
 __all__ = ["Check", "examine", "refuse_faults"]
 
@@ -74,6 +75,7 @@ def examine(
         checks.append(guarded("eval", _eval_template, context))
         checks.append(guarded("eval", look_at_evaluation, context, sound))
     checks.append(guarded("memory", _memory, context, stages))
+    checks.append(guarded("run.trackers", _trackers, context))
     checks.append(guarded("held out", look_at_overlap, context, stages, sound, _sft_prompts(context, stages)))
     if ask_servers:
         for asked in askable(context.recipe):
@@ -200,6 +202,14 @@ def _memory(context: RunContext, stages: Collection[str]) -> Check | str:
         if row.num_bytes > has
     ]
     return Check("memory", warnings=warnings)
+
+
+def _trackers(context: RunContext) -> Check | str:
+    """Whether the trackers that the recipe names are installed, and have what they ask for."""
+    named = dict.fromkeys(context.recipe.run.trackers)
+    faults = [f"run.trackers: {fault}" for service in named if (fault := service_fault(service))]
+    found = f"{' and '.join(named)} can be written to" if named and not faults else ""
+    return Check("run.trackers", found, faults)
 
 
 def _rewards(context: RunContext, stage: str, sound: Collection[str]) -> Iterator[Check]:

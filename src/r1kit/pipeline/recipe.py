@@ -1,6 +1,6 @@
 """A recipe: the tables of one TOML file, checked as a whole before anything runs.
 
-    [run]              name, output_dir, seed, processes, shard
+    [run]              name, output_dir, seed, processes, trackers, shard
     [model]            base, dtype, device
     [engine]           how to sample
     [problems.<name>]  named sets of problems
@@ -42,6 +42,7 @@ from r1kit.report import ReportConfig
 from r1kit.rewards.build import REWARD_NAMES
 from r1kit.sft import SftConfig
 from r1kit.text.template import parse_response
+from r1kit.training.trackers import Service
 from r1kit.types import PromptStyle
 
 BASE = "base"
@@ -55,6 +56,8 @@ class RunConfig(Config):
     output_dir: str | None = None  # None: runs/<name>
     seed: int = 0  # every random act of the run depends on it
     processes: int = Field(default=1, ge=1)  # ranks on this machine; `r1 run` starts them, torchrun its own
+    # Trackio and Weights & Biases beside TensorBoard; each is an extra of that name, and off by default
+    trackers: list[Service] = Field(default_factory=list)
     shard: bool = False  # each rank keeps only a part of what is trained (FSDP2); no effect with one process
 
     @property

@@ -44,6 +44,7 @@ from r1kit.training.checkpoint import Summary, explain_full_disk, read_finished
 from r1kit.training.losses import LossParts, pairwise_loss, pointwise_loss, without_fillers
 from r1kit.training.metrics_log import MetricsWriter
 from r1kit.training.planned import finish_stage, identity_of, run_updates
+from r1kit.training.trackers import Trackers
 from r1kit.training.trainer import LoraConfig, OptimizerConfig, Trainer
 from r1kit.types import Problem
 
@@ -161,7 +162,7 @@ def run_reward_model(context: StageContext, config: RewardModelConfig) -> Summar
         **found,
     }
     if collectives.is_main():
-        metrics = MetricsWriter(context.work_dir)
+        metrics = MetricsWriter(context.work_dir, Trackers(context))
         metrics.write(len(batches), {**last_row, **found})
         metrics.close()
     with explain_full_disk(context.work_dir):

@@ -13,19 +13,8 @@ from typing import Any
 from r1kit.evaluate.statistics import find_fall
 from r1kit.report.curves import HELD_OUT
 from r1kit.report.reader import RunData, StageData
+from r1kit.training.alarms import ALARMS
 
-# The alarms in a stage's metrics: a label, the metric that the alarm is about, and whether its worst value is
-# the largest or the smallest.
-_WATCH = {
-    "entropy": ("entropy collapse", "policy/entropy", min),
-    "length": ("length drift", "completion/length_mean", max),
-    "kl": ("KL blow-up", "kl/ref", max),
-    "truncated": ("completions cut off", "completion/truncated_frac", max),
-    "mismatch": ("sampler and trainer disagree", "sampler/logratio_max", max),
-    "empty": ("steps with nothing to learn from", "groups/trained", min),
-    "hacking": ("reward up, held-out accuracy down", HELD_OUT, min),
-    "verifier": ("math verifier at its limits", "verifier/timeouts", max),
-}
 _USUAL_PROBE = 64  # if the manifest does not say; GrpoConfig's default
 # one answer in a hundred, as for the alarm during the stage
 _MANY_FAULTS_FRAC = 0.01
@@ -64,7 +53,7 @@ def training_alarms(run: RunData) -> list[Finding]:
     for stage in run.stages.values():
         if stage.kind != "grpo" or not any("completion/length_mean" in row for row in stage.metrics):
             continue
-        rang = [name for name in _WATCH if any(f"alarm/{name}" in row for row in stage.metrics)]
+        rang = [name for name in ALARMS if any(f"alarm/{name}" in row for row in stage.metrics)]
         findings += [Finding(stage.name, True, _rang(stage, name)) for name in rang]
         if not rang:
             findings.append(Finding(stage.name, False, _course(stage)))
@@ -73,20 +62,21 @@ def training_alarms(run: RunData) -> list[Finding]:
 
 def _rang(stage: StageData, alarm: str) -> str:
     """`entropy collapse in 9 of 60 rows, first at step 31: entropy 0.012 at its worst`."""
-    label, metric, worst = _WATCH[alarm]
+    about = ALARMS[alarm]
     rows = [row for row in stage.metrics if f"alarm/{alarm}" in row]
-    values = [row[metric] for row in rows if metric in row]
-    found = f": {metric} {worst(values):.3g} at its worst" if values else ""
-    return f"{label} in {len(rows)} of {len(stage.metrics)} rows, first at step {rows[0]['step']:.0f}{found}"
+    values = [row[about.metric] for row in rows if about.metric in row]
+    found = f": {about.metric} {about.worst(values):.3g} at its worst" if values else ""
+    first = f"first at step {rows[0]['step']:.0f}"
+    return f"{about.label} in {len(rows)} of {len(stage.metrics)} rows, {first}{found}. {about.advice}"
 
 
 def _course(stage: StageData) -> str:
     """First and last values of the watched metrics."""
     parts = []
-    for label, metric, _ in _WATCH.values():
-        values = [row[metric] for row in stage.metrics if metric in row]
-        if values and label not in ("steps with nothing to learn from", "math verifier at its limits"):
-            parts.append(f"{metric} {values[0]:.3g} → {values[-1]:.3g}")
+    for name, about in ALARMS.items():
+        values = [row[about.metric] for row in stage.metrics if about.metric in row]
+        if values and name not in ("empty", "verifier"):
+            parts.append(f"{about.metric} {values[0]:.3g} → {values[-1]:.3g}")
     return "; ".join(parts)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r1kit.errors import DataError
-from r1kit.report.reader import read_run
+from r1kit.report.reader import RunData, read_run
 from r1kit.report.table import Cell, StageTable, TableRow, stage_table, table_html, table_markdown
 
 
@@ -39,12 +39,17 @@ def combine_runs(run_dirs: Sequence[Path]) -> CombinedRuns:
 
     Raises `DataError` if there is no run, or no stage that all of them have evaluated.
     """
-    if not run_dirs:
+    return combined([read_run(Path(folder)) for folder in run_dirs])
+
+
+def combined(runs: Sequence[RunData]) -> CombinedRuns:
+    """`combine_runs` of runs that have been read."""
+    if not runs:
         raise DataError("no runs to combine; name at least one run folder")
-    runs = [read_run(Path(folder)) for folder in run_dirs]
     stages = [name for name in runs[0].evals if all(name in run.evals for run in runs)]
     if not stages:
-        raise DataError("no stage is evaluated in all of these runs: " + ", ".join(map(str, run_dirs)))
+        folders = ", ".join(str(run.folder) for run in runs)
+        raise DataError(f"no stage is evaluated in all of these runs: {folders}")
     table = _combine([stage_table(run, stages) for run in runs])
     return CombinedRuns(table, len(runs), tuple(run.seed for run in runs))
 

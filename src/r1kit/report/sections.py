@@ -131,7 +131,7 @@ def alarms_section(run: RunData) -> str:
     """The alarms' findings, and whether any was raised."""
     training = _alarms(
         training_alarms(run),
-        "an alarm rang while a policy was trained; the console said what to do about it.",
+        "an alarm rang while a policy was trained; below each is what to do about it.",
         "No alarm while policies were trained: entropy, length, KL, cut-offs, and the sampler's agreement "
         "with the trainer stayed within bounds.",
     )

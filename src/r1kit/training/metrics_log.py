@@ -1,4 +1,4 @@
-"""A stage's metrics: one row per step in `metrics.jsonl`, and the same numbers for TensorBoard.
+"""A stage's metrics: one row per step in `metrics.jsonl`, and the same for TensorBoard and other trackers.
 
 A resumed stage restarts from its last checkpoint and writes the later rows again, so the old ones are removed
 first. Only finite numbers are kept: JSON has no others.
@@ -14,14 +14,17 @@ from r1kit.data.jsonl import append_jsonl, read_jsonl, write_jsonl
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from r1kit.training.trackers import Trackers
+
 _FILE = "metrics.jsonl"
 
 
 class MetricsWriter:
     """Writes the rows of one folder. The first row written removes old rows from its step on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trackers: "Trackers | None" = None) -> None:
         self._folder = folder
+        self._trackers = trackers
         self._last_step: int | None = None
         self._board: SummaryWriter | None = None
 
@@ -35,9 +38,13 @@ class MetricsWriter:
         assert self._board is not None
         for name, value in finite.items():
             self._board.add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.write(step, finite)
 
     def close(self) -> None:
-        """Flush what TensorBoard has not written yet."""
+        """Flush what TensorBoard and the trackers have not written yet."""
+        if self._trackers is not None:
+            self._trackers.close()
         if self._board is not None:
             self._board.close()
             self._board = None

@@ -25,6 +25,7 @@ from r1kit.training.checkpoint import (
     save_checkpoint,
 )
 from r1kit.training.metrics_log import MetricsWriter
+from r1kit.training.trackers import Trackers, forget_tracked
 from r1kit.training.trainer import NotFinite, Trainer
 
 
@@ -46,7 +47,7 @@ def run_updates(
     row = _resume(context, trainer, checkpoints, identity)
     total = len(batches)
     context.progress.start(context.name, total, "updates")
-    with closing(MetricsWriter(context.work_dir)) as metrics:
+    with closing(MetricsWriter(context.work_dir, Trackers(context))) as metrics:
         for number in range(trainer.num_updates + 1, total + 1):
             try:
                 row = update(batches[number - 1])
@@ -92,6 +93,7 @@ def _resume(context: StageContext, trainer: Trainer, checkpoints: Path, identity
         collectives.barrier()  # all ranks have read it
         if collectives.is_main():
             shutil.rmtree(checkpoints)
+            forget_tracked(context.work_dir)
         return {}
     trainer.load_state_dict(state)
     context.progress.note(f"resuming after update {trainer.num_updates} of {trainer.total_steps}")

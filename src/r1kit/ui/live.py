@@ -32,16 +32,22 @@ def mark(paths: Sequence[Path]) -> Mark:
     return found
 
 
-def changes(request: Request, paths: Callable[[], Sequence[Path]]) -> StreamingResponse:
-    """A stream of server-sent events: `changed` when one of the files has; `paths` is asked each time."""
+def changes(
+    request: Request, paths: Callable[[], Sequence[Path]], *, pause_seconds: float = _LOOK_SECONDS
+) -> StreamingResponse:
+    """A stream of server-sent events: `changed` when one of the files has; `paths` is asked each time.
+
+    Two events are at least `pause_seconds` apart.
+    """
 
     async def stream() -> AsyncIterator[str]:
-        last, spoke = mark(paths()), time.monotonic()
+        last, spoke, is_quiet = mark(paths()), time.monotonic(), True
         yield "retry: 2000\n\n"
         while not await request.is_disconnected():
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS if is_quiet else pause_seconds)
             now = await asyncio.to_thread(lambda: mark(paths()))
-            if now != last:
+            is_quiet = now == last
+            if not is_quiet:
                 last, spoke = now, time.monotonic()
                 yield "event: changed\ndata: 1\n\n"
             elif time.monotonic() - spoke > _KEEP_ALIVE_SECONDS:

@@ -145,7 +145,9 @@ def _has_alarm(view: StageView) -> bool:
 
 def _last_pass_at_1(evaluations: list[StageView]) -> tuple[str, float] | None:
     for view in sorted(evaluations, key=lambda view: view.changed, reverse=True):
-        value = read_json(view.folder / "summary.json")[0].get("reasoning", {}).get("pass@1", {}).get("value")
+        value: object = read_json(view.folder / "summary.json")[0]
+        for name in ("reasoning", "pass@1", "value"):
+            value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, int | float):
             return view.name, float(value)
     return None

@@ -60,11 +60,11 @@ document.addEventListener("keydown", (event) => {
 function follow(element) {
   let timer = null;
   let waiting = false;
-  const source = new EventSource(element.dataset.events);
+  let source = null;
   const refresh = async () => {
     timer = null;
     const live = document.getElementById(element.id);
-    if (!live) return source.close();
+    if (live !== element) return element.stopFollowing();
     const selection = getSelection();
     const busy = live.contains(document.activeElement) && isTyping(document.activeElement);
     if (document.hidden || busy || (!selection.isCollapsed && live.contains(selection.anchorNode))) {
@@ -79,18 +79,38 @@ function follow(element) {
     const focused = rows().indexOf(document.activeElement);
     const opened = [...live.querySelectorAll("details")].map((d) => d.open);
     fresh.querySelectorAll("details").forEach((d, i) => { if (i in opened) d.open = opened[i]; });
+    for (const [name, value] of Object.entries(fresh.dataset)) live.dataset[name] = value;
     live.replaceChildren(...fresh.childNodes);
     htmx.process(live);
     if (focused >= 0) rows()[focused]?.focus({ preventScroll: true });
     live.dispatchEvent(new CustomEvent("r1:refreshed", { bubbles: true }));
   };
-  source.addEventListener("changed", () => { timer ??= setTimeout(refresh, 300); });
-  const retry = () => { if (waiting) refresh(); };
-  document.addEventListener("visibilitychange", retry);
-  document.addEventListener("focusout", () => setTimeout(retry, 200));
-  addEventListener("pagehide", () => source.close());
+  // a browser has six connections to a server for all its pages: one that nobody looks at gives its own back
+  const listen = () => {
+    source ??= new EventSource(element.dataset.events);
+    source.addEventListener("changed", () => { timer ??= setTimeout(refresh, 300); });
+  };
+  const silence = () => { source?.close(); source = null; };
+  const look = () => {
+    if (document.hidden) return silence();
+    if (!source) { listen(); waiting = true; }
+    if (waiting) refresh();
+  };
+  const retry = () => setTimeout(() => { if (waiting) refresh(); }, 200);
+  element.stopFollowing = () => {
+    silence();
+    document.removeEventListener("visibilitychange", look);
+    document.removeEventListener("focusout", retry);
+  };
+  document.addEventListener("visibilitychange", look);
+  document.addEventListener("focusout", retry);
+  addEventListener("pagehide", silence);
+  if (!document.hidden) listen();
 }
-document.querySelectorAll("[data-events]").forEach(follow);
+const followAll = () => [...document.querySelectorAll("[data-events]")].filter((one) => !one.stopFollowing).forEach(follow);
+followAll();
+document.body.addEventListener("htmx:afterSwap", followAll);
+document.body.addEventListener("htmx:beforeCleanupElement", (event) => event.detail.elt.stopFollowing?.());
 
 // --- small things ----------------------------------------------------------------------------------------
 // errors of htmx requests are pages with a sentence: show them where the answer would have gone
