@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from r1kit.data.jsonl import read_jsonl
+from r1kit.data.records import record_key
 from r1kit.errors import DataError, RecipeError
 from r1kit.preferences import PreferencesConfig, run_preferences
 from r1kit.preferences.labels import pair_label
@@ -77,6 +78,7 @@ def test_a_judge_compares_each_pair_four_times_in_random_order_and_is_asked_once
         assert row["difference"] == 2.0  # four times [[A>>B]], whatever the order
     assert rows(tmp_path)[0]["messages"] == [{"role": "user", "content": "Question 0?"}]
     origin = beside(tmp_path, "origins.jsonl")[0]
+    assert origin["record"] == record_key(rows(tmp_path)[0])
     assert (origin["problem_id"], origin["language"]) == (prompt(0).id, prompt(0).language)
     # the names are those of the log of samples, and lead to the verdicts
     texts = {row["name"]: row["text"] for row in beside(tmp_path, "samples.jsonl")}

@@ -15,7 +15,7 @@ from pathlib import Path
 from r1kit.data.guests import Oracle, find_oracle
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
-from r1kit.data.records import Json
+from r1kit.data.records import Json, record_key
 from r1kit.errors import DataError, RecipeError
 from r1kit.judges.judge import ModelJudge
 from r1kit.judges.opening import judge_summary, open_judge
@@ -33,7 +33,7 @@ from r1kit.text.template import as_chat, parse_response
 from r1kit.types import Message, Problem
 
 SAMPLES_LOG = "samples.jsonl"
-ORIGINS_FILE = "origins.jsonl"  # a row for each record of data.jsonl: problem and samples that it is made of
+ORIGINS_FILE = "origins.jsonl"  # for each record of data.jsonl: the problem and samples that it is made of
 
 
 def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
@@ -138,7 +138,7 @@ def _write_labels(
             dropped.add(_domain(item.problem), "unlabelled", item.problem, item.text)
         else:
             records.append(_label_record(item.problem.messages, item.text, safe))
-            origins.append({"response": item.name, **_origin(item.problem)})
+            origins.append(_origin(records[-1], item.problem, response=item.name))
     _write_beside(context, origins, dropped)
     return _finish_labels(context, records, counts)
 
@@ -180,7 +180,7 @@ def _write_pairs(
             **names,
         )
     origins = [
-        {"chosen": decided[i][0].name, "rejected": decided[i][1].name, **_origin(decided[i][0].problem)}
+        _origin(records[i], decided[i][0].problem, chosen=decided[i][0].name, rejected=decided[i][1].name)
         for i in kept
     ]
     _write_beside(context, origins, dropped)
@@ -291,9 +291,10 @@ def _unbalanced_detail(pair: Sides) -> str:
     return "; ".join(parts)
 
 
-def _origin(problem: Problem) -> Json:
-    """Where a record comes from: rows beside those of `data.jsonl`, which reward models read as they are."""
-    return {"problem_id": problem.id, "domain": _domain(problem), "language": problem.language}
+def _origin(record: Json, problem: Problem, **samples: str) -> Json:
+    """Where a record comes from, in a file of its own: reward models read `data.jsonl` as it is."""
+    row: Json = {"record": record_key(record), "problem_id": problem.id}
+    return {**row, "domain": _domain(problem), "language": problem.language, **samples}
 
 
 def _write_beside(context: StageContext, origins: Sequence[Json], dropped: DroppedSamples) -> None:
