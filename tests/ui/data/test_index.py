@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r1kit.ui.data import lengths
+from r1kit.ui.data import lengths, search
 from r1kit.ui.data.entries import marked, read_entry, sample_name, split_thought, visible
 from r1kit.ui.data.index import Index, Indexes, hash_of
 from r1kit.ui.data.lengths import measure_for
@@ -85,7 +85,7 @@ def test_filters_and_orders(tmp_path: Path) -> None:
 
 def test_text_is_found_over_line_breaks_quotes_and_in_any_script(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
-    texts = ['He said "yes"\nand left', "最大的数字是多少", "C:\\path", "plain Straße"]
+    texts = ['He said "yes"\nand left', "最大的数字是多少", "C:\\path", "plain Straße", "C:\\new  file\tof"]
     write_rows(path, [record(i, text) for i, text in enumerate(texts)])
     index = index_of(path)
     for q, rows in (
@@ -96,11 +96,15 @@ def test_text_is_found_over_line_breaks_quotes_and_in_any_script(tmp_path: Path)
         ("c:\\PATH", [2]),
         ("STRASSE", [3]),
         ("nowhere", []),
+        ("new file of", [4]),
     ):
         assert find(index, Filters(q=q)).rows.tolist() == rows, q
 
 
-def test_a_search_that_is_cut_short_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_search_that_is_cut_short_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_ROWS_AT_ONCE", 1)
     index = index_of(numbered(tmp_path, 30))
     seen = []
     while True:
@@ -110,6 +114,17 @@ def test_a_search_that_is_cut_short_goes_on_where_it_stopped(tmp_path: Path) -> 
             break
     assert seen == list(range(1, 31))
     assert found.rows.tolist() == list(range(30))
+    assert find(index, Filters(q="end", order="longest"), seconds=-1).rows.tolist() == list(range(29, -1, -1))
+
+
+def test_text_is_found_in_a_damaged_file_and_among_few_rows_of_many(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    lines = [json.dumps(record(i, f"Text {i % 10} \u00e9")) for i in range(2_000)]  # é is written as a code
+    path.write_text("\n".join([*lines[:700], "broken", "", *lines[700:]]) + "\n")
+    index = index_of(path)
+    assert find(index, Filters(q="text 7")).rows.tolist() == list(range(7, 2_000, 10))
+    assert find(index, Filters(q="7 É", domain="sums")).rows.tolist() == list(range(7, 2_000, 10))
+    assert find(index, Filters(q="question 77?")).rows.tolist() == [77]
 
 
 def test_duplicates_by_what_is_the_same(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def records_page(
     if index is not None and index.done.is_set():
         records = _records_of_samples(run, view, file)
         is_kept = None if records is None else kept_rows(index, records)
-        found = find(index, filters, is_kept=is_kept)
+        found = find(index, filters, is_kept=is_kept, wanted=number * PER_PAGE)
         values["num_pages"] = max(1, -(-len(found.rows) // PER_PAGE))
         number = min(number, values["num_pages"])
         rows = found.rows[(number - 1) * PER_PAGE : number * PER_PAGE].tolist()

@@ -4,6 +4,7 @@ Filters on columns and lengths are answered from memory. Text is looked for in t
 time: of a file too large for that, what was found so far is shown, and the next request goes on from there.
 """
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from r1kit.ui.data.index import SAMENESS, Index
 SECONDS_PER_SEARCH = 1.5
 ORDERS = {"file": "as in the file", "longest": "longest first", "shortest": "shortest first"}
 _MOST_SEARCHES_KEPT = 32
-_MOST_MATCHES = 1_000_000
+_ROWS_AT_ONCE = 256
+_WRITTEN_OTHERWISE = frozenset('"\\/')  # in JSON
+_BREAK = re.compile(r"\\[nrtfb]")
+_SHARE_WITH_ENOUGH = 0.25  # of the time, where a page of matches is at hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,17 @@ def find(
     filters: Filters,
     *,
     is_kept: "np.ndarray[Any, Any] | None" = None,
+    wanted: int = 0,
     seconds: float = SECONDS_PER_SEARCH,
 ) -> Found:
-    """The rows of a complete index that pass the filters; `is_kept` is for the filter `kept`."""
+    """The rows of a complete index that pass the filters; `is_kept` is for the filter `kept`.
+
+    With `wanted` matches, a search for text ends earlier than after `seconds`.
+    """
     if not filters.q.strip():
         rows = _candidates(index, filters, is_kept)
-        return Found(rows, len(rows), len(rows))
-    key = (index.path, index.stamp, tuple(sorted(filters.query().items())))
+        return Found(_ordered(index, rows, filters.order), len(rows), len(rows))
+    key = (index.path, index.stamp, tuple(sorted(filters.query(order="file").items())))
     with _lock:
         search = _searches.get(key)
         if search is None:
@@ -102,8 +110,9 @@ def find(
         while len(_searches) > _MOST_SEARCHES_KEPT:
             _searches.popitem(last=False)
     with search.lock:
-        _go_on(index, search, filters.q, seconds)
-        return Found(np.array(search.matches, dtype=np.int64), len(search.rows), search.searched)
+        _go_on(index, search, filters.q, wanted, seconds)
+        rows = np.array(search.matches, dtype=np.int64)
+        return Found(_ordered(index, rows, filters.order), len(search.rows), search.searched)
 
 
 def kept_rows(samples: Index, records: Index) -> "np.ndarray[Any, Any]":
@@ -118,10 +127,13 @@ def iter_lines(
     """The lines of all rows that pass, however long it takes: for a download."""
     rows = _candidates(index, filters, is_kept)
     with index.path.open("rb") as file:
-        matches = _matcher(index, file, filters.q) if filters.q.strip() else None
-        for row in rows.tolist():
-            if matches is None or matches(row):
-                yield index.raw(file, row)
+        if filters.q.strip():
+            matcher = _Matcher(index, file, filters.q)
+            found = (row for at in range(0, len(rows), _ROWS_AT_ONCE) for row in matcher.among(rows, at))
+        else:
+            found = iter(_ordered(index, rows, filters.order).tolist())
+        for row in found:
+            yield index.raw(file, row)
 
 
 def duplicates(index: Index, same: str, *, most: int) -> tuple[list[tuple[int, int]], int, int]:
@@ -146,7 +158,7 @@ def _candidates(
         if wanted:
             code = index.columns[name].names.get("" if wanted == "-" else wanted, -1)
             keep &= np.frombuffer(index.columns[name].codes, dtype=np.uint16) == code
-    if filters.shortest is not None or filters.longest is not None or filters.order != "file":
+    if filters.shortest is not None or filters.longest is not None:
         lengths = index.all_lengths()
     if filters.shortest is not None:
         keep &= lengths >= filters.shortest
@@ -160,41 +172,75 @@ def _candidates(
         else:
             _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
             keep &= counts[inverse] > 1
-    rows = np.flatnonzero(keep)
-    if filters.order in ("longest", "shortest"):
-        sign = -1 if filters.order == "longest" else 1
-        rows = rows[np.argsort(sign * lengths[rows], kind="stable")]
-    return rows
+    return np.flatnonzero(keep)
 
 
-def _go_on(index: Index, search: _Search, q: str, seconds: float) -> None:
-    until = time.monotonic() + seconds
+def _ordered(index: Index, rows: "np.ndarray[Any, Any]", order: str) -> "np.ndarray[Any, Any]":
+    if order not in ("longest", "shortest"):
+        return rows
+    lengths = index.all_lengths()[rows]
+    return rows[np.argsort(-lengths if order == "longest" else lengths, kind="stable")]
+
+
+def _go_on(index: Index, search: _Search, q: str, wanted: int, seconds: float) -> None:
+    begun = time.monotonic()
     with index.path.open("rb") as file:
-        matches = _matcher(index, file, q)
-        while search.searched < len(search.rows) and len(search.matches) < _MOST_MATCHES:
-            row = int(search.rows[search.searched])
-            if matches(row):
-                search.matches.append(row)
-            search.searched += 1
-            if time.monotonic() > until:
+        matcher = _Matcher(index, file, q)
+        while search.searched < len(search.rows):
+            search.matches += matcher.among(search.rows, search.searched)
+            search.searched = min(search.searched + _ROWS_AT_ONCE, len(search.rows))
+            enough = len(search.matches) >= wanted > 0
+            if time.monotonic() - begun > (seconds * _SHARE_WITH_ENOUGH if enough else seconds):
                 break
 
 
-def _matcher(index: Index, file: BinaryIO, q: str) -> Any:
-    """Whether a row has the text in it. Most rows are told from their line alone, without parsing it."""
-    wanted = " ".join(q.split()).casefold()
-    # a word with one of these is written otherwise in JSON; all others stand in the line as they are
-    told_by_line = [word for word in wanted.split() if not set(word) & set('"\\/')]
+class _Matcher:
+    """Whether rows have a text in them. Most are told from their line alone, without parsing it."""
 
-    def matches(row: int) -> bool:
-        if index.origin_offsets[row] < 0:  # an origin's problem id is not in the line
-            line = index.raw(file, row)
-            if b"\\u" not in line:  # letters as codes
-                folded = line.decode("utf-8", "replace").casefold()
-                if not all(word in folded for word in told_by_line):
-                    return False
-        entry = index.read(file, row)
-        found = " ".join(f"{entry.question} {entry.said} {entry.reason} {entry.problem_id}".split())
-        return wanted in found.casefold()
+    def __init__(self, index: Index, file: BinaryIO, q: str) -> None:
+        self._index, self._file = index, file
+        self._wanted = " ".join(q.split()).casefold()
+        # a word with one of these is written otherwise in JSON; all others stand in the line as they are
+        self._words = [word for word in self._wanted.split() if not set(word) & _WRITTEN_OTHERWISE]
+        self._is_plain = not set(self._wanted) & _WRITTEN_OTHERWISE
 
-    return matches
+    def among(self, rows: "np.ndarray[Any, Any]", start: int) -> list[int]:
+        """Those with the text among the next `_ROWS_AT_ONCE` rows from `start` on; `rows` ascend."""
+        part = rows[start : start + _ROWS_AT_ONCE].tolist()
+        lines = self._folded_lines(part[0], part[-1]) if part[-1] - part[0] < 4 * len(part) else None
+        found = []
+        for row in part:
+            if lines is None:
+                may_match = self._may_match(self._fold(self._index.raw(self._file, row)))
+            else:
+                may_match = self._may_match(lines[row - part[0]])
+            # an origin's problem id is not in the line
+            if (may_match or self._index.origin_offsets[row] >= 0) and self._is_in(row):
+                found.append(row)
+        return found
+
+    def _folded_lines(self, first: int, last: int) -> list[str] | None:
+        """The lines from one row to another, read at once; None if there are others between them."""
+        offsets = self._index.offsets
+        self._file.seek(offsets[first])
+        block = self._file.read(offsets[last] - offsets[first]) + self._file.readline()
+        lines = self._fold(block).split("\n")[:-1]
+        return lines if len(lines) == last - first + 1 else None
+
+    @staticmethod
+    def _fold(line: bytes) -> str:
+        return line.decode("utf-8", "replace").casefold()
+
+    def _may_match(self, line: str) -> bool:
+        if "\\u" in line:  # letters as codes
+            return True
+        if not all(word in line for word in self._words):
+            return False
+        if not self._is_plain or "\\\\" in line:  # a backslash before an n need not be a line break
+            return True
+        return self._wanted in " ".join(_BREAK.sub(" ", line).split())
+
+    def _is_in(self, row: int) -> bool:
+        entry = self._index.read(self._file, row)
+        text = " ".join(f"{entry.question} {entry.said} {entry.reason} {entry.problem_id}".split())
+        return self._wanted in text.casefold()
