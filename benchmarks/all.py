@@ -29,6 +29,7 @@ PARTS: dict[str, tuple[list[str], ...]] = {
     ),
     "sft": (["sft.py"],),
     "ranks": (["ranks.py"],),
+    "ui_beside_training": (["ui_beside_training.py"],),
     "scaling": (["scaling.py", "--svg", "docs/images/scaling.svg"],),
 }
 

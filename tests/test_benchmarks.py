@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,21 @@ def test_fine_tuning_is_compared_with_trls():
 def test_ranks_are_compared_alone_and_beside_a_second_program():
     rows = run("ranks")
     assert [row[1] for row in rows] == ["none"] * 3 + ["one busy core"] * 3
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("playwright") is None
+    or not any(map(shutil.which, ("chromium", "google-chrome"))),
+    reason="no Chromium",
+)
+@pytest.mark.slow
+def test_open_pages_are_measured_beside_a_training_run():
+    nothing, pages = run("ui_beside_training")
+    assert nothing[1] == pages[1]
+    assert number(nothing[1]) > 0
+    assert number(nothing[2]) > 0
+    assert number(pages[2]) > 0
+    assert re.fullmatch(r"\d+\.\d\dx \(.*\)", pages[3])
 
 
 @pytest.mark.slow

@@ -85,6 +85,43 @@ def test_every_filter_counts_what_it_drops_and_the_good_are_kept(base, tmp_path,
     assert "sampled" in context.progress.notes[-1]
 
 
+def test_what_the_filters_dropped_is_kept_with_the_reason(base, tmp_path, monkeypatch) -> None:
+    Script(monkeypatch, lambda prompt, number: SAMPLES[number])
+    run_cold_start(stage_context(tmp_path, base, {"set": [EN]}), config(min_tokens=20, keep_per_problem=1))
+    dropped = rows(tmp_path / "dropped.jsonl")
+    reasons = {row["filter"]: row["reason"] for row in dropped}
+    table = counts(tmp_path)["samples from zero"]
+    assert sum(table.values()) - table["sampled"] - table["kept"] == len(dropped) == 7
+    assert reasons["malformed"] == "not reasoning in its tags and then a summary"
+    assert reasons["wrong"] == "the answer is not right: it says '20'; the ground truth is '19'"
+    assert "0% of its" in reasons["mixed_language"]
+    assert "95% of 3 or more are asked for" in reasons["mixed_language"]
+    assert "at most 20% may" in reasons["repetitive"]
+    assert "20 to 8192 are asked for" in reasons["length"]
+    assert reasons["surplus"].endswith("1 of a problem are, those that differ most")
+    texts = {row["filter"]: row["text"] for row in dropped}
+    assert texts["malformed"] == "no tags at all"
+    assert parse_response(texts["wrong"], "chat") == Response(GOOD, "20", True)
+    assert {(row["source"], row["problem_id"], row["question"], row["language"]) for row in dropped} == {
+        ("samples from zero", "p1", "What is 12 + 7?", "en")
+    }
+    first = (tmp_path / "dropped.jsonl").read_bytes()
+    run_cold_start(stage_context(tmp_path, base, {"set": [EN]}), config(min_tokens=20, keep_per_problem=1))
+    assert (tmp_path / "dropped.jsonl").read_bytes() == first
+
+
+def test_few_of_the_many_dropped_are_kept_and_long_ones_are_cut(base, tmp_path, monkeypatch) -> None:
+    long = "word " * 10_000
+    Script(monkeypatch, lambda prompt, number: zero(GOOD) if number == 9 else f"{number} {long}")
+    source = {"samples_per_problem": 30, "max_new_tokens": 400_000}
+    run_cold_start(stage_context(tmp_path, base, {"set": [EN]}), config(source=source))
+    dropped = rows(tmp_path / "dropped.jsonl")
+    logged = {json.loads(row["name"])[2]: row["text"] for row in rows(tmp_path / "samples.jsonl")}
+    first = [text for _, text in sorted(logged.items()) if text.endswith(long)][:20]
+    assert [row["text"] for row in dropped] == [text[:20_000] for text in first]
+    assert [row["num_chars"] for row in dropped] == [len(text) for text in first]
+
+
 def test_a_model_that_chats_is_asked_and_read_as_a_chat(base, tmp_path, monkeypatch) -> None:
     script = Script(monkeypatch, lambda prompt, number: f"<think>\n{GOOD} {number}\n</think>\n\nIt is 19.")
     context = stage_context(tmp_path, base, {"set": [EN]})
@@ -106,6 +143,8 @@ def test_a_truncated_sample_is_malformed(base, tmp_path, monkeypatch) -> None:
     Script(monkeypatch, lambda prompt, number: zero(GOOD) if number else zero(GOOD * 9))
     run_cold_start(stage_context(tmp_path, base, {"set": [EN]}), config(source={"samples_per_problem": 2}))
     assert counts(tmp_path)["samples from zero"]["malformed"] == 1
+    [dropped] = rows(tmp_path / "dropped.jsonl")
+    assert dropped["reason"].endswith(": it was cut off")
 
 
 def test_few_shot_prompts_are_solved_turns_before_the_problem(base, tmp_path, monkeypatch) -> None:
@@ -286,6 +325,9 @@ def test_a_teachers_rewriting_is_verified_and_a_wrong_one_dropped(base, tmp_path
     [record] = rows(tmp_path / "data.jsonl")
     assert record["response"] == "<think>\nLet me add the two numbers with care.\n</think>\n\nThat makes 19."
     assert counts(tmp_path)["samples from zero"]["rewrite"] == 1
+    [dropped] = rows(tmp_path / "dropped.jsonl")
+    assert "after rewriting: the answer is not right (it says '18'; the ground" in dropped["reason"]
+    assert dropped["text"].endswith("That makes 18.")
 
 
 def test_problems_that_rules_can_not_check_are_refused(base, tmp_path) -> None:

@@ -5,9 +5,11 @@ import pytest
 from pydantic import ValidationError
 
 from r1kit.data.jsonl import read_jsonl
+from r1kit.data.records import record_key
 from r1kit.errors import DataError, RecipeError
 from r1kit.preferences import PreferencesConfig, run_preferences
 from r1kit.preferences.labels import pair_label
+from r1kit.text.dropped import REASONS
 from r1kit.types import Problem
 from tests.data_stages import Script, stage_context
 from tests.judges.chat_server import chat_server
@@ -30,6 +32,10 @@ def config(**more) -> PreferencesConfig:
 
 def rows(folder: Path) -> list[dict]:
     return [row for _, row in read_jsonl(folder / "data.jsonl")]
+
+
+def beside(folder: Path, name: str) -> list[dict]:
+    return [row for _, row in read_jsonl(folder / name)]
 
 
 def counts(folder: Path) -> dict:
@@ -71,6 +77,14 @@ def test_a_judge_compares_each_pair_four_times_in_random_order_and_is_asked_once
         assert (row["chosen"], row["rejected"], row["view"]) == ("Answer 1", "Answer 0", "summary")
         assert row["difference"] == 2.0  # four times [[A>>B]], whatever the order
     assert rows(tmp_path)[0]["messages"] == [{"role": "user", "content": "Question 0?"}]
+    origin = beside(tmp_path, "origins.jsonl")[0]
+    assert origin["record"] == record_key(rows(tmp_path)[0])
+    assert (origin["problem_id"], origin["language"]) == (prompt(0).id, prompt(0).language)
+    # the names are those of the log of samples, and lead to the verdicts
+    texts = {row["name"]: row["text"] for row in beside(tmp_path, "samples.jsonl")}
+    assert [texts[origin[side]] for side in ("chosen", "rejected")] == [chat("Answer 1"), chat("Answer 0")]
+    asked = {row["name"].rpartition(" ")[0] for row in beside(tmp_path, "judgments.jsonl")}
+    assert {origin["chosen"] + " " + origin["rejected"], origin["rejected"] + " " + origin["chosen"]} & asked
 
 
 def test_a_judge_that_only_favours_a_place_expresses_no_preference(base, tmp_path, monkeypatch) -> None:
@@ -118,6 +132,12 @@ def test_responses_that_can_not_be_read_and_doubles_make_no_pairs(base, tmp_path
     assert found["sampled"] == 6
     # the bare text lacks the reasoning that its prompt wants
     assert (found["truncated"], found["malformed"], found["duplicate"], found["pairs"]) == (1, 2, 1, 1)
+    dropped = beside(tmp_path, "dropped.jsonl")
+    found = {name: [row["text"] for row in dropped if row["filter"] == name] for name in REASONS}
+    assert set(found["malformed"]) == {texts[2], texts[5]}
+    assert set(found["duplicate"]) < {texts[0], texts[1]}
+    assert [text in texts[3] for text in found["truncated"]] == [True]
+    assert len(dropped) == 4
 
 
 def test_tinyworlds_oracle_labels_pairs_of_the_policys_own_samples(base, tmp_path, monkeypatch) -> None:
@@ -169,6 +189,13 @@ def test_closers_and_lengths_are_balanced_and_the_report_has_both_sides(base, tm
     assert summary["records"] == found["after"]["pairs"] == 20
     assert found["after"]["phrases"]["Have a nice day!"] == {"chosen_frac": 0.5, "rejected_frac": 0.5}
     assert found["unbalanced"] == 10
+    dropped = beside(tmp_path, "dropped.jsonl")
+    assert {row["filter"] for row in dropped} == {"unbalanced"}
+    assert len(dropped) == 10
+    assert "'Have a nice day!' is only in the chosen one" in dropped[0]["reason"]
+    assert dropped[0]["text"].endswith("Have a nice day!")
+    assert dropped[0]["other"].startswith("Answer 0 to ")
+    assert len(beside(tmp_path, "origins.jsonl")) == 20
 
 
 def test_safety_labels_are_of_whole_responses(base, tmp_path, monkeypatch) -> None:

@@ -40,6 +40,10 @@ def rows(folder: Path) -> list[dict]:
     return [row for _, row in read_jsonl(folder / "data.jsonl")]
 
 
+def dropped(folder: Path) -> list[dict]:
+    return [row for _, row in read_jsonl(folder / "dropped.jsonl")]
+
+
 def counts(folder: Path) -> dict:
     return json.loads((folder / "counts.json").read_text())
 
@@ -90,6 +94,18 @@ def test_every_filter_counts_what_it_drops(base, tmp_path, monkeypatch) -> None:
     }
     assert found["pass_rates"] == {"p1": 5 / 8}  # right are the last five, whatever they look like
     assert summary["pass_rate"] == 5 / 8
+    reasons = {row["filter"]: row["reason"] for row in dropped(tmp_path)}
+    assert sorted(reasons) == sorted(
+        name for name, num in found["reasoning"]["sums"].items() if num and name not in ("sampled", "kept")
+    )
+    assert reasons["wrong"] == "the answer is not right: it says '18'; the ground truth is '19'"
+    assert reasons["long_paragraph"].endswith(": 179 characters; at most 100 are kept")
+    assert "0% of its" in reasons["mixed_language"]
+    assert len(dropped(tmp_path)) == 7
+    texts = {row["filter"]: row["text"] for row in dropped(tmp_path)}
+    assert (texts["malformed"], texts["wrong"], texts["code_block"]) == (samples[1], samples[2], samples[5])
+    assert texts["truncated"] in samples[0]
+    assert {(row["source"], row["problem_id"]) for row in dropped(tmp_path)} == {("sums", "p1")}
     [record] = rows(tmp_path)
     assert record["response"] == chat(GOOD)
     assert (record["domain"], record["style"], record["problem_id"]) == ("sums", "chat", "p1")
@@ -165,6 +181,9 @@ def test_problems_that_every_sample_solves_are_thinned_out(base, tmp_path, monke
     found = counts(tmp_path)["reasoning"]["sums"]
     assert found["solved"] + found["kept"] == 40
     assert 10 <= found["kept"] <= 30
+    solved = [row for row in dropped(tmp_path) if row["filter"] == "solved"]
+    assert len(solved) == min(20, found["solved"])
+    assert solved[0]["reason"].endswith("only a share of such problems stays: 0.5 of them")
 
 
 def test_a_killed_stage_goes_on_and_samples_nothing_twice(base, tmp_path, monkeypatch) -> None:
@@ -282,6 +301,21 @@ def test_general_data_passes_a_quality_filter_with_reasoning_only_where_wanted(
         "surplus": 0,
         "kept": 3,
     }
+    reasons = {}
+    for row in dropped(tmp_path):
+        if row["source"] == "stage: sampled":
+            reasons.setdefault(row["filter"], []).append((row["text"], row["reason"].partition(": ")[2]))
+    assert {name: len(found) for name, found in reasons.items()} == {
+        "malformed": 2,
+        "mixed_language": 1,
+        "low_quality": 2,
+    }
+    whys = {why for _, why in reasons["malformed"]}
+    assert whys == {"", "its prompt wants reasoning, and there is none"}
+    assert sorted(why for _, why in reasons["low_quality"]) == [
+        "0, and the bar is 0.2",
+        "0.1111, and the bar is 0.2",
+    ]
     by_prompt = {}
     for record in rows(tmp_path)[1:]:
         by_prompt.setdefault(record["problem_id"], set()).add(record["response"])

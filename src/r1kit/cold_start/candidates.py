@@ -17,7 +17,7 @@ from r1kit.data.guests import WorkedExample
 from r1kit.judges.ask_log import ask_logged
 from r1kit.judges.chat_client import ChatClient, ChatReply
 from r1kit.rewards.base import read_rollout
-from r1kit.sampling.logged import plan_samples, stage_sampler
+from r1kit.sampling.logged import PlannedSample, plan_samples, stage_sampler
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.text.language import problem_language
@@ -25,6 +25,7 @@ from r1kit.text.prompts import encode_prompt, encode_text
 from r1kit.text.template import (
     NEXT_TURN,
     REFLECTION_REQUEST,
+    format_chat,
     format_zero,
     parse_response,
     render_zero,
@@ -52,12 +53,19 @@ class Candidate:
     problem: Problem
     source: str
     response: Response
+    raw: str = ""  # what a malformed one says; a well-formed one is all in its response
+    cut_off: bool = False  # it ran out of tokens
 
     @property
     def reasoning(self) -> str:
         """The reasoning of a well-formed response."""
         assert self.response.reasoning is not None
         return self.response.reasoning
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        return self.raw or format_chat(self.response.reasoning, self.response.summary or "")
 
 
 def find_candidates(
@@ -137,7 +145,13 @@ def _sample(
     with sampler:
         rollouts = sampler.sample(planned)
     return [
-        Candidate(sample.name, sample.problem, label, read_rollout(rollout, style))
+        _candidate(
+            sample,
+            label,
+            read_rollout(rollout, style),
+            rollout.completion.text,
+            rollout.completion.finish_reason,
+        )
         for sample, rollout in zip(planned, rollouts, strict=True)
     ]
 
@@ -171,9 +185,19 @@ def _ask_teacher(
         progress=context.progress,
         stage=context.name,
     )
-    return [
-        Candidate(sample.name, sample.problem, label, read_reply(replies[sample.name])) for sample in planned
-    ]
+    candidates: list[Candidate] = []
+    for sample in planned:
+        reply = replies[sample.name]
+        said, finish = ("", None) if reply is None else (reply.content, reply.finish_reason)
+        candidates.append(_candidate(sample, label, read_reply(reply), said, finish))
+    return candidates
+
+
+def _candidate(
+    sample: PlannedSample, label: str, response: Response, text: str, finish_reason: str | None
+) -> Candidate:
+    raw = "" if response.well_formed else text
+    return Candidate(sample.name, sample.problem, label, response, raw, finish_reason == "length")
 
 
 def _conversation(problem: Problem, source: CandidateSource, examples: Examples | None) -> list[Message]:

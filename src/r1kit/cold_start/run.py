@@ -7,6 +7,7 @@ none. Not covered: problems that only a judge can grade.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +19,7 @@ from r1kit.cold_start.candidates import (
     reply_to_json,
 )
 from r1kit.cold_start.config import CandidateSource, ColdStartConfig
+from r1kit.cold_start.dropped import drop_detail, response_detail
 from r1kit.cold_start.review import REVIEW_FILE, halt_for_review, read_review
 from r1kit.cold_start.rewrite import read_rewrite, rewrite_by_rules, rewrite_by_teacher
 from r1kit.data.jsonl import write_json, write_jsonl
@@ -29,6 +31,7 @@ from r1kit.model.loading import load_tokenizer
 from r1kit.rewards.accuracy import check_answers
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
+from r1kit.text.dropped import DROPPED_FILE, REASONS
 from r1kit.text.filters import Counts, content_key, format_table, is_one_language, pick_diverse, repeated_frac
 from r1kit.text.template import format_chat, parse_response
 from r1kit.types import Problem, Response
@@ -60,7 +63,7 @@ def run_cold_start(context: StageContext, config: ColdStartConfig) -> dict[str, 
         )
         context.progress.note(f"{review.name}: {len(records)} records accepted, {num_rejected} dropped")
     else:
-        records = _make_records(context, config, labels, problems, find_faults)
+        records = _make_records(context, config, labels, problems, find_faults, tokenizer)
         if config.review == "required":
             halt_for_review(review, records, context.name)
     write_jsonl(context.work_dir / "data.jsonl", records)
@@ -100,8 +103,10 @@ def _make_records(
     labels: dict[str, CandidateSource],
     problems: dict[str, list[Problem]],
     find_faults: FindFaults,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[Json]:
     counts = Counts(FILTERS)
+    explain = partial(drop_detail, config, tokenizer)
     good: list[Candidate] = []
     for label, source in labels.items():
         context.progress.note(
@@ -109,7 +114,7 @@ def _make_records(
         )
         candidates = find_candidates(context, source, label, problems[label])
         counts.add(label, "sampled", len(candidates))
-        good.extend(_drop_faulty(candidates, find_faults, counts))
+        good.extend(_drop_faulty(candidates, find_faults, counts, explain))
     chosen = choose_candidates(good, config.keep_per_problem, seed=context.seed, counts=counts)
     records: list[Json] = []
     rewritten = _rewrite(context, config, chosen)
@@ -117,7 +122,10 @@ def _make_records(
     faults = find_faults([(candidate.problem, response) for candidate, response in rewritten])
     for (candidate, response), fault in zip(rewritten, faults, strict=True):
         if fault is not None:
-            counts.add(candidate.source, "rewrite")
+            found = response_detail(config, tokenizer, candidate.problem, response, fault)
+            text = format_chat(response.reasoning, response.summary or "")
+            why = f"{REASONS[fault]}{f' ({found})' if found else ''}"
+            counts.drop(candidate.source, "rewrite", candidate.problem, text, why)
             continue
         counts.add(candidate.source, "kept")
         assert response.summary is not None
@@ -125,6 +133,7 @@ def _make_records(
         records.append(sft_record(candidate.problem, text, style="chat", source=candidate.source))
     table = counts.table()
     write_json(context.work_dir / "counts.json", {"sources": table, "records": len(records)})
+    write_jsonl(context.work_dir / DROPPED_FILE, counts.dropped.rows())
     rows = [{"source": label, **row} for label, row in table.items()]
     context.progress.note(format_table(("source", "sampled", *FILTERS, "kept"), rows))
     if not records:
@@ -172,14 +181,20 @@ def _find_right(responses: Sequence[tuple[Problem, Response]]) -> list[bool]:
     return [verdicts.get(i) is True for i in range(len(responses))]
 
 
-def _drop_faulty(candidates: Sequence[Candidate], find_faults: FindFaults, counts: Counts) -> list[Candidate]:
+def _drop_faulty(
+    candidates: Sequence[Candidate],
+    find_faults: FindFaults,
+    counts: Counts,
+    explain: Callable[[Candidate, str], str],
+) -> list[Candidate]:
     good: list[Candidate] = []
     faults = find_faults([(candidate.problem, candidate.response) for candidate in candidates])
     for candidate, reason in zip(candidates, faults, strict=True):
         if reason is None:
             good.append(candidate)
         else:
-            counts.add(candidate.source, reason)
+            detail = partial(explain, candidate, reason)
+            counts.drop(candidate.source, reason, candidate.problem, candidate.text, detail)
     return good
 
 
@@ -200,7 +215,7 @@ def choose_candidates(
         for candidate in sorted(same_problem, key=lambda c: derive_seed(seed, "choose", c.name)):
             key = content_key(candidate.reasoning)
             if key in distinct:
-                counts.add(candidate.source, "duplicate")
+                counts.drop(candidate.source, "duplicate", candidate.problem, candidate.text)
             else:
                 distinct[key] = candidate
         rest = list(distinct.values())
@@ -209,7 +224,8 @@ def choose_candidates(
             if i in picked:
                 chosen.append(candidate)
             else:
-                counts.add(candidate.source, "surplus")
+                why = f"{num_per_problem} of a problem are, those that differ most"
+                counts.drop(candidate.source, "surplus", candidate.problem, candidate.text, why)
     return chosen
 
 

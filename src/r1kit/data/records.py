@@ -4,6 +4,8 @@ A problem's fields with default values are left out, so that files stay readable
 Not here: rows with other schemas (`mappings`, `sources`).
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, get_args
@@ -172,6 +174,12 @@ def breakdown_to_json(breakdown: RewardBreakdown) -> Json:
 def breakdown_from_json(row: Mapping[str, Any]) -> RewardBreakdown:
     """The breakdown in an object written by `breakdown_to_json`."""
     return RewardBreakdown(parts=dict(row["parts"]), weights=dict(row["weights"]))
+
+
+def record_key(record: Mapping[str, Any]) -> str:
+    """What tells a pair or a label from the others: a hash of its messages and texts."""
+    texts = [record.get(name) for name in ("messages", "chosen", "rejected", "response")]
+    return hashlib.blake2b(json.dumps(texts, ensure_ascii=False).encode(), digest_size=8).hexdigest()
 
 
 def sft_record(problem: Problem, response: str, *, style: PromptStyle, source: str) -> Json:

@@ -9,12 +9,13 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from r1kit.data.guests import Oracle, find_oracle
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
-from r1kit.data.records import Json
+from r1kit.data.records import Json, record_key
 from r1kit.errors import DataError, RecipeError
 from r1kit.judges.judge import ModelJudge
 from r1kit.judges.opening import judge_summary, open_judge
@@ -26,28 +27,33 @@ from r1kit.rewards.model_rewards import viewed_text
 from r1kit.sampling.logged import plan_samples, stage_sampler
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
+from r1kit.text.dropped import DROPPED_FILE, DroppedSamples
 from r1kit.text.filters import content_key
 from r1kit.text.template import as_chat, parse_response
 from r1kit.types import Message, Problem
 
 SAMPLES_LOG = "samples.jsonl"
+ORIGINS_FILE = "origins.jsonl"  # for each record of data.jsonl: the problem and samples that it is made of
 
 
 def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
     """Write `data.jsonl` and `counts.json` to the work folder. Raises `DataError` if nothing is left."""
     if config.source is not None:
         return _from_source(context, config, config.source)
-    sampled, counts = _sample(context, config)
+    dropped = DroppedSamples()
+    sampled, counts = _sample(context, config, dropped)
     write = _write_labels if config.objective == "pointwise" else _write_pairs
     if isinstance(config.label, str):
         oracle = find_oracle(config.label)
         assert oracle is not None
-        return write(context, config, oracle, sampled, counts)
+        return write(context, config, oracle, sampled, counts, dropped)
     with closing(open_judge(config.label, context)) as judge:
-        return write(context, config, judge, sampled, counts) | judge_summary(judge)
+        return write(context, config, judge, sampled, counts, dropped) | judge_summary(judge)
 
 
-def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Candidate], Counter[str]]:
+def _sample(
+    context: StageContext, config: PreferencesConfig, dropped: DroppedSamples
+) -> tuple[list[Candidate], Counter[str]]:
     """Responses that can be labelled, and counts of those that can't.
 
     A pair's sides need a summary; for safety any text is enough. Equal texts for one prompt are one response.
@@ -80,17 +86,25 @@ def _sample(context: StageContext, config: PreferencesConfig) -> tuple[list[Cand
             read = (
                 viewed_text(sample.problem, text, "response") if config.objective == "pointwise" else summary
             )
+            fault = None
             if rollout.completion.finish_reason == "length":
-                counts["truncated"] += 1
+                fault = "truncated"
             elif not read or not read.strip():
-                counts["malformed"] += 1
+                fault = "malformed"
             elif (key := (sample.problem.id, content_key(read))) in seen:
-                counts["duplicate"] += 1
+                fault = "duplicate"
             else:
                 seen.add(key)
                 num_tokens = len(sampler.tokenizer.encode(read, add_special_tokens=False))
                 candidates.append(Candidate(sample.name, sample.problem, text, summary or "", num_tokens))
+            if fault is not None:
+                counts[fault] += 1
+                dropped.add(_domain(sample.problem), fault, sample.problem, text)
     return candidates, counts
+
+
+def _domain(problem: Problem) -> str:
+    return problem.domain or problem.kind
 
 
 def check_kinds(stage: str, config: PreferencesConfig, problems: Sequence[Problem]) -> None:
@@ -114,13 +128,18 @@ def _write_labels(
     labeller: ModelJudge | Oracle,
     sampled: Sequence[Candidate],
     counts: Counter[str],
+    dropped: DroppedSamples,
 ) -> dict[str, float | int | str]:
     records: list[Json] = []
+    origins: list[Json] = []
     for item, safe in zip(sampled, label_safety(context, config, labeller, sampled), strict=True):
         if safe is None:
             counts["unlabelled"] += 1
+            dropped.add(_domain(item.problem), "unlabelled", item.problem, item.text)
         else:
             records.append(_label_record(item.problem.messages, item.text, safe))
+            origins.append(_origin(records[-1], item.problem, response=item.name))
+    _write_beside(context, origins, dropped)
     return _finish_labels(context, records, counts)
 
 
@@ -130,6 +149,7 @@ def _write_pairs(
     labeller: ModelJudge | Oracle,
     sampled: Sequence[Candidate],
     counts: Counter[str],
+    dropped: DroppedSamples,
 ) -> dict[str, float | int | str]:
     pairs = find_pairs(sampled, config.pairs_per_problem, seed=context.seed)
     counts["pairs"] = len(pairs)
@@ -138,10 +158,33 @@ def _write_pairs(
         if label:  # neither None nor 0: the better one goes first
             decided.append((a, b, label) if label > 0 else (b, a, -label))
         else:
-            counts["unlabelled" if label is None else "no_preference"] += 1
+            fault = "unlabelled" if label is None else "no_preference"
+            counts[fault] += 1
+            # the names lead to the judge's verdicts in its log
+            names = {"name": a.name, "other_name": b.name}
+            dropped.add(_domain(a.problem), fault, a.problem, a.summary, other=b.summary, **names)
     records = [_pair_record(a.problem.messages, a.summary, b.summary, gap) for a, b, gap in decided]
-    lengths = [(a.num_tokens, b.num_tokens) for a, b, _ in decided]
-    return _finish_pairs(context, config, records, lengths, counts)
+    sides = _sides(config, records, [(a.num_tokens, b.num_tokens) for a, b, _ in decided])
+    kept = _balance(config, sides)
+    for i in sorted(set(range(len(records))) - set(kept)):
+        a, b, _ = decided[i]
+        names = {"name": a.name, "other_name": b.name}
+        dropped.add(
+            _domain(a.problem),
+            "unbalanced",
+            a.problem,
+            a.summary,
+            partial(_unbalanced_detail, sides[i]),
+            other=b.summary,
+            tokens=[a.num_tokens, b.num_tokens],
+            **names,
+        )
+    origins = [
+        _origin(records[i], decided[i][0].problem, chosen=decided[i][0].name, rejected=decided[i][1].name)
+        for i in kept
+    ]
+    _write_beside(context, origins, dropped)
+    return _finish_pairs(context, records, sides, kept, counts)
 
 
 def find_pairs(
@@ -182,7 +225,19 @@ def _from_source(
 
     lengths = [(num_tokens(pair.chosen), num_tokens(pair.rejected)) for pair in pairs]
     counts["pairs"] = len(pairs)
-    return _finish_pairs(context, config, records, lengths, counts)
+    sides = _sides(config, records, lengths)
+    kept = _balance(config, sides)
+    dropped = DroppedSamples()
+    for i in sorted(set(range(len(pairs))) - set(kept)):
+        pair = pairs[i]
+        problem = Problem(id="", kind="general", messages=pair.messages)
+        detail = partial(_unbalanced_detail, sides[i])
+        tokens = list(lengths[i])
+        dropped.add(
+            source.source, "unbalanced", problem, pair.chosen, detail, other=pair.rejected, tokens=tokens
+        )
+    write_jsonl(context.work_dir / DROPPED_FILE, dropped.rows())
+    return _finish_pairs(context, records, sides, kept, counts)
 
 
 def _finish_labels(
@@ -200,17 +255,13 @@ def _finish_labels(
     return {"records": len(records), "safe_frac": num_safe / len(records)}
 
 
-def _finish_pairs(
-    context: StageContext,
-    config: PreferencesConfig,
-    records: Sequence[Json],
-    lengths: Sequence[tuple[int, int]],
-    counts: Counter[str],
-) -> dict[str, float | int | str]:
-    """Balance the pairs, report before and after, and write them."""
+def _sides(
+    config: PreferencesConfig, records: Sequence[Json], lengths: Sequence[tuple[int, int]]
+) -> list[Sides]:
+    """What is balanced of each pair."""
     texts = [record[side] for record in records for side in ("chosen", "rejected")]
     phrases = [*config.phrases, *stock_phrases(texts, min_frac=config.min_phrase_frac)]
-    sides = [
+    return [
         Sides(
             chosen_length,
             rejected_length,
@@ -219,11 +270,46 @@ def _finish_pairs(
         )
         for record, (chosen_length, rejected_length) in zip(records, lengths, strict=True)
     ]
-    kept = balance(
+
+
+def _balance(config: PreferencesConfig, sides: Sequence[Sides]) -> list[int]:
+    return balance(
         sides,
         max_length_gap_frac=config.max_length_gap_frac,
         max_phrase_gap_frac=config.max_phrase_gap_frac,
     )
+
+
+def _unbalanced_detail(pair: Sides) -> str:
+    """What about a pair would have unbalanced the set, in words."""
+    parts = [f"{pair.chosen_length} tokens chosen, {pair.rejected_length} rejected"]
+    for phrases, other, side in (
+        (pair.chosen_phrases, pair.rejected_phrases, "chosen"),
+        (pair.rejected_phrases, pair.chosen_phrases, "rejected"),
+    ):
+        parts += [f"{phrase!r} is only in the {side} one" for phrase in sorted(phrases - other)]
+    return "; ".join(parts)
+
+
+def _origin(record: Json, problem: Problem, **samples: str) -> Json:
+    """Where a record comes from, in a file of its own: reward models read `data.jsonl` as it is."""
+    row: Json = {"record": record_key(record), "problem_id": problem.id}
+    return {**row, "domain": _domain(problem), "language": problem.language, **samples}
+
+
+def _write_beside(context: StageContext, origins: Sequence[Json], dropped: DroppedSamples) -> None:
+    write_jsonl(context.work_dir / ORIGINS_FILE, origins)
+    write_jsonl(context.work_dir / DROPPED_FILE, dropped.rows())
+
+
+def _finish_pairs(
+    context: StageContext,
+    records: Sequence[Json],
+    sides: Sequence[Sides],
+    kept: Sequence[int],
+    counts: Counter[str],
+) -> dict[str, float | int | str]:
+    """Report the pairs before and after balancing, and write them."""
     if not kept:
         raise DataError(
             f"stages.{context.name}: no pair is left of {counts['pairs']}; {counts['no_preference']} had no "

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from r1kit.rewards.model_rewards import RewardModelReward
 from r1kit.sampling.logged import LoggedSampler, plan_samples
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
+from r1kit.text.dropped import language_detail
 from r1kit.text.filters import Counts, content_key, is_one_language
 from r1kit.text.template import format_chat, parse_response, reopened
 from r1kit.types import Problem, PromptStyle, Response
@@ -54,12 +56,18 @@ class General:
     source: str
     response: Response
     truncated: bool = False
+    raw: str = ""  # what a malformed one says; a well-formed one is all in its response
 
     @property
     def text(self) -> str:
         """The response as text to train on."""
         assert self.response.summary is not None
         return format_chat(self.response.reasoning, self.response.summary)
+
+    @property
+    def said(self) -> str:
+        """The response as it came, also where it can't be trained on."""
+        return self.raw or format_chat(self.response.reasoning, self.response.summary or "")
 
 
 def make_general_records(
@@ -80,6 +88,7 @@ def make_general_records(
     seen: set[str] = set()
     for candidate in candidates:
         counts.add(candidate.source, "sampled")
+        said = candidate.said
         candidate = _with_reasoning_as_wanted(candidate, wanted[candidate.problem.id])
         fault = _fault(candidate, general, config.languages)
         # an answer such as "Hello!" may fit several prompts: it is a duplicate only within one
@@ -90,7 +99,8 @@ def make_general_records(
             seen.add(key)
             good.append(candidate)
         else:
-            counts.add(candidate.source, fault)
+            detail = partial(_drop_detail, candidate, general, config.languages, fault)
+            counts.drop(candidate.source, fault, candidate.problem, said, detail)
     best = _choose_best(context, general, good, counts, judged)
     return _keep_records(context, general, best, counts)
 
@@ -100,8 +110,12 @@ def _keep_records(
 ) -> list[Json]:
     records = [sft_record(item.problem, item.text, style="chat", source=item.source) for item in best]
     kept = choose_some(len(records), general.max_records, seed=context.seed)
-    for i, record in enumerate(records):
-        counts.add(record["source"], "kept" if i in kept else "surplus")
+    for i, item in enumerate(best):
+        if i in kept:
+            counts.add(item.source, "kept")
+        else:
+            why = f"{general.max_records} records are, drawn by the seed"
+            counts.drop(item.source, "surplus", item.problem, item.text, why)
     return [record for i, record in enumerate(records) if i in kept]
 
 
@@ -116,16 +130,14 @@ def _sample(
         return []
     samples = range(general.samples_per_problem)
     planned = plan_samples(problems, sampler.encode(style), samples, label=["general"], seed=context.seed)
-    return [
-        General(
-            sample.name,
-            sample.problem,
-            f"{context.name}: sampled",
-            parse_response(rollout.completion.text, style, reasoning_required=False),
-            truncated=rollout.completion.finish_reason == "length",
-        )
-        for sample, rollout in zip(planned, sampler.sample(planned), strict=True)
-    ]
+    found: list[General] = []
+    for sample, rollout in zip(planned, sampler.sample(planned), strict=True):
+        text, truncated = rollout.completion.text, rollout.completion.finish_reason == "length"
+        response = parse_response(text, style, reasoning_required=False)
+        raw = text if truncated or not response.well_formed else ""
+        source = f"{context.name}: sampled"
+        found.append(General(sample.name, sample.problem, source, response, truncated, raw))
+    return found
 
 
 def _read_demonstrations(context: StageContext, general: GeneralConfig) -> list[General]:
@@ -184,7 +196,7 @@ def _demonstration(row: Mapping[str, Any], name: str, label: str) -> General:
         wants_reasoning=bool(row.get("wants_reasoning", response.reasoning is not None)),
         source=label,
     )
-    return General(name, problem, label, response)
+    return General(name, problem, label, response, raw="" if response.well_formed else text)
 
 
 def _ask(
@@ -242,6 +254,21 @@ def _fault(candidate: General, general: GeneralConfig, languages: Sequence[str] 
     return None
 
 
+def _drop_detail(
+    candidate: General, general: GeneralConfig, languages: Sequence[str] | None, fault: str
+) -> str:
+    """What the filter found, in words; "" if its name says it all."""
+    if fault == "mixed_language":
+        share = general.min_language_share
+        reasoning = candidate.response.reasoning or ""
+        return language_detail(
+            candidate.problem, reasoning, min_share=share, min_words=1, languages=languages
+        )
+    if fault == "malformed" and not candidate.raw:  # it was read, and then lacked what was wanted of it
+        return "its prompt wants reasoning, and there is none"
+    return ""
+
+
 def _choose_best(
     context: StageContext,
     general: GeneralConfig,
@@ -257,7 +284,7 @@ def _choose_best(
         scores = _score(context, quality, candidates, judged)
     for candidate in candidates:
         if scores[candidate.name] is None:
-            counts.add(candidate.source, "unscored")
+            counts.drop(candidate.source, "unscored", candidate.problem, candidate.text)
     scored = [(candidate, score) for candidate in candidates if (score := scores[candidate.name]) is not None]
     bars = quality_bars([(candidate.problem.domain, score) for candidate, score in scored], quality)
     by_problem: dict[str, list[tuple[float, int, General]]] = {}
@@ -265,14 +292,16 @@ def _choose_best(
         if score >= bars[candidate.problem.domain]:
             by_problem.setdefault(candidate.problem.id, []).append((-score, i, candidate))
         else:
-            counts.add(candidate.source, "low_quality")
+            why = f"{score:.4g}, and the bar is {bars[candidate.problem.domain]:.4g}"
+            counts.drop(candidate.source, "low_quality", candidate.problem, candidate.text, why)
     best: list[tuple[int, General]] = []
     for ranked in by_problem.values():
         ranked.sort(key=lambda entry: entry[:2])
         keep = general.keep_by_domain.get(ranked[0][2].problem.domain, general.keep_per_problem)
         best.extend((i, candidate) for _, i, candidate in ranked[:keep])
         for _, _, candidate in ranked[keep:]:
-            counts.add(candidate.source, "surplus")
+            why = f"{keep} of this prompt are, the best"
+            counts.drop(candidate.source, "surplus", candidate.problem, candidate.text, why)
     return [candidate for _, candidate in sorted(best, key=lambda entry: entry[0])]
 
 

@@ -7,6 +7,7 @@ An unsolved problem gives no data; the best wrong answer is never kept (DeepSeek
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from r1kit.data.records import Json, sft_record
 from r1kit.rejection.config import RejectionConfig
@@ -15,6 +16,7 @@ from r1kit.rewards.base import read_rollout
 from r1kit.sampling.logged import LoggedSampler, PlannedSample, plan_samples
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
+from r1kit.text.dropped import language_detail
 from r1kit.text.filters import (
     Counts,
     content_key,
@@ -25,6 +27,7 @@ from r1kit.text.filters import (
 )
 from r1kit.text.template import format_chat
 from r1kit.types import Problem, Rollout
+from r1kit.verify.answers import extract_answer
 
 FILTERS = (
     "truncated",
@@ -97,19 +100,28 @@ def keep_records(
 ) -> list[Json]:
     """The records to keep, in the problems' order. Adds what is dropped to `counts`."""
     records: list[Json] = []
+    kept_of: list[Problem] = []
     for tally in tallies:
         problem, texts = tally.problem, list(tally.good.values())
         wanted = num_to_keep(tally.pass_rate, keep_hard=config.keep_hard, keep_easy=config.keep_easy)
         if tally.pass_rate == 1.0 and not _stays(problem, context.seed, config.solved_frac):
-            counts.add(_domain(problem), "solved", len(texts))
+            for text in texts:
+                counts.drop(_domain(problem), "solved", problem, text, f"{config.solved_frac:g} of them")
             continue
         picked = pick_diverse(texts, wanted)
-        counts.add(_domain(problem), "surplus", len(texts) - len(picked))
+        for i in sorted(set(range(len(texts))) - set(picked)):
+            why = f"{wanted} of this problem are, at its pass rate of {tally.pass_rate:.2f}"
+            counts.drop(_domain(problem), "surplus", problem, texts[i], why)
         for i in picked:
+            kept_of.append(problem)
             records.append(sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection"))
     kept = choose_some(len(records), config.max_records, seed=context.seed)
     for i, record in enumerate(records):
-        counts.add(record["domain"], "kept" if i in kept else "surplus")
+        if i in kept:
+            counts.add(record["domain"], "kept")
+        else:
+            why = f"{config.max_records} records are, drawn by the seed"
+            counts.drop(record["domain"], "surplus", kept_of[i], record["response"], why)
     return [record for i, record in enumerate(records) if i in kept]
 
 
@@ -156,7 +168,31 @@ def _take(
             tally.good[content_key(text)] = text
             return
         fault = "duplicate"
-    counts.add(domain, fault)
+    detail = partial(_drop_detail, rollout, fault, config)
+    counts.drop(domain, fault, sample.problem, rollout.completion.text, detail)
+
+
+def _drop_detail(rollout: Rollout, fault: str, config: RejectionConfig) -> str:
+    """What the filter found, in words; "" if its name says it all."""
+    problem, response = rollout.problem, read_rollout(rollout, config.style)
+    reasoning = response.reasoning or ""
+    if fault == "wrong":
+        answer = extract_answer(response, problem)
+        found = "no answer was found in it" if answer is None else f"it says {answer[:200]!r}"
+        truth = problem.ground_truth or problem.reference
+        return f"{found}; the ground truth is {truth[:200]!r}" if truth else found
+    if fault == "mixed_language":
+        return language_detail(
+            problem,
+            reasoning,
+            min_share=config.min_language_share,
+            min_words=config.min_words,
+            languages=config.languages,
+        )
+    if fault == "long_paragraph":
+        longest = longest_paragraph(reasoning)
+        return f"{longest} characters; at most {config.max_paragraph_chars} are kept"
+    return ""
 
 
 def _fault(rollout: Rollout, is_right: bool | None, config: RejectionConfig) -> str | None:

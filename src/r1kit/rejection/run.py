@@ -15,6 +15,7 @@ from r1kit.rejection.config import RejectionConfig
 from r1kit.rejection.grading import Grader
 from r1kit.sampling.logged import LoggedSampler, stage_sampler
 from r1kit.stage import StageContext
+from r1kit.text.dropped import DROPPED_FILE
 from r1kit.text.filters import Counts, format_table
 from r1kit.text.prompts import encode_response
 from r1kit.types import Problem
@@ -70,6 +71,7 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
             "judge": {name.removeprefix("judge/"): count for name, count in judged.items()},
         },
     )
+    write_jsonl(context.work_dir / DROPPED_FILE, [*counts.dropped.rows(), *general_counts.dropped.rows()])
     _show(context, counts, "domain", reasoning.FILTERS)
     _show(context, general_counts, "source", general.FILTERS)
     rows = [{"domain": name, **row} for name, row in domains.items()]

@@ -8,8 +8,9 @@ thresholds; the caller chooses them. Not here: correctness (`rewards`).
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from r1kit.text.dropped import DroppedSamples
 from r1kit.text.language import language_consistency, problem_language
 from r1kit.types import Problem
 
@@ -82,9 +83,13 @@ def _likeness(a: frozenset[tuple[str, str]], b: frozenset[tuple[str, str]]) -> f
 
 
 class Counts:
-    """How many samples of each source were sampled, dropped by each filter, and kept."""
+    """How many samples of each source were sampled, dropped by each filter, and kept.
+
+    `dropped` has some of those that were dropped.
+    """
 
     def __init__(self, filters: Sequence[str]) -> None:
+        self.dropped = DroppedSamples()
         self._filters = tuple(filters)
         self._counts: dict[str, Counter[str]] = {}
 
@@ -92,6 +97,13 @@ class Counts:
         """Count `num` samples of a source as `sampled`, `kept`, or dropped by the filter of this name."""
         assert what in ("sampled", "kept", *self._filters), what
         self._counts.setdefault(source, Counter())[what] += num
+
+    def drop(
+        self, source: str, what: str, problem: Problem, text: str, detail: Callable[[], str] | str = ""
+    ) -> None:
+        """Count a sample as dropped by the filter `what`, and show it to `dropped`."""
+        self.add(source, what)
+        self.dropped.add(source, what, problem, text, detail)
 
     def table(self) -> dict[str, dict[str, int]]:
         """Per source: sampled, each filter in order (even if it dropped nothing), kept."""
