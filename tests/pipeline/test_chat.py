@@ -9,8 +9,9 @@ from rich.console import Console
 
 from r1kit.errors import UserError
 from r1kit.model.loading import load_tokenizer
-from r1kit.pipeline.chat import Piece, Speaker, chat, open_speaker, split_reasoning
+from r1kit.pipeline.chat import Speaker, chat, open_speaker
 from r1kit.sampling.engine import SamplingParams
+from r1kit.text.pieces import Piece, split_reasoning
 from tests.pipeline.fakes import World, make_world
 from tests.tiny_models import tiny_model
 

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -326,6 +327,33 @@ def test_the_pieces_of_a_stream_make_the_text_of_the_completion(
         params = SamplingParams(60, stop_token_ids=(0,))
         pieces = list(engine.stream(prompt, params, seed))
         assert "".join(pieces) == sample_all(engine, [SampleRequest(0, prompt, params, seed)])[0].text
+
+
+@pytest.mark.parametrize("engine_class", [LocalEngine, FallbackEngine])
+def test_streams_side_by_side_give_what_each_gives_alone(
+    tiny: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    engine_class: type[LocalEngine] | type[FallbackEngine],
+) -> None:
+    engine = engine_class(*tiny)
+    (prompt,) = make_prompts(10)
+    # a step for the longer one also finishes the shorter one
+    asked = [
+        SampleRequest(key, prompt, SamplingParams(length), seed=key) for key, length in enumerate((7, 40))
+    ]
+    alone = [sample_all(engine, [request])[0] for request in asked]
+    streams = {r.key: engine.stream(prompt, r.params, r.seed) for r in asked}
+    texts, ended = {0: "", 1: ""}, {}
+    for turn in itertools.cycle((1, 1, 0)):
+        if turn in streams:
+            try:
+                texts[turn] += next(streams[turn])
+            except StopIteration as end:
+                ended[turn] = end.value
+                del streams[turn]
+        if not streams:
+            break
+    assert [ended[0], ended[1]] == alone
+    assert [texts[0], texts[1]] == [completion.text for completion in alone]
 
 
 def test_a_stream_that_is_left_early_is_no_longer_in_flight(

@@ -1,5 +1,7 @@
 """The parser decides what is paid for, so it is attacked here from every side."""
 
+import itertools
+
 import pytest
 
 from r1kit.text.template import (
@@ -7,6 +9,7 @@ from r1kit.text.template import (
     after_opening,
     as_chat,
     closes_thought,
+    explain_format,
     format_chat,
     format_zero,
     opening_of,
@@ -202,3 +205,80 @@ def test_a_zero_response_can_be_read_as_a_chat() -> None:
 )
 def test_markers_of_turns_are_known_in_the_writing_of_every_family(marker: str) -> None:
     assert not parse_response(f"<think>a</think>51 {marker} Next?", "chat").well_formed
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (ZERO, None),
+        (
+            "51",
+            "It has none of the tags; the format is <think> reasoning </think> <answer> answer </answer>.",
+        ),
+        (" \u200b", "It is empty; the format is <think> reasoning </think> <answer> answer </answer>."),
+        ("<think> a </think> 51", "<answer> is missing."),
+        ("<think> a <answer> 51 </answer>", "</think> is missing."),
+        ("<think> a </think> <answer> 51", "</answer> is missing."),
+        (ZERO + " <answer> 52 </answer>", "<answer> comes 2 times; it may come once."),
+        ("<answer> 51 </answer> <think> a </think>", "<answer> comes before <think>."),
+        ("<think> a <answer> 51 </answer> </think>", "<answer> comes before </think>."),
+        ("So: " + ZERO, "Text before <think>, where none belongs: 'So:'."),
+        (
+            "<think> a </think> so <answer> 51 </answer>",
+            "Text between </think> and <answer>, where none belongs: 'so'.",
+        ),
+        (ZERO + " and\nmore", "Text after </answer>, where none belongs: 'and more'."),
+        (ZERO + "x" * 50, f"Text after </answer>, where none belongs: '{'x' * 40}…'."),
+        (
+            "<think> \u200b </think> <answer> 51 </answer>",
+            "The reasoning is empty: nothing visible follows <think>.",
+        ),
+        ("<think> a </think> <answer> </answer>", "The answer is empty: nothing visible follows <answer>."),
+        (ZERO + "<|user|>", "After '<|user|>', a turn marker, the model would be talking to itself."),
+    ],
+)
+def test_which_rule_a_zero_response_breaks_is_said(text: str, sentence: str | None) -> None:
+    assert explain_format(text, "zero") == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (CHAT, None),
+        ("51", "It has none of the tags; the format is <think> reasoning </think> summary."),
+        ("<think>a", "</think> is missing."),
+        ("a</think> 51", "<think> is missing."),
+        ("Hm. " + CHAT, "Text before <think>, where none belongs: 'Hm.'."),
+        ("<think>a</think>", "The summary is empty: nothing visible follows </think>."),
+        ("<think></think> 51", "The reasoning is empty: nothing visible follows <think>."),
+        (
+            "<think>a</think> <answer>51</answer>",
+            "<answer> does not belong into the chat format, where the summary has no tags.",
+        ),
+    ],
+)
+def test_which_rule_a_chat_response_breaks_is_said(text: str, sentence: str | None) -> None:
+    assert explain_format(text, "chat") == sentence
+
+
+def test_a_completion_that_was_cut_off_is_malformed_however_it_reads() -> None:
+    assert explain_format(ZERO, "zero", cut_off=True) == (
+        "It was cut off at its last allowed token, before the model ended it."
+    )
+    assert explain_format("<think> a", "chat", cut_off=True) == (
+        "</think> is missing; it was cut off at its last allowed token, before the model ended it."
+    )
+
+
+def test_a_sentence_is_there_exactly_where_the_parser_finds_a_fault() -> None:
+    pieces = ["<think>", "</think>", "<answer>", "</answer>", " a ", "\u200b", "<|user|>"]
+    for num in range(6):
+        for parts in itertools.product(pieces, repeat=num):
+            text = "".join(parts)
+            for style, required in (("zero", True), ("chat", True), ("chat", False)):
+                fine = parse_response(text, style, reasoning_required=required).well_formed  # type: ignore[arg-type]
+                assert (explain_format(text, style, reasoning_required=required) is None) == fine, text  # type: ignore[arg-type]
+    for filled in itertools.product(["", " a "], repeat=5):
+        tags = ["<think>", "</think>", "<answer>", "</answer>", ""]
+        text = "".join(itertools.chain.from_iterable(zip(filled, tags, strict=True)))
+        assert (explain_format(text, "zero") is None) == parse_response(text, "zero").well_formed, text

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from r1kit.data.records import problem_to_json
-from r1kit.pipeline.manifest import write_json
 from r1kit.types import Problem
 
 # The files of a model's folder that its behaviour depends on; logs and read-me files don't count.
@@ -44,6 +43,8 @@ class Fingerprints:
                 digest.update(block)
         self._known[str(path.resolve())] = [*stamp, digest.hexdigest()]
         if self._writes and self._store.parent.is_dir():
+            from r1kit.pipeline.manifest import write_json  # it needs torch, which readers do without
+
             write_json(self._store, self._known)
         return digest.hexdigest()
 

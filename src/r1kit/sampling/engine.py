@@ -14,6 +14,9 @@ from torch import Tensor
 
 from r1kit.types import Completion
 
+STREAM_KEY = -1
+"""The key of a streamed request, which no result has."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:

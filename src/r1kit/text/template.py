@@ -10,7 +10,7 @@ the parser then reads the complete response. Not covered: extracting an answer f
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from r1kit.types import PromptStyle, Response
 
@@ -45,6 +45,11 @@ _CLOSED_THOUGHT = re.compile(r"<think>\s*</think>\s*$")
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _ZERO_SHAPE = list(TAGS)
 _CHAT_SHAPE = ["<think>", "</think>"]
+_SHOWN_SHAPE: Mapping[PromptStyle, str] = {
+    "zero": "<think> reasoning </think> <answer> answer </answer>",
+    "chat": "<think> reasoning </think> summary",
+}
+_EXCERPT = 40  # characters of stray text that a sentence quotes
 
 
 def render_zero(question: str) -> str:
@@ -144,6 +149,70 @@ def parse_response(text: str, style: PromptStyle, *, reasoning_required: bool = 
     elif not tags and not reasoning_required and _is_visible(pieces[0]):
         return Response(reasoning=None, summary=pieces[0], well_formed=True)
     return Response(reasoning=_loose_reasoning(text), summary=None, well_formed=False)
+
+
+def explain_format(
+    text: str, style: PromptStyle, *, reasoning_required: bool = True, cut_off: bool = False
+) -> str | None:
+    """Which rule of the format a completion breaks, as a sentence; None if it is well formed.
+
+    The first fault that `parse_response` stops at. `cut_off`: the completion reached its token limit, and so
+    is malformed however its text reads.
+    """
+    fault = None
+    if not parse_response(text, style, reasoning_required=reasoning_required).well_formed:
+        fault = _format_fault(text, style)
+    if not cut_off:
+        return fault
+    end = "it was cut off at its last allowed token, before the model ended it."
+    return f"{fault[:-1]}; {end}" if fault else f"{end[0].upper()}{end[1:]}"
+
+
+def _format_fault(text: str, style: PromptStyle) -> str:
+    """The sentence for a malformed text."""
+    if marker := _MARKER.search(text):
+        return f"After {marker.group()!r}, a turn marker, the model would be talking to itself."
+    shape = _ZERO_SHAPE if style == "zero" else _CHAT_SHAPE
+    tags = _TAG.findall(text)
+    if not tags:
+        what = "It is empty" if not _is_visible(text) else "It has none of the tags"
+        return f"{what}; the format is {_SHOWN_SHAPE[style]}."
+    if fault := _tags_fault(tags, shape):
+        return fault
+    pieces = [piece.strip() for piece in _TAG.split(text)]
+    # what may stand in the pieces around and between the tags: nothing, or something that can be seen
+    places = ["before <think>", "reasoning", "between </think> and <answer>", "answer", "after </answer>"]
+    if style == "chat":
+        places = ["before <think>", "reasoning", "summary"]
+    for place, piece in zip(places, pieces, strict=True):
+        if " " in place and piece:
+            return f"Text {place}, where none belongs: {_excerpt(piece)}."
+        if " " not in place and not _is_visible(piece):
+            after = "<answer>" if place == "answer" else "</think>" if place == "summary" else "<think>"
+            return f"The {place} is empty: nothing visible follows {after}."
+    raise AssertionError(f"no fault in {text!r}")
+
+
+def _tags_fault(tags: Sequence[str], shape: Sequence[str]) -> str | None:
+    """What is wrong with a text's tags, of which there are some; None if they are those of the shape."""
+    for tag in dict.fromkeys(tags):
+        if tag not in shape:
+            return f"{tag} does not belong into the chat format, where the summary has no tags."
+        if tags.count(tag) > 1:
+            return f"{tag} comes {tags.count(tag)} times; it may come once."
+    for tag in shape:
+        if tag not in tags:
+            return f"{tag} is missing."
+    for tag, expected in zip(tags, shape, strict=True):
+        if tag != expected:
+            return f"{tag} comes before {expected}."
+    return None
+
+
+def _excerpt(text: str) -> str:
+    """The beginning of a text, quoted, on one line."""
+    line = " ".join(text.split())
+    return repr(line if len(line) <= _EXCERPT else line[:_EXCERPT] + "…")
 
 
 def _is_visible(text: str) -> bool:

@@ -11,14 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from r1kit.errors import UserError
-from r1kit.ui import compare, data, overview, report, stage
+from r1kit.ui import chat, compare, data, overview, report, stage
 from r1kit.ui.guard import LOOPBACK, Guard
 from r1kit.ui.pages import STATIC, error_page
 from r1kit.ui.site import Site
 
 _log = logging.getLogger("r1kit.ui")
 
-PARTS = (overview.router, stage.router, report.router, compare.router, data.router)
+PARTS = (overview.router, stage.router, report.router, compare.router, data.router, chat.router)
 
 
 def make_app(

@@ -56,7 +56,8 @@ class StageView:
     @property
     def config(self) -> Json:
         """Its table of the recipe, with defaults filled in."""
-        config = self.manifest.get("key", {}).get("config", {})
+        key = self.manifest.get("key")
+        config = key.get("config") if isinstance(key, dict) else None
         return dict(config) if isinstance(config, dict) else {}
 
     @property

@@ -8,14 +8,14 @@ says which models it supports.
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.errors import ModelError
-from r1kit.sampling.engine import SampleRequest, SampleResult, SamplingParams
+from r1kit.sampling.engine import STREAM_KEY, SampleRequest, SampleResult, SamplingParams
 from r1kit.sampling.local.decoder import Decoder
 from r1kit.sampling.local.requests import check_request
 from r1kit.sampling.local.rotary import Rotary
@@ -28,7 +28,6 @@ from r1kit.sampling.local.weights import DecoderWeights
 from r1kit.text.prompts import prompt_opening
 from r1kit.types import Completion
 
-_STREAM_KEY = -1
 _POLL_SECONDS = 0.1  # the shortest poll, so that finished rows are scored in batches
 _REFILL_FRAC = 1 / 8  # of `max_rows` that must be free for a refill, so that prefills are batched
 
@@ -81,22 +80,29 @@ class LocalEngine:
         done, self._done = self._done, []
         return done
 
-    def stream(self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int) -> Iterator[str]:
-        """Yield the text of one sample in pieces as it is sampled. Other requests continue meanwhile."""
-        request = SampleRequest(_STREAM_KEY, prompt_token_ids, params, seed)
+    def stream(
+        self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int
+    ) -> Generator[str, None, Completion]:
+        """Yield the text of one sample as it is sampled, a piece per token; return the completion.
+
+        Other requests and streams continue meanwhile.
+        """
+        request = SampleRequest(STREAM_KEY, prompt_token_ids, params, seed)
         self._check(request)
         (row,) = self._admit([request])
         self._streamed.add(row)
         text, shown = TextStream(self._tokenizer, params), 0
         try:
             yield prompt_opening(prompt_token_ids, self._tokenizer)
-            while not row.finished:
-                self._step()
-                stop = len(row.token_ids) - int(row.stop == "token")
-                for token_id in row.token_ids[shown:stop]:
-                    yield text.push(token_id)
-                shown = stop
+            # a step for another stream may have given this row tokens, or finished it
+            while not row.finished or shown < len(row.token_ids) - int(row.stop == "token"):
+                if shown == len(row.token_ids):
+                    self._step()
+                    continue
+                token_id, shown = row.token_ids[shown], shown + 1
+                yield text.push(token_id)
             yield text.finish()
+            return self._result(row).completion
         finally:  # also if the reader stops early
             if not row.finished:
                 self._cancel(row)

@@ -12,7 +12,7 @@ has finished.
 import copy
 import inspect
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1kit.errors import ModelError
 from r1kit.model.loading import context_length
-from r1kit.sampling.engine import SampleRequest, SampleResult, SamplingParams
+from r1kit.sampling.engine import STREAM_KEY, SampleRequest, SampleResult, SamplingParams
 from r1kit.sampling.local.requests import check_request
 from r1kit.sampling.local.sampling import RowParams, Uniforms, sample_tokens
 from r1kit.sampling.local.stops import Stop, StopFinder
@@ -91,9 +91,11 @@ class FallbackEngine:
             pass
         return [self._result(row) for row in rows]
 
-    def stream(self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int) -> Iterator[str]:
-        """Yield the text of one sample in pieces as it is sampled."""
-        request = SampleRequest(-1, prompt_token_ids, params, seed)
+    def stream(
+        self, prompt_token_ids: tuple[int, ...], params: SamplingParams, seed: int
+    ) -> Generator[str, None, Completion]:
+        """Yield the text of one sample as it is sampled, a piece per token; return the completion."""
+        request = SampleRequest(STREAM_KEY, prompt_token_ids, params, seed)
         self._check(request)
         row, text = _Row(request, Uniforms(seed)), TextStream(self._tokenizer, params)
         yield prompt_opening(prompt_token_ids, self._tokenizer)
@@ -101,6 +103,7 @@ class FallbackEngine:
             if row.stop != "token":
                 yield text.push(row.token_ids[-1])
         yield text.finish()
+        return self._result(row).completion
 
     @torch.inference_mode()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
