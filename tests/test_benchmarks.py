@@ -152,6 +152,13 @@ def test_a_checkout_has_the_bits_of_itself(tmp_path):
     assert "lora: 20 files, 2 of them weights, 2 differ" in done.stdout
 
 
+def test_a_long_stage_is_read_once():
+    rows = run("curves")
+    assert [row[0] for row in rows][:2] == ["read with json", "first page"]
+    assert len(rows) == 5
+    assert all(number(row[1]) > 0 for row in rows)
+
+
 def test_the_walk_of_a_problem_is_followed():
     done = subprocess.run(
         [sys.executable, "benchmarks/walk.py"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -34,6 +34,7 @@ class Fake:
         self.runs: dict[str, list[tuple[int, dict[str, float]]]] = {}
         self.opened: list[TrackedRun] = []
         self.finished = 0
+        self.last_step: int | None = None
 
     def __call__(self, run: TrackedRun) -> "Fake":
         self.opened.append(run)
@@ -98,6 +99,23 @@ def test_a_resumed_stage_goes_on_in_the_same_run_and_sends_no_step_twice(tmp_pat
     assert fake.finished == 2
     # the log itself has what was done last
     assert [row["loss"] for row in read_metrics(tmp_path)] == [1, 2, 30, 40, 50, 60]
+
+
+def test_what_a_killed_service_did_not_keep_is_sent_again(tmp_path: Path, fake: Fake) -> None:
+    stage = context(tmp_path, "trackio")
+    write(stage, range(1, 7))
+    (rows,) = fake.runs.values()
+    del rows[3:]  # it was killed while steps 4 to 6 waited in its queue
+    fake.last_step = 3
+    write(stage, range(6, 9))  # resumed from a checkpoint after step 5
+    assert rows == [(step, {"loss": float(step)}) for step in range(1, 9)]
+
+
+def test_a_tracker_that_is_turned_on_later_gets_what_came_before(tmp_path: Path, fake: Fake) -> None:
+    write(context(tmp_path), range(1, 5))
+    write(context(tmp_path, "trackio"), range(5, 7))
+    (rows,) = fake.runs.values()
+    assert rows == [(step, {"loss": float(step)}) for step in range(1, 7)]
 
 
 def test_of_a_step_that_was_sent_only_new_metrics_follow(tmp_path: Path, fake: Fake) -> None:
@@ -249,7 +267,7 @@ def test_wandb_keeps_each_step_once_in_one_run_without_a_network(tmp_path: Path)
         for record in records
         if record.HasField("history")
     ]
-    assert [(row["step"], row["reward/mean"]) for row in rows] == [(step, step) for step in range(1, 8)]
+    assert [(row["_step"], row["reward/mean"]) for row in rows] == [(step, step) for step in range(1, 8)]
 
 
 def _records(path: Path) -> list[Any]:

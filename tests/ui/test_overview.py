@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from r1kit.ui.folders import find_runs
 from r1kit.ui.overview import run_line
+from tests.ui.made_runs import make_stage, rl_rows
 
 
 @pytest.mark.slow
@@ -35,6 +36,20 @@ def test_runs_in_a_real_browser(
     no_serious_faults(page)
     page.keyboard.press("u")
     page.wait_for_url(address + "/")
+
+
+def test_what_rang_and_the_last_numbers_are_in_the_table(
+    client_of: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    rows = rl_rows(1, 20)
+    rows[9]["alarm/entropy"] = rows[10]["alarm/entropy"] = 1.0
+    make_stage(tmp_path / "run", "zero", rows, config={"group_size": 4})
+    client = client_of(tmp_path)
+    text = client.get("/runs/run").text
+    assert "entropy collapse in 2 of 20 rows, first at step 10: policy/entropy 0.333 at its worst." in text
+    assert "Raise kl_coef or temperature, or lower the learning rate." in text
+    assert 'reward/mean <b>2</b></span><span class="pair">completion/length_mean <b>70</b>' in text
+    assert "in 1 stage</span>" in client.get("/").text
 
 
 def test_a_copied_folder_is_not_running(tmp_path: Path) -> None:

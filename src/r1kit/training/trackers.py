@@ -3,8 +3,11 @@
 Off unless the recipe names them (`run.trackers`), and each an extra. A tracker works in a thread of its own,
 so that a slow, broken or unreachable service costs the training nothing: it is noted once, and the stage goes
 on without it. A resumed stage goes on in the same run there: its name and what has been sent are kept in the
-stage's folder, and a row that was sent is not sent again. Where a service keeps its data, and whether it
-works offline, is up to its own variables (TRACKIO_DIR, TRACKIO_SPACE_ID, WANDB_MODE, WANDB_ENTITY, ...).
+stage's folder, no step is sent twice, and rows that a service lacks are sent from the stage's own log.
+Where a service keeps its data, and whether it works offline, is up to its own variables (TRACKIO_DIR,
+TRACKIO_SPACE_ID, WANDB_MODE, WANDB_ENTITY, ...).
+
+Not covered: offline, W&B can't say what it has, and after a kill -9 it lacks what it had not written yet.
 """
 
 import json
@@ -20,6 +23,7 @@ from typing import Any, Literal, Protocol
 
 from r1kit.errors import UserError
 from r1kit.stage import StageContext
+from r1kit.training.metrics_log import read_metrics
 
 Service = Literal["trackio", "wandb"]
 
@@ -42,7 +46,12 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """An open run at a service. Whatever it raises is noted, and ends the tracking only."""
+    """An open run at a service. Whatever it raises is noted, and ends the tracking only.
+
+    `last_step` is the last one that the service has of a resumed run; None if it can't say.
+    """
+
+    last_step: int | None
 
     def log(self, step: int, row: Mapping[str, float]) -> None:
         """Send a row."""
@@ -57,6 +66,9 @@ class _Trackio:
     def __init__(self, run: TrackedRun) -> None:
         import trackio
 
+        # it has no setting for this, and its lines would tear the display of the progress
+        for module in (trackio, trackio.run, trackio.utils):
+            vars(module).setdefault("print", lambda *said, **options: None)
         self._run = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT") or _PROJECT,
             name=run.name,
@@ -65,6 +77,9 @@ class _Trackio:
             resume="allow",
             embed=False,
         )
+        # what was still in its queue when a process was killed has not been kept
+        following = getattr(self._run, "_next_step", None)
+        self.last_step = following - 1 if isinstance(following, int) else None
 
     def log(self, step: int, row: Mapping[str, float]) -> None:
         self._run.log(dict(row), step=step)
@@ -75,10 +90,10 @@ class _Trackio:
 
 class _Wandb:
     def __init__(self, run: TrackedRun) -> None:
-        import wandb
-
         if fault := wandb_fault():
             raise UserError(fault)
+        import wandb
+
         run.folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or _PROJECT,
@@ -91,12 +106,16 @@ class _Wandb:
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", init_timeout=30.0),
         )
-        # its own count of rows only grows, and a resumed stage has other steps than rows
-        self._run.define_metric("step")
-        self._run.define_metric("*", step_metric="step")
+        first = self._run.starting_step
+        self.last_step = first - 1 if first or not self._run.offline else None
+        self._logged = self.last_step if self.last_step is not None else -1
 
     def log(self, step: int, row: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **row})
+        if step > self._logged:
+            self._run.log(dict(row), step=step)
+            self._logged = step
+        else:  # it takes no more of this step: what came late stands beside the last values
+            self._run.summary.update(dict(row))
 
     def finish(self) -> None:
         self._run.finish()
@@ -107,6 +126,7 @@ _OPENERS: dict[str, Callable[[TrackedRun], Tracker]] = {"trackio": _Trackio, "wa
 
 def wandb_fault() -> str | None:
     """Why Weights & Biases can't be used as things are; None if it can. Asks no server and no person."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # its lines would tear the display of the progress
     if os.environ.get("WANDB_MODE", "online") not in ("online", "run", "shared"):
         return None
     import wandb
@@ -154,7 +174,7 @@ class Trackers:
             return []
         state = _State(self._context.work_dir / STATE_NAME)
         run = _tracked_run(self._context, state.id)
-        return [_Worker(service, run, state) for service in services]
+        return [_Worker(service, run, state, self._context.work_dir) for service in services]
 
     def _tell(self) -> None:
         # by the stage's own thread: a display need not expect others
@@ -184,6 +204,12 @@ class _State:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             self.id, self._sent = secrets.token_hex(4), {}
 
+    def has_only(self, service: str, step: int) -> None:
+        """A service says that it has nothing after this step: the rest is sent again."""
+        with self._lock:
+            last, names = self._sent.get(service, (-1, set()))
+            self._sent[service] = min(last, step), names
+
     def unsent(self, service: str, step: int, row: Mapping[str, float]) -> dict[str, float]:
         """What of a row has not been sent."""
         with self._lock:
@@ -206,11 +232,11 @@ class _State:
 class _Worker:
     """One tracker's thread, and the rows that wait for it."""
 
-    def __init__(self, service: str, run: TrackedRun, state: _State) -> None:
+    def __init__(self, service: str, run: TrackedRun, state: _State, folder: Path) -> None:
         self.service = service
         self.fault = ""
         self.is_told = False
-        self._run, self._state = run, state
+        self._run, self._state, self._folder = run, state, folder
         self._rows: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(_MOST_WAITING)
         # a daemon: a service that hangs must not keep the process from ending
         self._thread = threading.Thread(target=self._work, name=f"tracker {service}", daemon=True)
@@ -235,15 +261,26 @@ class _Worker:
     def _work(self) -> None:
         try:
             tracker = _OPENERS[self.service](self._run)
+            if tracker.last_step is not None:
+                self._state.has_only(self.service, tracker.last_step)
+            is_first = True
             while (item := self._rows.get()) is not None and not self.fault:
                 step, row = item
-                if fresh := self._state.unsent(self.service, step, row):
-                    tracker.log(step, fresh)
-                    self._state.sent(self.service, step, fresh)
+                if is_first:
+                    for earlier in read_metrics(self._folder):
+                        if earlier["step"] < step:
+                            self._send(tracker, int(earlier.pop("step")), earlier)
+                is_first = False
+                self._send(tracker, step, row)
             tracker.finish()
         # the trust boundary: whatever a service's library raises must not touch the training
         except (Exception, SystemExit) as error:
             self.fault = self.fault or f"{type(error).__name__}: {error}"
+
+    def _send(self, tracker: Tracker, step: int, row: Mapping[str, float]) -> None:
+        if fresh := self._state.unsent(self.service, step, row):
+            tracker.log(step, fresh)
+            self._state.sent(self.service, step, fresh)
 
 
 def _tracked_run(context: StageContext, run_id: str) -> TrackedRun:

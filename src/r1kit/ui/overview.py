@@ -10,10 +10,14 @@ from starlette.responses import Response
 from r1kit.report.alarms import Finding, reward_hacking, training_alarms, verifier_faults
 from r1kit.report.flow import flow_picture
 from r1kit.report.reader import RECORD_NAME, EvalData, RunData, StageData
+from r1kit.report.table import stage_table
+from r1kit.training.alarms import ALARMS, PREFIX
 from r1kit.ui.folders import Json, Run, StageView, read_json, read_rows, seconds_left
 from r1kit.ui.live import changes
 from r1kit.ui.pages import page
 from r1kit.ui.site import Site, run_of, site_of
+from r1kit.ui.stage.facts import UNREADABLE
+from r1kit.ui.stage.log import log_of
 
 router = APIRouter()
 
@@ -60,7 +64,7 @@ def runs_events(request: Request, site: Annotated[Site, Depends(site_of)]) -> Re
 @router.get("/runs/{run}")
 def run_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response:
     """One run: route, stages, alarms."""
-    data = run_data(run)
+    data = watched_data(run)
     findings = all_findings(data)
     lines = [_stage_line(view, data, findings) for view in run.stages()]
     return page(
@@ -118,29 +122,53 @@ def run_data(run: Run) -> RunData:
     return RunData(run.folder, stages, evals, read_json(run.folder / RECORD_NAME)[0])
 
 
+def watched_data(run: Run) -> RunData:
+    """`run_data` with no more of the metrics than alarms look at: quick for long stages, too."""
+    stages = {}
+    for view in run.stages():
+        rows = log_of(view.folder).rows(_WATCHED_METRICS) if view.kind == "grpo" else []
+        stages[view.name] = StageData(view.name, view.folder, view.manifest, rows)
+    return RunData(run.folder, stages, _evaluated(run), read_json(run.folder / RECORD_NAME)[0])
+
+
+def _evaluated(run: Run) -> dict[str, EvalData]:
+    """The evaluations whose numbers can be read; a stage's own page says what is wrong with others."""
+    found = {}
+    for view in run.evaluations():
+        if summary := read_json(view.folder / "summary.json")[0]:
+            data = EvalData(view.name, view.folder, summary)
+            try:
+                stage_table(RunData(run.folder, {}, {view.name: data}))
+            except UNREADABLE:
+                continue
+            found[view.name] = data
+    return found
+
+
 def all_findings(data: RunData) -> list[Finding]:
     """What the report's alarms find, quiet ones too."""
     return [*training_alarms(data), *reward_hacking(data), *verifier_faults(data)]
 
 
+_WATCHED_METRICS = (
+    *dict.fromkeys(alarm.metric for alarm in ALARMS.values()),
+    *(f"{PREFIX}{name}" for name in ALARMS),
+    *("reward/mean", "groups/sampled", "verifier/crashes"),
+)
 # a stage's main numbers in the table, by their names in its metrics
 _MAIN = ("eval/held_out_accuracy", "reward/mean", "completion/length_mean", "loss", "accuracy")
 
 
 def _stage_line(view: StageView, data: RunData, findings: list[Finding]) -> StageLine:
-    rows = data.stages[view.name].metrics
-    last = [(name, row[name]) for name in _MAIN for row in reversed(rows) if name in row]
-    first_of_each = tuple(dict(reversed(last)).items())
+    log = log_of(view.folder)
+    last = tuple((name, value) for name in _MAIN if (value := log.last(name)) is not None)
     alarms = tuple(f.text for f in findings if f.alarm and f.stage == view.name)
     evaluation = data.evals.get(view.name)
-    return StageLine(
-        view, seconds_left(view), first_of_each[:3], alarms, evaluation.summary if evaluation else {}
-    )
+    return StageLine(view, seconds_left(view), last[:3], alarms, evaluation.summary if evaluation else {})
 
 
 def _has_alarm(view: StageView) -> bool:
-    rows, _ = read_rows(view.folder / "metrics.jsonl")
-    return any(name.startswith("alarm/") for row in rows for name in row)
+    return bool(log_of(view.folder).episodes())
 
 
 def _last_pass_at_1(evaluations: list[StageView]) -> tuple[str, float] | None:

@@ -14,10 +14,9 @@ from r1kit.ui.folders import Run, StageView
 from r1kit.ui.site import Site
 from r1kit.ui.stage.drawing import SMALL, Drawing, Mark, Size, draw
 from r1kit.ui.stage.lines import Line, axis_of, line_of
-from r1kit.ui.stage.log import Episode, Logs, MetricsLog
+from r1kit.ui.stage.log import Episode, MetricsLog, log_of
 from r1kit.ui.stage.view import View
 
-_LOGS = Logs()
 _MOST_DRAWINGS = 600
 
 
@@ -48,7 +47,7 @@ class Chart:
 
 def course_of(run: Run, stage: StageView) -> Course:
     """A stage's numbers as they are now."""
-    return Course(run, stage, _LOGS.of(stage.folder))
+    return Course(run, stage, log_of(stage.folder))
 
 
 def courses_of(site: Site, first: Course, view: View) -> tuple[list[Course], list[str]]:

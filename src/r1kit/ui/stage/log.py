@@ -11,6 +11,7 @@ import os
 import threading
 from array import array
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -187,6 +188,22 @@ class MetricsLog:
             column = self._columns.get(name, _Column())
             return np.array(column.rows, dtype=np.int64), np.array(column.values, dtype=np.float64)
 
+    def last(self, name: str) -> float | None:
+        """A metric's last value; None if there is none."""
+        with self._lock:
+            column = self._columns.get(name)
+            return column.values[-1] if column is not None and column.values else None
+
+    def rows(self, names: Collection[str]) -> list[dict[str, float]]:
+        """Every row with its step and those of these metrics that it has, as `read_metrics` gives them."""
+        found = [{"step": step} for step in self.steps().tolist()]
+        for name in names:
+            rows, values = self.column(name)
+            for row, value in zip(rows.tolist(), values.tolist(), strict=True):
+                if row < len(found):  # others have come since
+                    found[row][name] = value
+        return found
+
     def filled(self, name: str) -> Numbers | None:
         """A metric's value in every row, 0 where there is none; None if no row has it."""
         rows, values = self.column(name)
@@ -231,6 +248,14 @@ class Logs:
                 _, dropped = self._logs.popitem(last=False)
                 total -= dropped.num_values
         return log
+
+
+_LOGS = Logs()
+
+
+def log_of(folder: Path) -> MetricsLog:
+    """The log of a stage's folder as it is now, shared by all pages."""
+    return _LOGS.of(folder)
 
 
 def _number(value: object) -> float | None:
