@@ -10,6 +10,7 @@ from r1kit.ui.data import lengths, search
 from r1kit.ui.data.entries import marked, read_entry, sample_name, split_thought, visible
 from r1kit.ui.data.index import Index, Indexes, hash_of
 from r1kit.ui.data.lengths import measure_for
+from r1kit.ui.data.near import has_near, near_groups, share, signature
 from r1kit.ui.data.search import Filters, duplicates, find, iter_lines, kept_rows
 from tests.ui.data.made import dropped, pair, record, write_rows
 
@@ -211,3 +212,35 @@ def test_what_a_model_wrote_is_shown_as_text() -> None:
     assert split_thought("<think>\nwhy\n</think>\n\nso") == ("why", "so")
     assert split_thought("before <think>why</think> so")[0] == ""
     assert hash_of("\ud800") != hash_of("")
+
+
+def test_near_duplicates_share_most_of_their_runs_of_words(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    long = " ".join(f"word{i}" for i in range(60))
+    texts = [
+        long,
+        "something else altogether, with other words in it",
+        f"{long} and one more",
+        long.upper().replace(" ", "\n"),
+        " ".join(f"word{i}" for i in range(40, 100)),  # a third of it is the same
+        "short",
+        "Short!",
+        "",
+    ]
+    write_rows(path, [record(i, text) for i, text in enumerate(texts)])
+    index = index_of(path)
+    assert near_groups(index).tolist() == [0, 1, 0, 0, 4, 5, 5, 7]
+    assert find(index, Filters(same="near")).rows.tolist() == list(range(8))  # not known yet: no filter
+    assert has_near(index, wait=60)
+    assert duplicates(index, "near", most=9) == ([(0, 3), (5, 2)], 2, 3)
+    assert find(index, Filters(same="near", like=3)).rows.tolist() == [0, 2, 3]
+
+
+def test_the_share_of_two_texts_is_estimated() -> None:
+    one = " ".join(f"w{i}" for i in range(200))
+    for num_changed in (0, 20, 100):
+        other = " ".join(f"w{i}" if i < 200 - num_changed else f"x{i}" for i in range(200))
+        same, every = 198 - num_changed, 198 + num_changed
+        # 64 functions: a standard error of at most 1/16
+        assert share(signature(one, {}), signature(other, {})) == pytest.approx(same / every, abs=4 / 16)
+    assert share(signature(one, {}), signature(one.upper(), {})) == 1.0

@@ -66,6 +66,9 @@ def test_a_stage_shows_its_funnel_and_what_was_dropped_with_the_reason(
     assert "because of wrong" in text
     assert "It is 4." in text
     assert "4 texts, mean" in page.text
+    one = text_of(client_of(tmp_path / "run").get("/runs/run/data/cold_start?of=samples+from+zero").text)
+    assert "Candidates of samples from zero: 10 samples, 4 kept" in one
+    assert "wrong 3 37.5% 5" in one
     assert "No samples" not in text
     assert 'href="/runs/run/review/cold_start"' in page.text
     assert 'id="live" data-events' not in page.text  # it is done: nothing will change
@@ -116,7 +119,9 @@ def test_records_are_filtered_searched_and_downloaded(client_of: Clients, tmp_pa
     assert "Nothing passes these filters." in client.get(f"{here}/records?language=xx").text
 
 
-def test_a_record_has_links_to_its_rollouts_and_its_duplicates(client_of: Clients, tmp_path: Path) -> None:
+def test_a_record_has_links_to_its_rollouts_and_its_duplicates(
+    client_of: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [record(1, "Same.", problem_id="a/b?&c 1"), record(2, "same."), record(3, "Other.")]
     made_stage(tmp_path / "run", "cold_start", "cold_start", data=rows)
     client = client_of(tmp_path / "run")
@@ -128,6 +133,12 @@ def test_a_record_has_links_to_its_rollouts_and_its_duplicates(client_of: Client
     duplicates = text_of(client.get("/runs/run/data/cold_start/duplicates?same=response").text)
     assert "1 groups with the same response" in duplicates
     assert "2 times" in duplicates
+    near = text_of(client.get("/runs/run/data/cold_start/duplicates?same=near").text)
+    assert "1 groups with nearly the same response" in near
+    monkeypatch.setattr("r1kit.ui.data.near.MOST_BYTES_COUNTED", 10)
+    answer = client.get("/runs/run/data/cold_start/records?same=near")
+    assert answer.status_code == 400
+    assert "data.jsonl is too large to look for near-duplicates in it" in answer.text
 
 
 def test_an_address_that_can_not_be_is_answered_with_a_sentence(client_of: Clients, tmp_path: Path) -> None:
