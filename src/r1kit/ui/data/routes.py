@@ -126,7 +126,7 @@ def stage_page(
     view: ThisStage,
     of: Annotated[str, Query(max_length=500)] = "",
 ) -> Response:
-    """One stage: its funnel (of one source or domain: `of`), what its filters dropped, its records in numbers."""
+    """One stage: its funnel, what its filters dropped, its records in numbers. `of`: one source or domain."""
     index = _index(run, view, "data")
     dropped = _index(run, view, "dropped")
     counts, fault = read_json(view.folder / "counts.json")
