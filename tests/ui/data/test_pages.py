@@ -189,6 +189,11 @@ def test_damaged_files_are_sentences_on_the_page(client_of: Clients, tmp_path: P
     )
     assert client.get("/runs/run/data/cold_start/records?file=dropped").status_code == 200
     assert client.get("/runs/run/data").status_code == 200
+    (folder / "data.jsonl").unlink()
+    (folder / "data.jsonl").mkdir()
+    assert "data.jsonl can't be read: Is a directory" in unescape(
+        client.get("/runs/run/data/cold_start").text
+    )
 
 
 def test_a_stage_at_work_is_shown_and_followed(client_of: Clients, tmp_path: Path) -> None:
@@ -323,7 +328,8 @@ def test_data_in_a_real_browser(
     row = page.locator("table.funnel tr", has=page.get_by_role("rowheader", name="wrong", exact=True))
     assert row.locator("td").first.inner_text() == str(table["wrong"])
     # a dropped sample with its reason
-    page.locator("#candidates-wrong summary").first.click()
+    assert not page.locator("#candidates-wrong .why").first.is_visible()
+    row.get_by_role("link").click()
     page.locator("#candidates-wrong .why").first.wait_for()
     assert "the ground truth is" in page.locator("#candidates-wrong .why").first.inner_text()
     no_serious_faults(page)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
@@ -379,4 +379,4 @@ def _address(
     query = filters.query(**changed) | ({"file": file} if file != "data" else {})
     if number is not None:
         query["page"] = str(number)
-    return f"/runs/{run.id}/data/{view.name}/{path}" + (f"?{urlencode(query)}" if query else "")
+    return f"/runs/{run.id}/data/{quote(view.name)}/{path}" + (f"?{urlencode(query)}" if query else "")
