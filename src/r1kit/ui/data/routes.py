@@ -12,14 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from r1kit.ui.data.entries import COLUMNS, Entry, marked, split_thought, visible
-from r1kit.ui.data.facts import DATA_KINDS, FILES, data_stages, tokenizer_of
+from r1kit.ui.data.facts import DATA_KINDS, FILES, counts_of, data_stages, tokenizer_of
 from r1kit.ui.data.funnel import Funnel, funnels
 from r1kit.ui.data.index import SAMENESS, Index, indexes
 from r1kit.ui.data.near import LEAST_SHARE, NEAR, can_compare, has_near
-from r1kit.ui.data.search import ORDERS, Filters, duplicates, find, iter_lines, kept_rows
+from r1kit.ui.data.search import ORDERS, ORDERS_OF_PAIRS, Filters, duplicates, find, iter_lines, kept_rows
 from r1kit.ui.data.stage_page import stage_values
 from r1kit.ui.data.verdicts import Vote, verdict_log, votes_on
-from r1kit.ui.folders import Json, Run, StageView, read_json
+from r1kit.ui.folders import Json, Run, StageView
 from r1kit.ui.live import changes
 from r1kit.ui.pages import page
 from r1kit.ui.site import run_of
@@ -33,7 +33,7 @@ _WATCHED = ("counts.json", "data.jsonl", "dropped.jsonl", "review.jsonl", "progr
 FileName = Literal["data", "dropped", "review", "samples", "general_samples", "teacher", "rewrites"]
 Sameness = Literal["record", "response", "question", "numbers", "near"]
 _ALL_SAMENESS = {**SAMENESS, NEAR: "nearly the same response"}
-Order = Literal["file", "longest", "shortest"]
+Order = Literal["file", "longest", "shortest", "closest", "clearest"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def stage_page(
     """One stage: its funnel, what its filters dropped, its records in numbers. `of`: one source or domain."""
     index = _index(run, view, "data")
     dropped = _index(run, view, "dropped")
-    counts, fault = read_json(view.folder / "counts.json")
+    counts, fault = counts_of(view)
     values = stage_values(counts, index, dropped, of=of)
     faults = [*view.faults, *([fault] if fault else []), *(index.faults if index else [])]
     line = _line(view)
@@ -189,7 +189,7 @@ def records_page(
         file=file,
         filters=filters,
         number=number,
-        orders=ORDERS,
+        orders=ORDERS | (ORDERS_OF_PAIRS if index is not None and index.is_pairs else {}),
         sameness=_ALL_SAMENESS,
         said=partial(marked, q=filters.q),
         address=lambda path="records", **changed: _address(run, view, path, file, filters, changed),
@@ -330,7 +330,7 @@ def _votes(run: Run, view: StageView, entry: Entry) -> dict[str, Any]:
 
 
 def _line(view: StageView) -> DataLine:
-    counts = read_json(view.folder / "counts.json")[0]
+    counts = counts_of(view)[0]
     metrics = view.manifest.get("metrics")
     num = metrics.get("records") if isinstance(metrics, dict) else None
     files = [name for name, (file, _) in FILES.items() if (view.folder / file).is_file()]

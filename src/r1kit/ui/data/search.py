@@ -19,6 +19,7 @@ from r1kit.ui.data.index import Index
 
 SECONDS_PER_SEARCH = 1.5
 ORDERS = {"file": "as in the file", "longest": "longest first", "shortest": "shortest first"}
+ORDERS_OF_PAIRS = {"closest": "least difference first", "clearest": "largest difference first"}
 _MOST_SEARCHES_KEPT = 32
 _ROWS_AT_ONCE = 256
 _WRITTEN_OTHERWISE = frozenset('"\\/')  # in JSON
@@ -176,6 +177,10 @@ def _candidates(
 
 
 def _ordered(index: Index, rows: "np.ndarray[Any, Any]", order: str) -> "np.ndarray[Any, Any]":
+    if order in ORDERS_OF_PAIRS:
+        differences = np.frombuffer(index.differences, dtype=np.float32)[rows]
+        # unknown ones come last in both orders
+        return rows[np.argsort(-differences if order == "clearest" else differences, kind="stable")]
     if order not in ("longest", "shortest"):
         return rows
     lengths = index.all_lengths()[rows]

@@ -7,7 +7,7 @@ import numpy as np
 
 from r1kit.ui.data.charts import histogram
 from r1kit.ui.data.entries import Entry
-from r1kit.ui.data.facts import balance_lines, domain_lines, lengths_before, pass_rates, phrase_lines
+from r1kit.ui.data.facts import balance_lines, domain_lines, lengths_before, phrase_lines
 from r1kit.ui.data.funnel import Funnel, funnels, of_one
 from r1kit.ui.data.index import SAMENESS, Index, parse
 from r1kit.ui.data.near import NEAR, can_compare
@@ -31,7 +31,7 @@ def stage_values(
         "domains": domain_lines(counts),
         "balance": balance_lines(counts),
         "phrases": phrase_lines(counts),
-        "pass_rates": pass_rates(counts),
+        "pass_rates": counts.get("pass_rates", []),
         "bars": _bars(index) if is_read and index is not None else [],
         "charts": _charts(index, counts, dropped) if is_read and index is not None else [],
         "same": _sameness(index) if is_read and index is not None else [],
