@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from r1kit.data.records import record_key
 from r1kit.seeds import derive_seed
-from r1kit.ui.data.index import Index
+from r1kit.ui.data.index import Index, indexes
 from r1kit.ui.data.lengths import measure_for
 from tests.ui.data.made import (
     HOSTILE,
@@ -384,3 +384,48 @@ def test_a_stage_page_follows_its_files(
     write_rows(work / "cold_start" / "data.jsonl", [record(1, HOSTILE)])
     (work / "cold_start").rename(copy_of_route / "cold_start")
     page.get_by_text("done", exact=True).first.wait_for()
+
+
+@pytest.mark.slow
+def test_hostile_records_do_not_break_a_small_page(
+    tmp_path: Path, serve: Callable[..., str], open_page: Callable[..., object], no_serious_faults: Callable
+) -> None:
+    folder = made_cold_start(tmp_path / "run")
+    write_rows(folder / "data.jsonl", [pair(i, HOSTILE, HOSTILE * 3) for i in range(3)])
+    address = serve(tmp_path / "run")
+    page = open_page(address, "/runs/run/data/cold_start/records", viewport={"width": 400, "height": 800})
+    for path in (
+        "/records",
+        "/records/1",
+        "/records?file=dropped",
+        "",
+        "/duplicates?same=near",
+        "/duplicates",
+    ):
+        page.goto(f"{address}/runs/run/data/cold_start{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+        assert page.locator("#hostile").count() == 0
+        no_serious_faults(page)
+
+
+@pytest.mark.slow
+def test_a_page_that_waits_for_a_large_file_goes_on_by_itself(
+    tmp_path: Path,
+    serve: Callable[..., str],
+    open_page: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = made_cold_start(tmp_path / "run")
+    real, asked = indexes.get, []
+    half = Index(folder / "data.jsonl", (0, 100), measure_for(100, None), position=50)
+
+    def get(path: Path, **options: object) -> Index | None:
+        asked.append(path)
+        return half if len(asked) < 3 else real(path, **options)
+
+    monkeypatch.setattr(indexes, "get", get)
+    page = open_page(serve(tmp_path / "run"), "/runs/run/data/cold_start/records")
+    page.get_by_text("data.jsonl is being read: 50%").wait_for()
+    page.locator("article").first.wait_for()
+    assert page.locator("article").count() == 4
+    assert len(asked) == 3
