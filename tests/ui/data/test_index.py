@@ -10,6 +10,7 @@ from r1kit.ui.data import lengths, search
 from r1kit.ui.data.entries import marked, read_entry, sample_name, split_thought, visible
 from r1kit.ui.data.index import Index, Indexes, hash_of
 from r1kit.ui.data.lengths import measure_for
+from r1kit.ui.data.near import has_near, near_groups, share, signature
 from r1kit.ui.data.search import Filters, duplicates, find, iter_lines, kept_rows
 from tests.ui.data.made import dropped, pair, record, write_rows
 
@@ -62,9 +63,9 @@ def test_a_row_costs_a_bounded_number_of_bytes_whatever_its_text(tmp_path: Path)
     path = tmp_path / "data.jsonl"
     write_rows(path, [record(i % 7, f"{i} " + "long text " * 200) for i in range(500)])
     index = index_of(path)
-    arrays = [index.offsets, index.origin_offsets, *index.lengths, *index.hashes.values()]
+    arrays = [index.offsets, index.origin_offsets, index.differences, *index.lengths, *index.hashes.values()]
     arrays += [column.codes for column in index.columns.values()]
-    assert sum(part.itemsize for part in arrays) == 66
+    assert sum(part.itemsize for part in arrays) == 70
     assert index.columns["domain"].counts() == {"words": 286, "sums": 214}  # 0, 2, 4, 6 of 0 to 6 are words
 
 
@@ -175,6 +176,45 @@ def test_lengths_are_in_tokens_words_or_characters(tmp_path: Path, monkeypatch: 
     assert (measure_for(10, broken).unit, measure_for(10, broken)("Two words")) == ("characters", 9)
 
 
+def test_the_index_of_a_log_goes_on_where_the_log_has_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "samples.jsonl"
+    rows = [
+        {"name": f'["a", "p/{i}", 0]', "token_ids": [i], "text": f"Text {i}", "finish_reason": "stop"}
+        for i in range(5)
+    ]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    path.write_text("".join(lines[:2]) + "broken\n" + lines[2][:10])
+    indexes = Indexes()
+    first = index_of(path, indexes)
+    assert (first.num_rows, first.num_faults) == (2, 1)
+    read: list[int] = []
+    monkeypatch.setattr("r1kit.ui.data.index.parse", lambda line: read.append(1) or json.loads(line))
+    with path.open("a") as file:
+        file.write(lines[2][10:] + "".join(lines[3:]))
+    second = index_of(path, indexes)
+    assert (second.num_rows, second.num_faults, len(read)) == (5, 1, 3)
+    assert [second.entry(row).problem_id for row in range(5)] == [f"p/{i}" for i in range(5)]
+    assert find(second, Filters(q="text 4")).rows.tolist() == [4]
+    assert first.num_rows == 2  # a page that still has it is not disturbed
+    path.write_text("".join(reversed(lines)) * 3)  # another log: the stage began anew
+    assert [index_of(path, indexes).entry(row).problem_id for row in (0, 14)] == ["p/4", "p/0"]
+    path.write_text(lines[3])
+    assert [index_of(path, indexes).entry(0).problem_id] == ["p/3"]
+
+
+def test_pairs_in_the_order_of_their_difference(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    write_rows(
+        path,
+        [pair(i, "a", "b", **more) for i, more in enumerate(({"difference": 1.5}, {}, {"difference": 2}))],
+    )
+    index = index_of(path)
+    assert find(index, Filters(order="closest")).rows.tolist() == [0, 2, 1]
+    assert find(index, Filters(order="clearest")).rows.tolist() == [2, 0, 1]
+
+
 def test_a_pair_has_two_lengths(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     write_rows(path, [pair(1, "one two three", "one"), pair(2, "a", "b c")])
@@ -211,3 +251,35 @@ def test_what_a_model_wrote_is_shown_as_text() -> None:
     assert split_thought("<think>\nwhy\n</think>\n\nso") == ("why", "so")
     assert split_thought("before <think>why</think> so")[0] == ""
     assert hash_of("\ud800") != hash_of("")
+
+
+def test_near_duplicates_share_most_of_their_runs_of_words(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    long = " ".join(f"word{i}" for i in range(60))
+    texts = [
+        long,
+        "something else altogether, with other words in it",
+        f"{long} and one more",
+        long.upper().replace(" ", "\n"),
+        " ".join(f"word{i}" for i in range(40, 100)),  # a third of it is the same
+        "short",
+        "Short!",
+        "",
+    ]
+    write_rows(path, [record(i, text) for i, text in enumerate(texts)])
+    index = index_of(path)
+    assert near_groups(index).tolist() == [0, 1, 0, 0, 4, 5, 5, 7]
+    assert find(index, Filters(same="near")).rows.tolist() == list(range(8))  # not known yet: no filter
+    assert has_near(index, wait=60)
+    assert duplicates(index, "near", most=9) == ([(0, 3), (5, 2)], 2, 3)
+    assert find(index, Filters(same="near", like=3)).rows.tolist() == [0, 2, 3]
+
+
+def test_the_share_of_two_texts_is_estimated() -> None:
+    one = " ".join(f"w{i}" for i in range(200))
+    for num_changed in (0, 20, 100):
+        other = " ".join(f"w{i}" if i < 200 - num_changed else f"x{i}" for i in range(200))
+        same, every = 198 - num_changed, 198 + num_changed
+        # 64 functions: a standard error of at most 1/16
+        assert share(signature(one, {}), signature(other, {})) == pytest.approx(same / every, abs=4 / 16)
+    assert share(signature(one, {}), signature(one.upper(), {})) == 1.0

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from r1kit.data.records import record_key
 from r1kit.seeds import derive_seed
-from r1kit.ui.data.index import Index
+from r1kit.ui.data.index import Index, indexes
 from r1kit.ui.data.lengths import measure_for
 from tests.ui.data.made import (
     HOSTILE,
@@ -66,6 +66,9 @@ def test_a_stage_shows_its_funnel_and_what_was_dropped_with_the_reason(
     assert "because of wrong" in text
     assert "It is 4." in text
     assert "4 texts, mean" in page.text
+    one = text_of(client_of(tmp_path / "run").get("/runs/run/data/cold_start?of=samples+from+zero").text)
+    assert "Candidates of samples from zero: 10 samples, 4 kept" in one
+    assert "wrong 3 37.5% 5" in one
     assert "No samples" not in text
     assert 'href="/runs/run/review/cold_start"' in page.text
     assert 'id="live" data-events' not in page.text  # it is done: nothing will change
@@ -116,7 +119,9 @@ def test_records_are_filtered_searched_and_downloaded(client_of: Clients, tmp_pa
     assert "Nothing passes these filters." in client.get(f"{here}/records?language=xx").text
 
 
-def test_a_record_has_links_to_its_rollouts_and_its_duplicates(client_of: Clients, tmp_path: Path) -> None:
+def test_a_record_has_links_to_its_rollouts_and_its_duplicates(
+    client_of: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [record(1, "Same.", problem_id="a/b?&c 1"), record(2, "same."), record(3, "Other.")]
     made_stage(tmp_path / "run", "cold_start", "cold_start", data=rows)
     client = client_of(tmp_path / "run")
@@ -128,6 +133,12 @@ def test_a_record_has_links_to_its_rollouts_and_its_duplicates(client_of: Client
     duplicates = text_of(client.get("/runs/run/data/cold_start/duplicates?same=response").text)
     assert "1 groups with the same response" in duplicates
     assert "2 times" in duplicates
+    near = text_of(client.get("/runs/run/data/cold_start/duplicates?same=near").text)
+    assert "1 groups with nearly the same response" in near
+    monkeypatch.setattr("r1kit.ui.data.near.MOST_BYTES_COUNTED", 10)
+    answer = client.get("/runs/run/data/cold_start/records?same=near")
+    assert answer.status_code == 400
+    assert "data.jsonl is too large to look for near-duplicates in it" in answer.text
 
 
 def test_an_address_that_can_not_be_is_answered_with_a_sentence(client_of: Clients, tmp_path: Path) -> None:
@@ -178,6 +189,11 @@ def test_damaged_files_are_sentences_on_the_page(client_of: Clients, tmp_path: P
     )
     assert client.get("/runs/run/data/cold_start/records?file=dropped").status_code == 200
     assert client.get("/runs/run/data").status_code == 200
+    (folder / "data.jsonl").unlink()
+    (folder / "data.jsonl").mkdir()
+    assert "data.jsonl can't be read: Is a directory" in unescape(
+        client.get("/runs/run/data/cold_start").text
+    )
 
 
 def test_a_stage_at_work_is_shown_and_followed(client_of: Clients, tmp_path: Path) -> None:
@@ -312,7 +328,8 @@ def test_data_in_a_real_browser(
     row = page.locator("table.funnel tr", has=page.get_by_role("rowheader", name="wrong", exact=True))
     assert row.locator("td").first.inner_text() == str(table["wrong"])
     # a dropped sample with its reason
-    page.locator("#candidates-wrong summary").first.click()
+    assert not page.locator("#candidates-wrong .why").first.is_visible()
+    row.get_by_role("link").click()
     page.locator("#candidates-wrong .why").first.wait_for()
     assert "the ground truth is" in page.locator("#candidates-wrong .why").first.inner_text()
     no_serious_faults(page)
@@ -367,3 +384,48 @@ def test_a_stage_page_follows_its_files(
     write_rows(work / "cold_start" / "data.jsonl", [record(1, HOSTILE)])
     (work / "cold_start").rename(copy_of_route / "cold_start")
     page.get_by_text("done", exact=True).first.wait_for()
+
+
+@pytest.mark.slow
+def test_hostile_records_do_not_break_a_small_page(
+    tmp_path: Path, serve: Callable[..., str], open_page: Callable[..., object], no_serious_faults: Callable
+) -> None:
+    folder = made_cold_start(tmp_path / "run")
+    write_rows(folder / "data.jsonl", [pair(i, HOSTILE, HOSTILE * 3) for i in range(3)])
+    address = serve(tmp_path / "run")
+    page = open_page(address, "/runs/run/data/cold_start/records", viewport={"width": 400, "height": 800})
+    for path in (
+        "/records",
+        "/records/1",
+        "/records?file=dropped",
+        "",
+        "/duplicates?same=near",
+        "/duplicates",
+    ):
+        page.goto(f"{address}/runs/run/data/cold_start{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path
+        assert page.locator("#hostile").count() == 0
+        no_serious_faults(page)
+
+
+@pytest.mark.slow
+def test_a_page_that_waits_for_a_large_file_goes_on_by_itself(
+    tmp_path: Path,
+    serve: Callable[..., str],
+    open_page: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = made_cold_start(tmp_path / "run")
+    real, asked = indexes.get, []
+    half = Index(folder / "data.jsonl", (0, 100), measure_for(100, None), position=50)
+
+    def get(path: Path, **options: object) -> Index | None:
+        asked.append(path)
+        return half if len(asked) < 3 else real(path, **options)
+
+    monkeypatch.setattr(indexes, "get", get)
+    page = open_page(serve(tmp_path / "run"), "/runs/run/data/cold_start/records")
+    page.get_by_text("data.jsonl is being read: 50%").wait_for()
+    page.locator("article").first.wait_for()
+    assert page.locator("article").count() == 4
+    assert len(asked) == 3

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from r1kit.report.paper import PAPER_SFT_DATA
 from r1kit.ui.data.index import Index
-from r1kit.ui.folders import Run, StageView
+from r1kit.ui.folders import Run, StageView, read_json
 
 Json = Mapping[str, Any]
 
@@ -99,6 +100,23 @@ _WHERE = tuple((when, side) for when in ("before", "after") for side in ("chosen
 def _share(tables: Mapping[str, Json], when: str, phrase: str, side: str) -> float | None:
     row = tables.get(when, {}).get(phrase)
     return _number(row.get(side)) if isinstance(row, Mapping) else None
+
+
+def counts_of(view: StageView) -> tuple[Json, str | None]:
+    """A stage's counts.json and what is wrong with it. `pass_rates` in it are those of `pass_rates`."""
+    path = view.folder / "counts.json"
+    try:
+        stat = path.stat()
+    except OSError:
+        return {}, None
+    return _read_counts(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _read_counts(path: Path, *stamp: int) -> tuple[Json, str | None]:
+    counts, fault = read_json(path)
+    # a number for each problem: millions of them are neither kept nor read for every page
+    return {**counts, "pass_rates": pass_rates(counts)}, fault
 
 
 def pass_rates(counts: Json) -> list[tuple[str, int]]:

@@ -5,7 +5,7 @@ domains and sources (rejection), or plain numbers (preferences).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """A funnel of all sources together; `rows` has each source's own counts."""
+    """A funnel of all sources together, or of `one`; `rows` has each source's own counts."""
 
     title: str
     unit: str  # what is counted: samples, pairs
@@ -43,6 +43,7 @@ class Funnel:
     steps: tuple[Step, ...]
     kept: int
     rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    one: str = ""  # the source that it is of, if it is not of all
 
     @property
     def kept_share(self) -> float:
@@ -58,6 +59,16 @@ class Funnel:
     def adds_up(self) -> bool:
         """Whether what the filters left is what was kept."""
         return (self.steps[-1].left if self.steps else self.start) == self.kept
+
+
+def of_one(funnel: Funnel, name: str) -> Funnel:
+    """The funnel of one of its sources or domains alone; itself if it has none of this name."""
+    row = funnel.rows.get(name)
+    if row is None:
+        return funnel
+    dropped = {what: num for what, num in row.items() if what not in ("sampled", "kept")}
+    start = row["sampled"]
+    return replace(funnel, start=start, steps=_steps(start, dropped), kept=row.get("kept", 0), one=name)
 
 
 def funnels(counts: Json) -> list[Funnel]:

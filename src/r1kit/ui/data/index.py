@@ -1,12 +1,14 @@
 """An index of a JSONL file of records, in memory: where each row begins, how long it is, what to filter by.
 
-A file is read once, line by line, in the background; pages then read only the rows that they show. About 60
+A file is read once, line by line, in the background; pages then read only the rows that they show. About 70
 bytes are kept of a row. An index belongs to a file of one size and time: when the file changes, it is made
-anew. A line that can't be read is left out and counted.
+anew, but for a log that has grown, where it goes on. A line that can't be read is left out and counted.
 """
 
 import hashlib
 import json
+import math
+import os
 import re
 import threading
 from array import array
@@ -22,9 +24,12 @@ from r1kit.ui.data.lengths import Measure, measure_for
 from r1kit.ui.data.origins import Origins
 
 MOST_ROWS_KEPT = 3_000_000  # of all indexes together: 180 MB
+# only appended to while a stage works
+LOGS = ("samples.jsonl", "general_samples.jsonl", "teacher.jsonl", "rewrites.jsonl")
 MOST_NAMES = 5_000  # different sources, domains ... of a file; the rest are one
 _SHOWN_FAULTS = 3
 _NAMES_LEFT_OUT = "(others)"
+_HEAD_BYTES = 4096
 _DIGITS = re.compile(r"\d+")
 
 # What makes two records duplicates of each other. Each has a hash of 8 bytes per row.
@@ -72,11 +77,15 @@ class Index:
     offsets: "array[int]" = field(default_factory=lambda: array("Q"))
     origin_offsets: "array[int]" = field(default_factory=lambda: array("q"))
     lengths: tuple["array[int]", "array[int]"] = field(default_factory=lambda: (array("I"), array("I")))
+    differences: "array[float]" = field(default_factory=lambda: array("f"))  # of pairs; NaN: unknown
     columns: dict[str, Column] = field(default_factory=lambda: {name: Column() for name in COLUMNS})
     hashes: dict[str, "array[int]"] = field(default_factory=lambda: {name: array("Q") for name in SAMENESS})
     faults: list[str] = field(default_factory=list)
     num_faults: int = 0
     position: int = 0  # bytes read so far
+    num_lines: int = 0
+    head: bytes = b""  # how the file begins: another log of the same name begins otherwise
+    is_stale: bool = False  # nobody wants it any more: the file has been replaced
     done: threading.Event = field(default_factory=threading.Event)
     is_pairs: bool = False
 
@@ -130,10 +139,36 @@ class Index:
             self.measure.close()
             self.done.set()
 
+    def grown(self, stamp: Stamp, measure: Measure) -> "Index":
+        """An index of the same log, which has grown, that has what this one has; `build` reads the rest."""
+        copied = {name: array("Q", self.hashes[name]) for name in SAMENESS}
+        return Index(
+            self.path,
+            stamp,
+            measure,
+            offsets=array("Q", self.offsets),
+            origin_offsets=array("q", self.origin_offsets),
+            lengths=(array("I", self.lengths[0]), array("I", self.lengths[1])),
+            differences=array("f", self.differences),
+            columns={
+                name: Column(array("H", column.codes), dict(column.names))
+                for name, column in self.columns.items()
+            },
+            hashes=copied,
+            faults=list(self.faults),
+            num_faults=self.num_faults,
+            position=self.position,
+            num_lines=self.num_lines,
+            head=self.head,
+            is_pairs=self.is_pairs,
+        )
+
     def _read_all(self, file: BinaryIO) -> None:
-        offset = 0
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
+        offset = self.position
+        self.head = file.read(_HEAD_BYTES)
+        file.seek(offset)
+        for number, line in enumerate(file, self.num_lines + 1):
+            if self.is_stale or not line.endswith(b"\n"):
                 break  # whoever writes it has not come to its end
             row = parse(line)
             if row is not None:
@@ -141,7 +176,7 @@ class Index:
             elif line.strip():
                 self._fault(f"{self.path}:{number} is damaged, and left out here")
             offset += len(line)
-            self.position = offset
+            self.position, self.num_lines = offset, number
 
     def _add(self, offset: int, row: dict[str, Any]) -> None:
         at = -1 if self.origins is None else self.origins.offset_of(row)
@@ -161,6 +196,7 @@ class Index:
             ("numbers", _DIGITS.sub("0", said)),
         ):
             self.hashes[name].append(hash_of(text))
+        self.differences.append(math.nan if entry.difference is None else entry.difference)
         self.origin_offsets.append(at)
         self.offsets.append(offset)  # last: rows up to here are complete
 
@@ -196,17 +232,40 @@ class Indexes:
         with self._lock:
             index = self._kept.get(key)
             if index is None or index.stamp != stamp:
-                index = Index(path, stamp, measure_for(stat.st_size, tokenizer))
+                index = self._follow(index, path, stat, measure_for(stat.st_size, tokenizer))
                 self._kept[key] = index
-                threading.Thread(target=index.build, name=f"index {path.name}", daemon=True).start()
             self._kept.move_to_end(key)
             self._make_room()
         index.done.wait(wait)
         return index
 
+    @staticmethod
+    def _follow(known: Index | None, path: Path, stat: os.stat_result, measure: Measure) -> Index:
+        """The index to use now that the file has changed; one that is still being made of a log is enough."""
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if known is not None and path.name in LOGS and _begins_with(path, known.head):
+            if not known.done.is_set():
+                return known
+            goes_on = known.position <= stat.st_size and known.measure.unit == measure.unit
+            index = known.grown(stamp, measure) if goes_on else Index(path, stamp, measure)
+        else:
+            if known is not None:
+                known.is_stale = True
+            index = Index(path, stamp, measure)
+        threading.Thread(target=index.build, name=f"index {path.name}", daemon=True).start()
+        return index
+
     def _make_room(self) -> None:
         while len(self._kept) > 1 and self.num_rows > self._most_rows:
             self._kept.popitem(last=False)
+
+
+def _begins_with(path: Path, head: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(head)) == head
+    except OSError:
+        return False
 
 
 def parse(line: bytes) -> dict[str, Any] | None:

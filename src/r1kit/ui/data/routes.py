@@ -5,20 +5,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from r1kit.ui.data.entries import COLUMNS, Entry, marked, split_thought, visible
-from r1kit.ui.data.facts import DATA_KINDS, FILES, data_stages, tokenizer_of
+from r1kit.ui.data.facts import DATA_KINDS, FILES, counts_of, data_stages, tokenizer_of
 from r1kit.ui.data.funnel import Funnel, funnels
 from r1kit.ui.data.index import SAMENESS, Index, indexes
-from r1kit.ui.data.search import ORDERS, Filters, duplicates, find, iter_lines, kept_rows
+from r1kit.ui.data.near import LEAST_SHARE, NEAR, can_compare, has_near
+from r1kit.ui.data.search import ORDERS, ORDERS_OF_PAIRS, Filters, duplicates, find, iter_lines, kept_rows
 from r1kit.ui.data.stage_page import stage_values
 from r1kit.ui.data.verdicts import Vote, verdict_log, votes_on
-from r1kit.ui.folders import Json, Run, StageView, read_json
+from r1kit.ui.folders import Json, Run, StageView
 from r1kit.ui.live import changes
 from r1kit.ui.pages import page
 from r1kit.ui.site import run_of
@@ -30,8 +31,9 @@ _MOST_OPTIONS = 200  # of a menu; whatever is beyond can still be written into t
 _WATCHED = ("counts.json", "data.jsonl", "dropped.jsonl", "review.jsonl", "progress.json", "manifest.json")
 
 FileName = Literal["data", "dropped", "review", "samples", "general_samples", "teacher", "rewrites"]
-Sameness = Literal["record", "response", "question", "numbers"]
-Order = Literal["file", "longest", "shortest"]
+Sameness = Literal["record", "response", "question", "numbers", "near"]
+_ALL_SAMENESS = {**SAMENESS, NEAR: "nearly the same response"}
+Order = Literal["file", "longest", "shortest", "closest", "clearest"]
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,17 @@ def list_events(request: Request, run: ThisRun) -> Response:
 
 
 @router.get("/runs/{run}/data/{stage}")
-def stage_page(request: Request, run: ThisRun, view: ThisStage) -> Response:
-    """One stage: its funnel, what its filters dropped, its records in numbers."""
+def stage_page(
+    request: Request,
+    run: ThisRun,
+    view: ThisStage,
+    of: Annotated[str, Query(max_length=500)] = "",
+) -> Response:
+    """One stage: its funnel, what its filters dropped, its records in numbers. `of`: one source or domain."""
     index = _index(run, view, "data")
     dropped = _index(run, view, "dropped")
-    counts, fault = read_json(view.folder / "counts.json")
-    values = stage_values(view, counts, index, dropped)
+    counts, fault = counts_of(view)
+    values = stage_values(counts, index, dropped, of=of)
     faults = [*view.faults, *([fault] if fault else []), *(index.faults if index else [])]
     line = _line(view)
     return _page(request, "data/stage.html", run=run, view=view, line=line, faults=faults, **values)
@@ -150,7 +157,7 @@ def records_page(
     """A page of the rows of one of the stage's files that pass the filters."""
     index = _index(run, view, file)
     values: dict[str, Any] = {"found": None, "shown": [], "num_pages": 1, "options": {}}
-    if index is not None and index.done.is_set():
+    if index is not None and index.done.is_set() and _is_compared(index, filters.same):
         records = _records_of_samples(run, view, file)
         is_kept = None if records is None else kept_rows(index, records)
         found = find(index, filters, is_kept=is_kept, wanted=number * PER_PAGE)
@@ -182,8 +189,8 @@ def records_page(
         file=file,
         filters=filters,
         number=number,
-        orders=ORDERS,
-        sameness=SAMENESS,
+        orders=ORDERS | (ORDERS_OF_PAIRS if index is not None and index.is_pairs else {}),
+        sameness=_ALL_SAMENESS,
         said=partial(marked, q=filters.q),
         address=lambda path="records", **changed: _address(run, view, path, file, filters, changed),
         **values,
@@ -196,6 +203,8 @@ def download(
 ) -> StreamingResponse:
     """All rows that pass the filters, as JSONL."""
     index = _complete(_index(run, view, file), view, file)
+    if not _is_compared(index, filters.same):
+        raise HTTPException(503, "Near-duplicates are being looked for; try again in a moment.")
     records = _records_of_samples(run, view, file)
     is_kept = None if records is None else kept_rows(index, records)
 
@@ -226,7 +235,7 @@ def record_page(
     entry = index.entry(row)
     same = {
         name: len(find(index, Filters(same=name, like=row + 1)).rows) - 1
-        for name in SAMENESS
+        for name in index.hashes
         if file != "dropped"
     }
     with index.path.open("rb") as opened:
@@ -241,7 +250,7 @@ def record_page(
         file=file,
         shown=Shown(row, entry, index.length(row)),
         same=same,
-        sameness=SAMENESS,
+        sameness=_ALL_SAMENESS,
         raw=line if len(line) < 200_000 else "",
         **_votes(run, view, entry),
     )
@@ -257,6 +266,10 @@ def duplicates_page(
 ) -> Response:
     """Groups of duplicates with their texts, the largest first."""
     index = _complete(_index(run, view, "data"), view, "data")
+    shared = {"run": run, "view": view, "line": _line(view), "index": index, "same": same}
+    shared |= {"sameness": _ALL_SAMENESS, "least_share": LEAST_SHARE}
+    if not _is_compared(index, same):
+        return _page(request, "data/duplicates.html", **shared, is_made=False)
     _, num_groups, num_beyond = duplicates(index, same, most=0)
     num_pages = max(1, -(-num_groups // PER_PAGE))
     number = min(number, num_pages)
@@ -266,12 +279,8 @@ def duplicates_page(
     return _page(
         request,
         "data/duplicates.html",
-        run=run,
-        view=view,
-        line=_line(view),
-        index=index,
-        same=same,
-        sameness=SAMENESS,
+        **shared,
+        is_made=True,
         number=number,
         num_pages=num_pages,
         shown=shown,
@@ -289,6 +298,17 @@ def _page(request: Request, template: str, **values: Any) -> Response:
         "split_thought": split_thought,
     }
     return page(request, template, **(shared | values))
+
+
+def _is_compared(index: Index, same: str) -> bool:
+    """Whether the duplicates that are asked for are known yet."""
+    if same != NEAR:
+        return True
+    if not can_compare(index):
+        raise HTTPException(
+            400, f"{index.path.name} is too large to look for near-duplicates in it; exact ones are known."
+        )
+    return has_near(index)
 
 
 def _votes(run: Run, view: StageView, entry: Entry) -> dict[str, Any]:
@@ -310,7 +330,7 @@ def _votes(run: Run, view: StageView, entry: Entry) -> dict[str, Any]:
 
 
 def _line(view: StageView) -> DataLine:
-    counts = read_json(view.folder / "counts.json")[0]
+    counts = counts_of(view)[0]
     metrics = view.manifest.get("metrics")
     num = metrics.get("records") if isinstance(metrics, dict) else None
     files = [name for name, (file, _) in FILES.items() if (view.folder / file).is_file()]
@@ -359,4 +379,4 @@ def _address(
     query = filters.query(**changed) | ({"file": file} if file != "data" else {})
     if number is not None:
         query["page"] = str(number)
-    return f"/runs/{run.id}/data/{view.name}/{path}" + (f"?{urlencode(query)}" if query else "")
+    return f"/runs/{run.id}/data/{quote(view.name)}/{path}" + (f"?{urlencode(query)}" if query else "")

@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from r1kit.ui.data.entries import COLUMNS
-from r1kit.ui.data.index import SAMENESS, Index
+from r1kit.ui.data.index import Index
 
 SECONDS_PER_SEARCH = 1.5
 ORDERS = {"file": "as in the file", "longest": "longest first", "shortest": "shortest first"}
+ORDERS_OF_PAIRS = {"closest": "least difference first", "clearest": "largest difference first"}
 _MOST_SEARCHES_KEPT = 32
 _ROWS_AT_ONCE = 256
 _WRITTEN_OTHERWISE = frozenset('"\\/')  # in JSON
@@ -38,7 +39,7 @@ class Filters:
     mark: str = ""
     shortest: int | None = None
     longest: int | None = None
-    same: str = ""  # of `SAMENESS`: only rows that have a duplicate in this sense
+    same: str = ""  # of `SAMENESS`, or "near": only rows that have a duplicate in this sense
     like: int | None = None  # with `same`: only the duplicates of this row, counted from 1
     kept: str = ""  # of samples: "yes" or "no", whether a record says the same
     order: str = "file"
@@ -164,7 +165,7 @@ def _candidates(
         keep &= lengths >= filters.shortest
     if filters.longest is not None:
         keep &= lengths <= filters.longest
-    if filters.same in SAMENESS:
+    if filters.same in index.hashes:
         hashes = np.frombuffer(index.hashes[filters.same], dtype=np.uint64)
         if filters.like is not None:
             is_row = 1 <= filters.like <= len(hashes)
@@ -176,6 +177,10 @@ def _candidates(
 
 
 def _ordered(index: Index, rows: "np.ndarray[Any, Any]", order: str) -> "np.ndarray[Any, Any]":
+    if order in ORDERS_OF_PAIRS:
+        differences = np.frombuffer(index.differences, dtype=np.float32)[rows]
+        # unknown ones come last in both orders
+        return rows[np.argsort(-differences if order == "clearest" else differences, kind="stable")]
     if order not in ("longest", "shortest"):
         return rows
     lengths = index.all_lengths()[rows]

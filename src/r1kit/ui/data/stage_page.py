@@ -7,21 +7,21 @@ import numpy as np
 
 from r1kit.ui.data.charts import histogram
 from r1kit.ui.data.entries import Entry
-from r1kit.ui.data.facts import balance_lines, domain_lines, lengths_before, pass_rates, phrase_lines
-from r1kit.ui.data.funnel import Funnel, funnels
+from r1kit.ui.data.facts import balance_lines, domain_lines, lengths_before, phrase_lines
+from r1kit.ui.data.funnel import Funnel, funnels, of_one
 from r1kit.ui.data.index import SAMENESS, Index, parse
+from r1kit.ui.data.near import NEAR, can_compare
 from r1kit.ui.data.search import Filters, duplicates, find
-from r1kit.ui.folders import StageView
 
 _SAMPLES_OF_A_FILTER = 3
 _MOST_BARS = 30
 
 
 def stage_values(
-    view: StageView, counts: Mapping[str, Any], index: Index | None, dropped: Index | None
+    counts: Mapping[str, Any], index: Index | None, dropped: Index | None, *, of: str
 ) -> dict[str, Any]:
-    """The template's values."""
-    found = funnels(counts)
+    """The template's values. `of`: the source or domain that a funnel is to be of alone."""
+    found = [of_one(funnel, of) for funnel in funnels(counts)]
     is_read = index is not None and index.done.is_set()
     return {
         "index": index,
@@ -31,7 +31,7 @@ def stage_values(
         "domains": domain_lines(counts),
         "balance": balance_lines(counts),
         "phrases": phrase_lines(counts),
-        "pass_rates": pass_rates(counts),
+        "pass_rates": counts.get("pass_rates", []),
         "bars": _bars(index) if is_read and index is not None else [],
         "charts": _charts(index, counts, dropped) if is_read and index is not None else [],
         "same": _sameness(index) if is_read and index is not None else [],
@@ -46,7 +46,7 @@ def _dropped_samples(found: list[Funnel], dropped: Index | None) -> dict[tuple[s
     with dropped.path.open("rb") as file:
         for funnel in found:
             for step in funnel.steps:
-                rows = find(dropped, Filters(mark=step.name)).rows.tolist()
+                rows = find(dropped, Filters(mark=step.name, source=funnel.one)).rows.tolist()
                 entries = (dropped.read(file, row) for row in rows)
                 own = [entry for entry in entries if not funnel.rows or entry.source in funnel.rows]
                 if own:
@@ -97,10 +97,13 @@ def _rows(index: Index) -> list[dict[str, Any]]:
         return [parse(index.raw(file, row)) or {} for row in range(index.num_rows)]
 
 
-def _sameness(index: Index) -> list[tuple[str, str, int, int]]:
-    """Each kind of duplicates: its name, what it means, groups, and rows beyond the first of each."""
-    found = []
+def _sameness(index: Index) -> list[tuple[str, str, int | None, int | None]]:
+    """Each kind of duplicates: its name, meaning, groups, rows beyond the first; None where not yet known."""
+    found: list[tuple[str, str, int | None, int | None]] = []
     for name, meaning in SAMENESS.items():
         _, num_groups, num_beyond = duplicates(index, name, most=0)
         found.append((name, meaning, num_groups, num_beyond))
+    if can_compare(index):
+        near = duplicates(index, NEAR, most=0)[1:] if NEAR in index.hashes else (None, None)
+        found.append((NEAR, "nearly the same response", *near))
     return found

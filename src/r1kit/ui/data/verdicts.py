@@ -81,7 +81,8 @@ def verdict_log(path: Path, *, wait: float = 1.5) -> VerdictLog | None:
     stamp = (stat.st_mtime_ns, stat.st_size)
     with _lock:
         log = _logs.get(path)
-        if log is None or log.stamp != stamp:
+        # one that is still being made is waited for, even if the log has grown meanwhile
+        if log is None or (log.stamp != stamp and log.done.is_set()):
             log = _logs[path] = VerdictLog(path, stamp)
             threading.Thread(target=log.build, name=f"index {path.name}", daemon=True).start()
         _logs.move_to_end(path)
