@@ -109,8 +109,9 @@
 
   // --- a conversation ------------------------------------------------------------------------------------
   const styleOf = (key, style) => (style === "own" ? models.get(key).style : style);
-  // a stopped turn is not part of what is said next: its text would depend on when it was stopped
-  const spoken = () => turns.filter((turn) => !turn.stopped);
+  // a stopped turn is not part of what is said next: its text would depend on when it was stopped; nor is one
+  // that nobody answered
+  const spoken = () => turns.filter((turn) => !turn.stopped && [...turn.cards.values()].some((card) => card.text !== undefined));
 
   function history_of(key, before) {
     const told = [];
@@ -142,11 +143,13 @@
     at("chat-empty").hidden = true;
     section.scrollIntoView({ block: turns.length > 1 ? "start" : "nearest" });
     await stream(turn, before);
-    showDoing();
   }
 
   async function stream(turn, before) {
-    asking = new AbortController();
+    const mine = asking = new AbortController();
+    const free = () => { // verdicts may still come; the next question need not wait for them
+      if (asking === mine && !cards.some((card) => card.going)) { asking = null; showDoing(); }
+    };
     showDoing();
     const cards = [...turn.cards.values()];
     const body = {
@@ -160,7 +163,7 @@
         method: "POST",
         headers: { "content-type": "application/json", accept: "application/json" },
         body: JSON.stringify(body),
-        signal: asking.signal,
+        signal: mine.signal,
       });
       if (!answer.ok) {
         const { error } = await answer.json();
@@ -170,6 +173,7 @@
       await readLines(answer.body, (event) => {
         if ("truth" in event) turn.known = event;
         else cards[event.at].take(event, turn);
+        free();
       });
       cards.forEach((card) => card.going && card.fail("The stream of answers ended early; is the server still there? Ask again."));
     } catch (error) {
@@ -181,7 +185,8 @@
         cards.forEach((card) => card.going && card.fail("The server can't be reached. Is `r1 ui` still running? Ask again."));
       }
     } finally {
-      asking = null;
+      if (asking === mine) asking = null;
+      showDoing();
     }
   }
 
@@ -327,7 +332,7 @@
     at("chat-address").href = link(linked());
   }
   // what a link asks again: what has been said, and a last question that was stopped
-  const linked = () => turns.filter((turn, index) => !turn.stopped || index === turns.length - 1);
+  const linked = () => { const said = spoken(); return turns.filter((turn) => said.includes(turn) || turn === turns.at(-1)); };
 
   function send() {
     const question = at("chat-question").value.trim();
@@ -371,7 +376,6 @@
     at("chat-question").focus();
   });
   at("chat-link").addEventListener("click", (event) => copy(new URL(link(linked()), location.href).href, event.currentTarget));
-  addEventListener("pagehide", () => asking?.abort());
 
   // --- begin ---------------------------------------------------------------------------------------------
   showChoices();
