@@ -14,11 +14,12 @@ from r1kit.errors import UserError
 from r1kit.ui import overview
 from r1kit.ui.guard import LOOPBACK, Guard
 from r1kit.ui.pages import STATIC, error_page
+from r1kit.ui.rollouts import views as rollouts
 from r1kit.ui.site import Site
 
 _log = logging.getLogger("r1kit.ui")
 
-PARTS = (overview.router,)
+PARTS = (overview.router, rollouts.router)
 
 
 def make_app(

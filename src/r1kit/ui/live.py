@@ -35,18 +35,24 @@ def mark(paths: Sequence[Path]) -> Mark:
 def changes(request: Request, paths: Callable[[], Sequence[Path]]) -> StreamingResponse:
     """A stream of server-sent events: `changed` when one of the files has; `paths` is asked each time."""
 
+    return value_changes(request, lambda: mark(paths()), mark(paths()))
+
+
+def value_changes(request: Request, value: Callable[[], object], shown: object) -> StreamingResponse:
+    """Events as those of `changes`, when a value differs from the one before; first, from what is shown."""
+
     async def stream() -> AsyncIterator[str]:
-        last, spoke = mark(paths()), time.monotonic()
+        last, spoke = shown, time.monotonic()
         yield "retry: 2000\n\n"
         while not await request.is_disconnected():
-            await asyncio.sleep(_LOOK_SECONDS)
-            now = await asyncio.to_thread(lambda: mark(paths()))
+            now = await asyncio.to_thread(value)
             if now != last:
                 last, spoke = now, time.monotonic()
                 yield "event: changed\ndata: 1\n\n"
             elif time.monotonic() - spoke > _KEEP_ALIVE_SECONDS:
                 spoke = time.monotonic()
                 yield ": still here\n\n"
+            await asyncio.sleep(_LOOK_SECONDS)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 
