@@ -11,14 +11,24 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from r1kit.errors import UserError
-from r1kit.ui import chat, compare, data, overview, report, stage
+from r1kit.ui import chat, compare, data, overview, report, review, stage
 from r1kit.ui.guard import LOOPBACK, Guard
 from r1kit.ui.pages import STATIC, error_page
+from r1kit.ui.rollouts import views as rollouts
 from r1kit.ui.site import Site
 
 _log = logging.getLogger("r1kit.ui")
 
-PARTS = (overview.router, stage.router, report.router, compare.router, data.router, chat.router)
+PARTS = (
+    overview.router,
+    stage.router,
+    rollouts.router,
+    data.router,
+    review.router,
+    chat.router,
+    report.router,
+    compare.router,
+)
 
 
 def make_app(

@@ -39,13 +39,19 @@ def changes(
 
     Two events are at least `pause_seconds` apart.
     """
+    return value_changes(request, lambda: mark(paths()), mark(paths()), pause_seconds=pause_seconds)
+
+
+def value_changes(
+    request: Request, value: Callable[[], object], shown: object, *, pause_seconds: float = _LOOK_SECONDS
+) -> StreamingResponse:
+    """Events as those of `changes`, when a value differs from the one before; first, from what is shown."""
 
     async def stream() -> AsyncIterator[str]:
-        last, spoke, is_quiet = mark(paths()), time.monotonic(), True
+        last, spoke = shown, time.monotonic()
         yield "retry: 2000\n\n"
         while not await request.is_disconnected():
-            await asyncio.sleep(_LOOK_SECONDS if is_quiet else pause_seconds)
-            now = await asyncio.to_thread(lambda: mark(paths()))
+            now = await asyncio.to_thread(value)
             is_quiet = now == last
             if not is_quiet:
                 last, spoke = now, time.monotonic()
@@ -53,6 +59,7 @@ def changes(
             elif time.monotonic() - spoke > _KEEP_ALIVE_SECONDS:
                 spoke = time.monotonic()
                 yield ": still here\n\n"
+            await asyncio.sleep(_LOOK_SECONDS if is_quiet else pause_seconds)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 

@@ -1,0 +1,440 @@
+"""The browser of rollouts with a million of them: indexing, pages, memory; what else could hold the index.
+
+    taskset -c 0 python benchmarks/rollout_index.py [--rollouts 1000000] [--read 65536] [--keep FOLDER]
+
+Makes a step log of realistic lengths (`rollout_log_made`: 300 tokens at the median, 90 of prompt, groups of
+16), builds the index with the builder that `r1 ui` starts, starts `r1 ui` and asks it for pages: the time
+until the first rows are there, and until the count is exact. Beside it, on the same core:
+
+- reading the log's JSON lines: the index's reader, `json`, `datasets`, DuckDB (the first `--read` rollouts);
+- the same columns and texts in SQLite, DuckDB and Parquet (pyarrow.dataset): time to make, size, and the same
+  questions. What is not installed is left out (DuckDB is no dependency of r1kit).
+
+Needs about 14 GB of disk for a million rollouts; all of it is deleted at the end unless `--keep` says where.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+from rollout_log_made import RARE, make_log
+
+from r1kit.ui.folders import Run
+from r1kit.ui.rollouts.filters import Filters
+from r1kit.ui.rollouts.index import RunIndex
+from r1kit.ui.rollouts.lines import LineReader
+from r1kit.ui.rollouts.snapshot import Snapshot
+from r1kit.ui.rollouts.store import FORMAT
+from r1kit.ui.site import Site
+
+PORT, TOKEN = 8799, "a-token-for-benchmarks"
+
+# Pages that a user asks for. None shares a text search with an earlier one.
+PAGES: dict[str, dict[str, str]] = {
+    "no filter": {},
+    "stage, steps": {"stage": "dev2", "step_from": "3", "step_to": "20"},
+    "kind, right, by total": {"kind": "math", "right": "right", "sort": "total"},
+    "wrong, cut off": {"right": "wrong", "truncated": "yes"},
+    "malformed, by tokens": {"malformed": "yes", "sort": "tokens"},
+    "part's range": {"part": "language", "part_min": "0.9", "sort": "language"},
+    "advantage's range": {"advantage_min": "0.4", "sort": "advantage", "order": "asc"},
+    "both right and wrong": {"mixed": "yes"},
+    "language, tier, domain": {"language": "zh", "tier": "hard", "domain": "math"},
+    "tokens' range": {"tokens_min": "900", "sort": "tokens"},
+    "text in the prompt": {"prompt": "Problem 1234:"},
+    "common text": {"text": "let me check"},
+    "common text, by total": {"text": "we have to subtract", "sort": "total"},
+    "rare text, this case": {"text": RARE, "case": "yes"},
+    "rare text, any case": {"text": RARE.upper()},
+    "text that is nowhere": {"text": "no such text", "case": "yes"},
+    "Chinese text": {"text": "十位数相加"},
+    "common expression": {"text": r"sum .* up to \d+ is", "mode": "regex", "case": "yes"},
+    "rare expression": {"text": r"seren\w+tous\s+result", "mode": "regex", "case": "yes"},
+    "hostile expression": {"text": r"(a|b|ab|\w)*(x+x+)+y$", "mode": "regex", "case": "yes"},
+    "page 1,000": {"page": "1000"},
+    "page 1,000, by advantage": {"sort": "advantage", "page": "1000"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rollouts", type=int, default=1_000_000)
+    parser.add_argument("--read", type=int, default=65_536)
+    parser.add_argument("--keep", type=Path)
+    asked = parser.parse_args()
+    folder = asked.keep or Path(tempfile.mkdtemp(prefix="r1kit-rollouts-"))
+    cores = len(os.sched_getaffinity(0))
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    print(f"{now} UTC, Python {platform.python_version()}, {cores} core(s), load {os.getloadavg()[0]:.1f}")
+    try:
+        measure(folder, asked.rollouts, asked.read)
+    finally:
+        if asked.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(folder: Path, num_rollouts: int, num_read: int) -> None:
+    """All tables, on a log in this folder; it is made if it is not there."""
+    run_dir, cache = folder / "runs" / "made", folder / "cache"
+    if not run_dir.exists():
+        run_dir.mkdir(parents=True)
+        started = time.perf_counter()
+        size = make_log(run_dir, num_rollouts)
+        took = time.perf_counter() - started
+        print(f"log made: {num_rollouts:,} rollouts, {size / 1e9:.2f} GB, {took:.0f} s", flush=True)
+    with heading("Reading JSON lines, rollouts a second"):
+        read_lines(run_dir, num_read, folder)
+    with heading("Index"):
+        shutil.rmtree(cache, ignore_errors=True)
+        build_index(run_dir, cache, num_rollouts)
+    with heading("Pages of r1 ui, milliseconds: until the first rows are there; until the count is exact"):
+        ask_pages(run_dir, cache)
+    with heading("The same index elsewhere, one question each, milliseconds"):
+        compare(run_dir, cache, folder)
+
+
+@contextlib.contextmanager
+def heading(text: str) -> Iterator[None]:
+    print(f"\n{text}", flush=True)
+    yield
+    sys.stdout.flush()
+
+
+def read_lines(run_dir: Path, num: int, folder: Path) -> None:
+    """The index's reader beside others, on the same first files."""
+    files: list[Path] = []
+    rows = 0
+    for path in sorted(run_dir.glob("*/rollouts/step-*.jsonl")):
+        if rows >= num:
+            break
+        files.append(path)
+        rows += 8192
+
+    def ours() -> int:
+        reader, count = LineReader("chat"), 0
+        for path in files:
+            with path.open("rb", buffering=1 << 20) as file:
+                for line in file:
+                    reader.read(line)
+                    count += 1
+        return count
+
+    def plain_json() -> int:
+        count = 0
+        for path in files:
+            with path.open("rb") as file:
+                for line in file:
+                    json.loads(line)
+                    count += 1
+        return count
+
+    def by_datasets() -> int:
+        from datasets import load_dataset
+
+        made = folder / "datasets"
+        found = load_dataset("json", data_files=list(map(str, files)), split="train", cache_dir=str(made))
+        shutil.rmtree(made, ignore_errors=True)
+        return int(found.num_rows)
+
+    def by_duckdb() -> int:
+        import duckdb
+
+        connection = duckdb.connect()
+        connection.execute("SET threads = 1")
+        names = ", ".join(f"'{path}'" for path in files)
+        connection.execute(
+            f'CREATE TABLE t AS SELECT problem.id AS id, step, "group", sample, len(completion.token_ids), '
+            f"completion.text, completion.finish_reason, reward, advantage, problem_set "
+            f"FROM read_json([{names}], format='newline_delimited', maximum_object_size=100000000)"
+        )
+        return int(connection.execute("SELECT count(*) FROM t").fetchall()[0][0])
+
+    rates: dict[str, float] = {}
+    for name, read in {
+        "the index's reader": ours, "json": plain_json, "datasets": by_datasets, "duckdb": by_duckdb,
+    }.items():  # fmt: skip
+        try:
+            started = time.perf_counter()
+            count = read()
+        except ImportError:
+            print(f"  {name:<24} not installed")
+            continue
+        rates[name] = count / (time.perf_counter() - started)
+        ratio = rates["the index's reader"] / rates[name]
+        print(
+            f"  {name:<24} {rates[name]:>9,.0f}   the index's reader is {ratio:.1f} times as fast", flush=True
+        )
+
+
+def build_index(run_dir: Path, cache: Path, num_rollouts: int) -> None:
+    """The builder's time, as `r1 ui` starts it."""
+    base = base_of(run_dir, cache)
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "r1kit.ui.rollouts.build", str(run_dir), str(base), ""]
+    memory = 0.0
+    with subprocess.Popen(command) as builder:
+        while builder.poll() is None:
+            memory = max(memory, most_memory(builder.pid))
+            time.sleep(0.05)
+    assert builder.returncode == 0
+    took = time.perf_counter() - started
+    size = sum(path.stat().st_size for path in base.rglob("*") if path.is_file())
+    print(f"  {num_rollouts / took:,.0f} rollouts a second ({took:.1f} s), {size / 1e9:.2f} GB of index")
+    print(f"  memory of the builder at its most: {memory:.0f} MiB")
+
+
+def most_memory(process: int) -> float:
+    """The most memory that a process has had, in MiB; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    values = dict(line.split(":", 1) for line in lines)
+    return int(values.get("VmHWM", "0 kB").split()[0]) / 1024
+
+
+def base_of(run_dir: Path, cache: Path) -> Path:
+    """The folder of the run's index in this cache."""
+    return Site((run_dir.parent,), cache).cache_of(run_dir) / f"rollouts-{FORMAT}"
+
+
+def ask_pages(run_dir: Path, cache: Path) -> None:
+    """Times of a real server's pages, and its memory."""
+    command = [sys.executable, "-m", "r1kit", "ui", str(run_dir.parent), "--port", str(PORT)]
+    server = subprocess.Popen(
+        [*command, "--cache", str(cache), "--token", TOKEN], stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        await_server(server)
+        first_times, whole_times = [], []
+        for name, filters in PAGES.items():
+            started = time.perf_counter()
+            text = get(filters)
+            first = (time.perf_counter() - started) * 1e3
+            while "so far;" in text:
+                text = get(filters, part=True)
+            whole = (time.perf_counter() - started) * 1e3
+            first_times.append(first)
+            whole_times.append(whole)
+            count = text.split('id="found"')[1].split("<b>")[1].split("</b>")[0]
+            print(f"  {name:<26} {first:>8.0f} {whole:>8.0f}   {count} found", flush=True)
+        print(
+            f"  {'median':<26} {statistics.median(first_times):>8.0f} {statistics.median(whole_times):>8.0f}"
+        )
+        print(f"  {'most':<26} {max(first_times):>8.0f} {max(whole_times):>8.0f}")
+        print(f"  memory of the server at its most: {most_memory(server.pid):.0f} MiB")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def await_server(server: subprocess.Popen[str]) -> None:
+    while True:
+        assert server.poll() is None
+        with contextlib.suppress(OSError):
+            request("/static/ui.css")
+            return
+        time.sleep(0.1)
+
+
+def get(filters: dict[str, str], *, part: bool = False) -> str:
+    return request(f"/runs/made/rollouts?{urlencode(filters)}", {"HX-Request": "true"} if part else {})
+
+
+def request(path: str, headers: dict[str, str] | None = None) -> str:
+    cookie = {"Cookie": f"r1_token_{PORT}={TOKEN}"}
+    asked = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", headers=cookie | (headers or {}))
+    with urllib.request.urlopen(asked) as answer:
+        return str(answer.read().decode())
+
+
+def compare(run_dir: Path, cache: Path, folder: Path) -> None:
+    """The chosen index beside SQLite, DuckDB and Parquet with the same rows."""
+    index = RunIndex(Run("made", run_dir), base_of(run_dir, cache))
+    snapshot = index.wait().snapshot
+    questions: dict[str, Filters] = {
+        "filter and sort": Filters.model_validate({"kind": "math", "right": "right", "sort": "total"}),
+        "range, page 1,000": Filters.model_validate({"advantage_min": -0.4, "sort": "advantage"}),
+        "rare text": Filters.model_validate({"text": RARE, "case": "yes"}),
+        "rare expression": Filters.model_validate({"text": "seren\\w+tous", "mode": "regex", "case": "yes"}),
+    }
+    offsets = {"range, page 1,000": 49_950}
+    print(f"  {'':<12}{'made in s':>10}{'MB':>8}" + "".join(f"{name:>20}" for name in questions))
+
+    def ours(filters: Filters, offset: int) -> int:
+        results = index.find(filters)
+        results.look(1e9)
+        page = results.rows[offset : offset + 50]
+        [snapshot.text(int(row)) for row in page]
+        return len(results.rows)
+
+    row("columns", 0.0, 0.0, questions, offsets, ours)
+    for name, make in {"sqlite": in_sqlite, "duckdb": in_duckdb, "parquet": in_parquet}.items():
+        made = folder / name
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+        try:
+            started = time.perf_counter()
+            ask = make(snapshot, made)
+            took = time.perf_counter() - started
+        except ImportError:
+            print(f"  {name:<12}not installed")
+            continue
+        size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file()) / 1e6
+        row(name, took, size, questions, offsets, ask)
+        shutil.rmtree(made)
+
+
+def row(
+    name: str,
+    took: float,
+    size: float,
+    questions: dict[str, Filters],
+    offsets: dict[str, int],
+    ask: Callable[[Filters, int], int],
+) -> None:
+    cells, counts = [], []
+    for question, filters in questions.items():
+        started = time.perf_counter()
+        counts.append(ask(filters, offsets.get(question, 0)))
+        cells.append((time.perf_counter() - started) * 1e3)
+    shown = "".join(f"{cell:>20,.0f}" for cell in cells)
+    print(f"  {name:<12}{took:>10.1f}{size:>8,.0f}{shown}   {counts}", flush=True)
+
+
+def batches(snapshot: Snapshot, rows: int = 20_000) -> Iterator[dict[str, list[object]]]:
+    """All rows with the columns that the questions need, as lists."""
+    columns, kinds = snapshot.columns, snapshot.problems.column("kind")
+    kind_of = np.asarray(kinds.names)[kinds.codes]
+    for start in range(0, snapshot.num_rows, rows):
+        here = slice(start, min(start + rows, snapshot.num_rows))
+        yield {
+            "kind": kind_of[columns["problem"][here]].tolist(),
+            "step": snapshot.column("step")[here].tolist(),
+            "is_right": ((columns["flags"][here] & 4) > 0).tolist(),
+            "total": columns["total"][here].tolist(),
+            "advantage": columns["advantage"][here].tolist(),
+            "tokens": columns["tokens"][here].tolist(),
+            "said": [snapshot.text(i) for i in range(here.start, here.stop)],
+        }
+
+
+def clause(filters: Filters, regex: str) -> tuple[str, list[object], str]:
+    """The question as SQL: a condition, its values, an order."""
+    if filters.text is not None and filters.mode == "regex":
+        return regex, [filters.text], "rowid"
+    if filters.text is not None:
+        return "instr(said, ?) > 0", [filters.text], "rowid"
+    if filters.kind is not None:
+        return "kind = ? AND is_right", [filters.kind], "total DESC"
+    return "advantage >= ?", [filters.advantage_min], "advantage DESC"
+
+
+def in_sqlite(snapshot: Snapshot, folder: Path) -> Callable[[Filters, int], int]:
+    import re
+
+    connection = sqlite3.connect(folder / "index.sqlite")
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
+    # texts in a table of their own, or every filter would have to step over them
+    connection.execute(
+        "CREATE TABLE r (kind TEXT, step INT, is_right INT, total REAL, advantage REAL, tokens INT)"
+    )
+    connection.execute("CREATE TABLE said (said TEXT)")
+    for batch in batches(snapshot):
+        texts = batch.pop("said")
+        connection.executemany("INSERT INTO r VALUES (?, ?, ?, ?, ?, ?)", zip(*batch.values(), strict=True))
+        connection.executemany("INSERT INTO said VALUES (?)", ((text,) for text in texts))
+    for column in ("kind, is_right, total", "advantage"):
+        connection.execute(f"CREATE INDEX i{len(column)} ON r ({column})")
+    connection.commit()
+    connection.create_function(
+        "has", 2, lambda pattern, text: bool(re.search(pattern, text)), deterministic=True
+    )
+
+    def ask(filters: Filters, offset: int) -> int:
+        condition, values, order = clause(filters, "has(?, said)")
+        table = "said" if "said" in condition else "r"
+        page = f"SELECT rowid FROM {table} WHERE {condition} ORDER BY {order} LIMIT 50 OFFSET {offset}"
+        found = connection.execute(page, values).fetchall()
+        for (number,) in found:
+            connection.execute("SELECT said FROM said WHERE rowid = ?", (number,)).fetchone()
+        return int(
+            connection.execute(f"SELECT count(*) FROM {table} WHERE {condition}", values).fetchone()[0]
+        )
+
+    return ask
+
+
+def in_duckdb(snapshot: Snapshot, folder: Path) -> Callable[[Filters, int], int]:
+    import duckdb
+    import pyarrow as pa
+
+    connection = duckdb.connect(str(folder / "index.duckdb"))
+    connection.execute("SET threads = 1")
+    for number, batch in enumerate(batches(snapshot)):
+        table = pa.table(batch)
+        connection.register("batch", table)
+        connection.execute(f"{'INSERT INTO t' if number else 'CREATE TABLE t AS'} SELECT * FROM batch")
+        connection.unregister("batch")
+    connection.execute("CHECKPOINT")
+
+    def ask(filters: Filters, offset: int) -> int:
+        condition, values, order = clause(filters, "regexp_matches(said, ?)")
+        page = f"SELECT * FROM t WHERE {condition} ORDER BY {order} LIMIT 50 OFFSET {offset}"
+        connection.execute(page, values).fetchall()
+        counted = connection.execute(f"SELECT count(*) FROM t WHERE {condition}", values).fetchall()
+        return int(counted[0][0])
+
+    return ask
+
+
+def in_parquet(snapshot: Snapshot, folder: Path) -> Callable[[Filters, int], int]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+    import pyarrow.parquet as pq
+
+    pa.set_cpu_count(1)
+    writer = None
+    for batch in batches(snapshot):
+        table = pa.table(batch)
+        writer = writer or pq.ParquetWriter(folder / "index.parquet", table.schema, compression="zstd")
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
+
+    def ask(filters: Filters, offset: int) -> int:
+        found = ds.dataset(folder / "index.parquet")
+        if filters.text is not None:
+            match = pc.match_substring_regex if filters.mode == "regex" else pc.match_substring
+            rows = found.to_table(columns=["step"], filter=match(pc.field("said"), filters.text))
+            return int(rows.num_rows)
+        if filters.kind is not None:
+            condition, order = (pc.field("kind") == filters.kind) & pc.field("is_right"), "total"
+        else:
+            condition, order = pc.field("advantage") >= filters.advantage_min, "advantage"
+        rows = found.to_table(columns=[order], filter=condition).sort_by([(order, "descending")])
+        rows.slice(offset, 50).to_pylist()
+        return int(rows.num_rows)
+
+    return ask
+
+
+if __name__ == "__main__":
+    main()

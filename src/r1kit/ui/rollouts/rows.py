@@ -1,0 +1,71 @@
+"""Whole rows of the step log, read when a page shows them; the index has only their places."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from r1kit.data.jsonl import parse_line
+from r1kit.errors import DataError
+from r1kit.ui.rollouts.index import Seen
+from r1kit.ui.rollouts.snapshot import Rows, Snapshot
+
+
+class Address:
+    """Where a row is: its stage, step, group and sample, as addresses of pages name it."""
+
+    def __init__(self, snapshot: Snapshot, row: int) -> None:
+        columns = snapshot.columns
+        commit = snapshot.commits[int(columns["segment"][row])]
+        self.stage, self.step = commit.stage, commit.step
+        self.group, self.sample = int(columns["group"][row]), int(columns["sample"][row])
+        self.offset, self.length = int(columns["offset"][row]), int(columns["length"][row])
+
+    @property
+    def path(self) -> str:
+        """The part of a page's address after `rollouts/`."""
+        return f"{self.stage}/{self.step}/{self.group}/{self.sample}"
+
+
+def read_row(seen: Seen, row: int) -> dict[str, Any]:
+    """The whole row. Raises `DataError` with a sentence if its file has changed since, or is gone."""
+    place = Address(seen.snapshot, row)
+    path = _file_of(seen, place)
+    with path.open("rb") as file:
+        raw = _read_raw(file, place, path)
+    found = parse_line(raw, f"{path}, byte {place.offset}")
+    if any(found.get(name) != getattr(place, name) for name in ("step", "group", "sample")):
+        raise DataError(f"{path} has changed since it was indexed; the index is being made anew")
+    return found
+
+
+def raw_rows(seen: Seen, snapshot: Snapshot, rows: Rows) -> Iterator[bytes]:
+    """The lines of the log, as they are there, in the order of the rows. Raises like `read_row`."""
+    file: BinaryIO | None = None
+    opened: Path | None = None
+    try:
+        for row in rows:
+            place = Address(snapshot, int(row))
+            path = _file_of(seen, place)
+            if file is None or path != opened:
+                if file is not None:
+                    file.close()
+                file, opened = path.open("rb"), path
+            yield _read_raw(file, place, path)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _file_of(seen: Seen, place: Address) -> Path:
+    step = seen.state.steps.get((place.stage, place.step))
+    if step is None:
+        raise DataError(f"step {place.step} of {place.stage} is not in the log any more")
+    return step.path
+
+
+def _read_raw(file: BinaryIO, place: Address, path: Path) -> bytes:
+    file.seek(place.offset)
+    raw = file.read(place.length)
+    if len(raw) != place.length or not raw.startswith(b"{"):
+        raise DataError(f"{path} has changed since it was indexed; the index is being made anew")
+    return raw if raw.endswith(b"\n") else raw + b"\n"

@@ -1,0 +1,180 @@
+"""What a completion's page says about it: the answer that was taken, the format, texts, tokens."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models
+
+from r1kit.types import PromptStyle
+from r1kit.ui.folders import Run
+from r1kit.ui.rollouts.shown import cut, excerpt, visible
+from r1kit.ui.rollouts.tokens import find_tokenizer, shade_tokens, token_texts
+from r1kit.ui.rollouts.verdict import format_faults, read_verdict
+from tests.ui.rollouts.made_log import make_row, write_stage
+
+
+def test_the_answer_that_was_taken_and_why_it_scored_so() -> None:
+    row = make_row(1, 0, 0, "<think>\nSix?\n</think>\n\nThe answer is \\boxed{7}.", accuracy=0.0)
+    row["reward"]["weights"]["accuracy"] = 2.0
+    verdict = read_verdict(row, "chat")
+    assert (verdict.reasoning, verdict.summary) == ("Six?", "The answer is \\boxed{7}.")
+    assert (verdict.answer, verdict.truth, verdict.lenient, verdict.is_well_formed) == ("7", "6", None, True)
+    accuracy, form = verdict.parts
+    assert (accuracy.value, accuracy.weight, accuracy.adds) == (0.0, 2.0, 0.0)
+    assert accuracy.why == "Took '7' as the answer, which does not count as right: the ground truth is '6'."
+    assert (form.why, form.adds) == ("Exactly the format.", 1.0)
+
+
+def test_a_broken_format_says_what_is_wrong_and_what_would_have_been_the_answer() -> None:
+    row = make_row(
+        text="<think>\nSix. So it is 6.", parts={"accuracy": 0.0, "format": 0.0}, finish_reason="length"
+    )
+    verdict = read_verdict(row, "chat")
+    assert (verdict.answer, verdict.lenient, verdict.is_well_formed) == (None, "6", False)
+    assert verdict.faults == (
+        "It ran out of tokens before its end, so it counts as malformed.",
+        "Expected <think> </think>, each once and in this order; it has <think>.",
+    )
+    assert verdict.parts[0].why == "The completion is malformed, so it gives no answer."
+
+
+@pytest.mark.parametrize(
+    ("text", "style", "said"),
+    [
+        ("6", "chat", "it has no tags"),
+        (
+            "<think> a </think> <answer> 6 </answer> more",
+            "zero",
+            "after </answer>, where none belongs: 'more'",
+        ),
+        ("so <think> a </think> <answer> 6 </answer>", "zero", "before <think>, where none belongs: 'so'"),
+        ("<think> a </think> b <answer> 6 </answer>", "zero", "between </think> and <answer>"),
+        ("<think></think> 6", "chat", "The reasoning is empty."),
+        ("<think> a </think>", "chat", "The text after </think> is empty."),
+        ("<think> a <think> b </think> 6", "chat", "it has <think> <think> </think>"),
+        ("<think> a </think> 6 <|user|> more", "chat", "a turn marker"),
+    ],
+)
+def test_format_faults(text: str, style: PromptStyle, said: str) -> None:
+    assert said in " ".join(format_faults(text, style, required=True, is_cut=False))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"problem": {"id": "x"}},
+        {"problem": None},
+        {"problem": {"id": "x", "kind": "choice", "messages": [{"role": "user", "content": "?"}]}},
+        {"reward": None},
+        {"completion": {"text": "<think>" * 5000}},
+        {"completion": None},
+    ],
+)
+def test_no_row_is_too_odd_for_a_verdict(change: dict[str, Any]) -> None:
+    verdict = read_verdict(make_row() | change, "chat")
+    assert isinstance(verdict.faults, tuple)
+
+
+def test_parts_that_are_missing_or_only_logged() -> None:
+    row = make_row(parts={"accuracy": None, "language": 0.5, "my/own": 2.0})
+    row["reward"]["weights"]["language"] = 0.0
+    accuracy, language, own = read_verdict(row, "chat").parts
+    assert (accuracy.value, accuracy.adds) == (None, None)
+    assert accuracy.why == "Missing: what scores it was not available."
+    assert language.why == "50% of the reasoning's words are in en. Weight 0: only logged."
+    assert (own.name, own.why) == ("my/own", "")
+
+
+def test_text_for_a_page() -> None:
+    assert visible("a\x1b[31m\x00\r\n\tb\u202ec\ud800\x9b") == "a␛[31m␀␍\n\tb⟨U+202E⟩c\ufffd\ufffd"
+    assert visible("再 é 𝔘 <b>&amp;") == "再 é 𝔘 <b>&amp;"
+    assert cut("abcdef", 4) == ("abcd", 2)
+    assert excerpt("one\n\n two", (4, 9)) == ("one ", " two", "")
+
+
+def word_tokenizer(path: Path, words: list[str]) -> None:
+    """A tokenizer whose n-th token is the n-th word."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0]))
+    tokenizer.decoder = decoders.Fuse()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+
+
+def test_shades_are_numbers_that_follow_from_logprobs_and_advantage(tmp_path: Path) -> None:
+    write_stage(tmp_path, "zero")
+    word_tokenizer(tmp_path / "zero" / "model" / "tokenizer.json", ["<unk>", "<b>", " two", "\x1b"])
+    run = Run("run", tmp_path)
+    shaded = shade_tokens(run, "zero", [1, 2, 3, 99], [0.0, -0.6, -100.0, -3.0], 1.5, text="<b> two")
+    assert [piece.text for piece in shaded.pieces] == ["<b>", " two", "␛", ""]
+    # surprise: 0.6 nats a level, 9 at most; push: 6 x advantage x (1 - p)
+    assert [piece.surprise for piece in shaded.pieces] == [0, 1, 9, 5]
+    assert [piece.push for piece in shaded.pieces] == [0, round(9 * (1 - 0.5488)), 9, round(9 * (1 - 0.0498))]
+    assert (shaded.direction, shaded.advantage_level, shaded.as_numbers, shaded.next) == (
+        "up",
+        5,
+        False,
+        None,
+    )
+    down = shade_tokens(run, "zero", [1, 2], [], -0.1, text="", first=1)
+    assert (down.direction, down.first, down.total, len(down.pieces)) == ("down", 1, 2, 1)
+    assert shade_tokens(run, "zero", [1], [-1.0], None, text="").direction == "none"
+
+
+def test_another_tokenizers_text_is_noticed(tmp_path: Path) -> None:
+    write_stage(tmp_path, "zero")
+    word_tokenizer(tmp_path / "zero" / "model" / "tokenizer.json", ["<unk>", "one", "two"])
+    shaded = shade_tokens(Run("run", tmp_path), "zero", [1, 2], [0.0, 0.0], 0.0, text="three four")
+    assert shaded.note is not None
+    assert "it may not be the stage's" in shaded.note
+
+
+def test_where_the_tokenizer_is_looked_for(tmp_path: Path) -> None:
+    run = Run("run", tmp_path)
+    write_stage(tmp_path / ".work", "dev2", model="dev1")
+    tokenizer, note = find_tokenizer(run, "dev2")
+    assert tokenizer is None
+    assert note is not None
+    assert note.endswith("So the tokens are shown as numbers.")
+    shaded = shade_tokens(run, "dev2", [7, 8], [-0.1, -0.2], 0.5, text="x")
+    assert ([piece.text for piece in shaded.pieces], shaded.as_numbers) == (["7", "8"], True)
+    # the stage that it started from, even if it started from another one itself
+    write_stage(tmp_path, "dev1", model="base")
+    path = tmp_path / "dev1" / "model" / "tokenizer.json"
+    word_tokenizer(path, ["a", "b"])
+    tokenizer, note = find_tokenizer(run, "dev2")
+    assert tokenizer is not None
+    assert note == f"The tokens' texts are by {path}, the nearest tokenizer that is there."
+    path.write_text("{")
+    tokenizer, note = find_tokenizer(run, "dev2")
+    assert tokenizer is None
+    assert f"{path} can't be read" in str(note)
+
+
+def test_the_base_models_tokenizer_is_found_by_the_recipe(tmp_path: Path) -> None:
+    write_stage(tmp_path / "out" / ".work", "zero", model="base")
+    word_tokenizer(tmp_path / "recipes" / "base" / "tokenizer.json", ["a", "b"])
+    recipe = tmp_path / "recipes" / "r.toml"
+    recipe.write_text('[model]\nbase = "base"\n')
+    (tmp_path / "out" / "run.json").write_text(json.dumps({"recipe": str(recipe)}))
+    assert find_tokenizer(Run("run", tmp_path / "out"), "zero")[0] is not None
+    recipe.write_text('[model]\nbase = "tinyworld"\n')  # a guest's
+    assert find_tokenizer(Run("run", tmp_path / "out"), "zero")[0] is not None
+    shutil.rmtree(tmp_path / "recipes")
+    assert find_tokenizer(Run("run", tmp_path / "out"), "zero")[0] is None
+
+
+def test_tokens_that_share_a_character_are_one_text() -> None:
+    from r1kit.data.guests import find_checkpoint
+
+    folder = find_checkpoint("tinyworld")
+    assert folder is not None
+    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    text = "<think> 龘 so 1+2 </think>"
+    ids = tokenizer.encode(text).ids
+    texts = token_texts(tokenizer, ids)
+    assert len(texts) == len(ids)
+    assert "".join(texts).strip() == text
+    assert texts.count("") == 2  # the character's three bytes are three tokens, and the last has it
