@@ -46,12 +46,13 @@ _TEACHER_FORMAT = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A parsed sample of a problem; `name` is unique among all candidates of a stage."""
+    """A parsed sample of a problem; `name` is unique among all candidates of a stage, `raw` its text."""
 
     name: str
     problem: Problem
     source: str
     response: Response
+    raw: str | None = None
 
     @property
     def reasoning(self) -> str:
@@ -137,7 +138,7 @@ def _sample(
     with sampler:
         rollouts = sampler.sample(planned)
     return [
-        Candidate(sample.name, sample.problem, label, read_rollout(rollout, style))
+        Candidate(sample.name, sample.problem, label, read_rollout(rollout, style), rollout.completion.text)
         for sample, rollout in zip(planned, rollouts, strict=True)
     ]
 
@@ -172,7 +173,10 @@ def _ask_teacher(
         stage=context.name,
     )
     return [
-        Candidate(sample.name, sample.problem, label, read_reply(replies[sample.name])) for sample in planned
+        Candidate(
+            sample.name, sample.problem, label, read_reply(replies[sample.name]), _text(replies[sample.name])
+        )
+        for sample in planned
     ]
 
 
@@ -199,6 +203,13 @@ def read_reply(reply: ChatReply | None) -> Response:
     content = reopened(reply.content)
     response = parse_response(content, "zero")
     return response if response.well_formed else parse_response(content, "chat")
+
+
+def _text(reply: ChatReply | None) -> str | None:
+    """A teacher's reply as one text, a reasoning in a field of its own included."""
+    if reply is None or reply.reasoning is None:
+        return reply.content if reply is not None else None
+    return f"<think>\n{reply.reasoning}\n</think>\n\n{reply.content}"
 
 
 def reply_to_json(reply: ChatReply) -> dict[str, Any]:

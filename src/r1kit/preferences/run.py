@@ -6,15 +6,18 @@ summaries, which the helpful model reads; safety labels contain entire responses
 """
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from r1kit.data.guests import Oracle, find_oracle
-from r1kit.data.jsonl import write_json, write_jsonl
+from r1kit.data.jsonl import write_json
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
 from r1kit.data.records import Json
+from r1kit.data.review_items import FIELD, REVIEW_FILE, origin_of, write_records
+from r1kit.data.reviews import BEFORE_FILE, Reviewed, halt_for_review, take_review
 from r1kit.errors import DataError, RecipeError
 from r1kit.judges.judge import ModelJudge
 from r1kit.judges.opening import judge_summary, open_judge
@@ -35,6 +38,8 @@ SAMPLES_LOG = "samples.jsonl"
 
 def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
     """Write `data.jsonl` and `counts.json` to the work folder. Raises `DataError` if nothing is left."""
+    if (context.work_dir / REVIEW_FILE).is_file():  # the second call, after people have decided
+        return _after_review(context, config)
     if config.source is not None:
         return _from_source(context, config, config.source)
     sampled, counts = _sample(context, config)
@@ -120,7 +125,9 @@ def _write_labels(
         if safe is None:
             counts["unlabelled"] += 1
         else:
-            records.append(_label_record(item.problem.messages, item.text, safe))
+            record = _label_record(item.problem.messages, item.text, safe)
+            records.append({**record, FIELD: origin_of(item.problem)})
+    _halt_if_required(context, config, records, counts, labeller)
     return _finish_labels(context, records, counts)
 
 
@@ -139,7 +146,11 @@ def _write_pairs(
             decided.append((a, b, label) if label > 0 else (b, a, -label))
         else:
             counts["unlabelled" if label is None else "no_preference"] += 1
-    records = [_pair_record(a.problem.messages, a.summary, b.summary, gap) for a, b, gap in decided]
+    records = [
+        {**_pair_record(a.problem.messages, a.summary, b.summary, gap), FIELD: origin_of(a.problem)}
+        for a, b, gap in decided
+    ]
+    _halt_if_required(context, config, records, counts, labeller)
     lengths = [(a.num_tokens, b.num_tokens) for a, b, _ in decided]
     return _finish_pairs(context, config, records, lengths, counts)
 
@@ -171,22 +182,59 @@ def _from_source(
     if config.objective == "pointwise":
         labels = load_labels(source, seed=context.seed, base_dir=here, note=context.progress.note)
         records = [_label_record(found.messages, found.response, found.safe) for found in labels]
+        _halt_if_required(context, config, records, counts, None)
         return _finish_labels(context, records, counts)
     pairs = load_pairs(source, seed=context.seed, base_dir=here, note=context.progress.note)
     records = [_pair_record(pair.messages, pair.chosen, pair.rejected, pair.difference) for pair in pairs]
-    # existing pairs come without a model, so their lengths are counted in tokens of Base
-    tokenizer = load_tokenizer(context.model_path("base"))
+    counts["pairs"] = len(pairs)
+    _halt_if_required(context, config, records, counts, None)
+    return _finish_pairs(context, config, records, _lengths(context, config, records), counts)
+
+
+def _halt_if_required(
+    context: StageContext,
+    config: PreferencesConfig,
+    records: Sequence[Json],
+    counts: Counter[str],
+    labeller: ModelJudge | Oracle | None,
+) -> None:
+    """Stop for a review, if the recipe asks for one; before balancing, which depends on what is kept."""
+    if config.review == "required":
+        judged = judge_summary(labeller) if isinstance(labeller, ModelJudge) else {}
+        before = {"counts": dict(counts), "judge": judged}
+        halt_for_review(context.work_dir, records, context.name, before=before)
+
+
+def _after_review(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
+    # what people say of a pair or a label is not checked: no rule knows better
+    reviewed = take_review(context.work_dir, context.name, lambda rows: [None] * len(rows))
+    before = json.loads((context.work_dir / BEFORE_FILE).read_text(encoding="utf-8"))
+    counts = Counter(before["counts"])
+    counts["dropped_in_review"] = reviewed.num_dropped
+    counts["changed_in_review"] = reviewed.num_changed
+    context.progress.note(reviewed.in_words())
+    if config.objective == "pointwise":
+        summary = _finish_labels(context, reviewed.records, counts, reviewed)
+    else:
+        lengths = _lengths(context, config, reviewed.records)
+        summary = _finish_pairs(context, config, reviewed.records, lengths, counts, reviewed)
+    return {**summary, **before["judge"], "dropped_in_review": reviewed.num_dropped}
+
+
+def _lengths(
+    context: StageContext, config: PreferencesConfig, records: Sequence[Json]
+) -> list[tuple[int, int]]:
+    """Tokens of the chosen and the rejected side. Pairs without a model are counted in tokens of Base."""
+    tokenizer = load_tokenizer(context.model_path(config.model or "base"))
 
     def num_tokens(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
-    lengths = [(num_tokens(pair.chosen), num_tokens(pair.rejected)) for pair in pairs]
-    counts["pairs"] = len(pairs)
-    return _finish_pairs(context, config, records, lengths, counts)
+    return [(num_tokens(record["chosen"]), num_tokens(record["rejected"])) for record in records]
 
 
 def _finish_labels(
-    context: StageContext, records: Sequence[Json], counts: Counter[str]
+    context: StageContext, records: Sequence[Json], counts: Counter[str], reviewed: Reviewed | None = None
 ) -> dict[str, float | int | str]:
     num_safe = sum(record["safe"] for record in records)
     if num_safe in (0, len(records)):
@@ -194,7 +242,9 @@ def _finish_labels(
             f"stages.{context.name}: {num_safe} of {len(records)} labels are safe; a safety model needs both "
             "kinds to learn from. Add harmful prompts, or sample more"
         )
-    write_jsonl(context.work_dir / "data.jsonl", records)
+    if reviewed is not None:
+        reviewed.close(context.name)
+    write_records(context.work_dir, records)
     write_json(context.work_dir / "counts.json", {**counts, "labels": len(records), "safe": num_safe})
     context.progress.note(f"{len(records)} safety labels, {num_safe} of them safe")
     return {"records": len(records), "safe_frac": num_safe / len(records)}
@@ -206,6 +256,7 @@ def _finish_pairs(
     records: Sequence[Json],
     lengths: Sequence[tuple[int, int]],
     counts: Counter[str],
+    reviewed: Reviewed | None = None,
 ) -> dict[str, float | int | str]:
     """Balance the pairs, report before and after, and write them."""
     texts = [record[side] for record in records for side in ("chosen", "rejected")]
@@ -232,7 +283,9 @@ def _finish_pairs(
     # both are reported: what balancing removed is a bias that the reward model would have learned
     before, after = imbalance(sides), imbalance([sides[i] for i in kept])
     counts["unbalanced"] = len(records) - len(kept)
-    write_jsonl(context.work_dir / "data.jsonl", [records[i] for i in kept])
+    if reviewed is not None:
+        reviewed.close(context.name)
+    write_records(context.work_dir, [records[i] for i in kept])
     write_json(context.work_dir / "counts.json", {**counts, "before": before, "after": after})
     for name, found in (("before", before), ("after", after)):
         context.progress.note(

@@ -17,6 +17,7 @@ from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.guests import find_demonstrations
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import Json, messages_from_json, sft_record
+from r1kit.data.review_items import FIELD, origin_of
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.judges.config import JudgeConfig
@@ -47,13 +48,14 @@ FILTERS = (
 
 @dataclass(frozen=True, slots=True)
 class General:
-    """A response to a general prompt; `name` is unique in the stage."""
+    """A response to a general prompt; `name` is unique in the stage, `raw` is the text before any change."""
 
     name: str
     problem: Problem
     source: str
     response: Response
     truncated: bool = False
+    raw: str | None = None
 
     @property
     def text(self) -> str:
@@ -98,7 +100,13 @@ def make_general_records(
 def _keep_records(
     context: StageContext, general: GeneralConfig, best: Sequence[General], counts: Counts
 ) -> list[Json]:
-    records = [sft_record(item.problem, item.text, style="chat", source=item.source) for item in best]
+    records = [
+        {
+            **sft_record(item.problem, item.text, style="chat", source=item.source),
+            FIELD: origin_of(item.problem, raw=item.raw),
+        }
+        for item in best
+    ]
     kept = choose_some(len(records), general.max_records, seed=context.seed)
     for i, record in enumerate(records):
         counts.add(record["source"], "kept" if i in kept else "surplus")
@@ -123,6 +131,7 @@ def _sample(
             f"{context.name}: sampled",
             parse_response(rollout.completion.text, style, reasoning_required=False),
             truncated=rollout.completion.finish_reason == "length",
+            raw=rollout.completion.text,
         )
         for sample, rollout in zip(planned, sampler.sample(planned), strict=True)
     ]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from r1kit.data.records import Json, sft_record
+from r1kit.data.review_items import FIELD, origin_of
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rejection.grading import Grader
 from r1kit.rewards.base import read_rollout
@@ -106,7 +107,8 @@ def keep_records(
         picked = pick_diverse(texts, wanted)
         counts.add(_domain(problem), "surplus", len(texts) - len(picked))
         for i in picked:
-            records.append(sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection"))
+            record = sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection")
+            records.append({**record, FIELD: origin_of(problem)})
     kept = choose_some(len(records), config.max_records, seed=context.seed)
     for i, record in enumerate(records):
         counts.add(record["domain"], "kept" if i in kept else "surplus")

@@ -11,14 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from r1kit.errors import UserError
-from r1kit.ui import overview
+from r1kit.ui import overview, review
 from r1kit.ui.guard import LOOPBACK, Guard
 from r1kit.ui.pages import STATIC, error_page
 from r1kit.ui.site import Site
 
 _log = logging.getLogger("r1kit.ui")
 
-PARTS = (overview.router,)
+PARTS = (overview.router, review.router)
 
 
 def make_app(
