@@ -199,7 +199,7 @@ def _halt_if_required(
     labeller: ModelJudge | Oracle | None,
 ) -> None:
     """Stop for a review, if the recipe asks for one; before balancing, which depends on what is kept."""
-    if config.review == "required":
+    if config.review == "required" and records:
         judged = judge_summary(labeller) if isinstance(labeller, ModelJudge) else {}
         before = {"counts": dict(counts), "judge": judged}
         halt_for_review(context.work_dir, records, context.name, before=before)

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from r1kit.data.review_items import kind_of
+from r1kit.data.review_items import FIELD, kind_of
 from r1kit.data.review_log import Event, ReviewLog
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
@@ -24,6 +24,7 @@ from r1kit.ui.pages import error_page
 from r1kit.ui.review.checks import check_text
 from r1kit.ui.review.desks import Desk, desk_of
 from r1kit.ui.review.formats import read_import
+from r1kit.ui.review.marks import differences
 from r1kit.ui.review.shown import checked_name, is_swapped
 from r1kit.ui.site import run_of
 
@@ -84,8 +85,8 @@ def decide(
     if desk.review.required and run.holder is not None:
         return JSONResponse({"error": "`r1 run` is at work on this run; the decision waits here."}, 503)
     try:
-        event = _event(desk, decision)
         begin(desk)
+        event = _event(desk, decision)
         is_new = desk.log.append(event, check=_check_open)
     except Refused as refused:
         return JSONResponse({"error": str(refused), "overridable": refused.overridable}, 409)
@@ -100,9 +101,20 @@ def check(request: Request, run: Annotated[Run, Depends(run_of)], stage: str, ty
     desk = desk_of(request, run, stage)
     _known(desk, typed.item)
     desk.lease(typed.item, checked_name(typed.by))
-    checked = check_text(desk.review.view, desk.items.row(typed.item), typed.text)
+    row = desk.items.row(typed.item)
+    checked = check_text(desk.review.view, row, typed.text)
     lines = [{"name": line.name, "found": line.found, "right": line.is_right} for line in checked.lines]
-    return JSONResponse({"lines": lines, "forbidding": checked.forbidding, "of_style": checked.of_style})
+    raw = row.get(FIELD, {}).get("raw")
+    left, right = differences(raw, typed.text) if isinstance(raw, str) else ([], [])
+    return JSONResponse(
+        {
+            "lines": lines,
+            "forbidding": checked.forbidding,
+            "of_style": checked.of_style,
+            "left": [[piece.kind, piece.text] for piece in left],
+            "right": [[piece.kind, piece.text] for piece in right],
+        }
+    )
 
 
 @router.post("/runs/{run}/review/{stage}/draft")

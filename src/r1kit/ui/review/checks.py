@@ -100,6 +100,7 @@ def _style_lines(
     if limits.min_language_share is not None and target is not None:
         found = language_consistency(reasoning, target, limits.languages)
         words = f"{found.share:.0%} of {found.num_words} words in {target}"
+        words += f", at least {limits.min_words} needed" if found.num_words < limits.min_words else ""
         lines.append(Line("language", words, "mixed_language" not in faults))
     if limits.max_repeated_frac is not None:
         lines.append(

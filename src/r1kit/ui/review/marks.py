@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-# Han, kana, Thai: one piece a character. White space is a piece, so that no text is lost.
-_PIECES = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|\s+|[^\w\s]")
+# Han, kana, Thai: one piece a character. White space is a piece, so that no text is lost, and so is a tag.
+_PIECES = re.compile(r"</?\w+>|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|\s+|[^\w\s]")
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 # difflib is quadratic: beyond this, texts are compared by lines, which takes a fraction of a second
 _MOST_PIECES = 4000
@@ -24,13 +24,14 @@ class Piece:
 
 
 def differences(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
-    """Both texts as pieces; joined, they are the texts."""
+    """Both texts as pieces; joined, they are the texts. White space counts as equal, however much it is."""
     a, b = _PIECES.findall(before), _PIECES.findall(after)
     if max(len(a), len(b)) > _MOST_PIECES:
         a, b = _LINES.findall(before), _LINES.findall(after)
     left: list[Piece] = []
     right: list[Piece] = []
-    for tag, a0, a1, b0, b1 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    matcher = SequenceMatcher(None, _keys(a), _keys(b), autojunk=False)
+    for tag, a0, a1, b0, b1 in matcher.get_opcodes():
         kind: Literal["same", "only"] = "same" if tag == "equal" else "only"
         _add(left, kind, a[a0:a1])
         _add(right, kind, b[b0:b1])
@@ -40,6 +41,10 @@ def differences(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
 def visible(text: str) -> str:
     """The text with control characters and marks of direction written out: `␛`, `<U+202E>`."""
     return _INVISIBLE.sub(lambda found: _written(ord(found.group())), text)
+
+
+def _keys(pieces: Sequence[str]) -> list[str]:
+    return [" " if piece.isspace() else piece for piece in pieces]
 
 
 def _written(code: int) -> str:

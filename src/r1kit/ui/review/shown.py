@@ -125,7 +125,9 @@ def queue_page(
     reviewer = reviewer_of(request)
     items = desk.under_review()
     shown = None
-    if reviewer and not rename:
+    # a stage waits for all of its records; of finished data, people may want to see some
+    starts = not desk.review.required and not desk.log.begun and item is None
+    if reviewer and not rename and not starts:
         chosen = item or desk.next_for(reviewer)
         if chosen is not None:
             if chosen not in desk.items:
@@ -142,6 +144,7 @@ def queue_page(
         reviewer=reviewer,
         rename=rename or not reviewer,
         shown=shown,
+        starts=starts,
         progress=progress_of(desk),
         reasons=REASONS[shown.kind] if shown else (),
         changed=desk.changed_by_hand(),

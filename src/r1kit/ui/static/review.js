@@ -192,8 +192,22 @@ async function check() {
     row.append(name, found);
     return row;
   }));
+  mark("left", answer.value.left, "del");
+  mark("right", answer.value.right, "ins");
   const isOpen = !byId("editor").hidden;
   byId("override").hidden = !isOpen || !ofStyle.length || forbidding.length > 0;
+}
+
+// the differences to the raw completion, as they are now
+function mark(side, pieces, tag) {
+  const place = byId(`${side}-text`);
+  if (!place || !pieces.length) return;
+  place.replaceChildren(...pieces.map(([kind, text]) => {
+    if (kind === "same") return document.createTextNode(text);
+    const marked = document.createElement(tag);
+    marked.textContent = text;
+    return marked;
+  }));
 }
 
 function saveEdit() {
