@@ -238,7 +238,7 @@ def _argilla_record(item: str, row: Json, outcome: Outcome) -> Json:
         suggestions["response"] = {"value": event.text if event and edited else text, **who}
     if event is not None:
         suggestions["decision"] = {"value": event.stance, **who}
-    if kind == "pair" and event is not None and event.value is not None:
+    if kind == "pair" and event is not None and event.value:
         suggestions["difference"] = {"value": round(abs(event.value)), **who}
     return {
         "id": item,

@@ -203,8 +203,8 @@ def export(request: Request, run: Annotated[Run, Depends(run_of)], stage: str, n
         "label-studio.json": formats.label_studio_tasks,
         "argilla.json": formats.argilla_records,
     }
+    items = desk.items  # a damaged file is a fault now, not in the middle of the download
     if name == "label-studio.xml":
-        items = desk.items
         kind = kind_of(items.row(items.ids[0])) if items.ids else "response"
         content = iter([formats.label_studio_interface(kind)])
     elif name in makers:
@@ -228,7 +228,7 @@ def reviewer_of(request: Request) -> str:
 def checked_name(name: str) -> str:
     """A reviewer's name without outer spaces. Raises `DataError` for one that can't be used."""
     name = name.strip()
-    if not 1 <= len(name) <= MAX_NAME or visible(name) != name:
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
         raise DataError(
             f"A reviewer's name has 1 to {MAX_NAME} characters on one line; {name[:60]!r} can't be used."
         )

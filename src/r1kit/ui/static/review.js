@@ -219,6 +219,7 @@ function begin() {
   spent = 0;
   shownAt = performance.now();
   const data = desk().dataset;
+  data.ready = "1"; // keys work from here on
   if (!data.item) return;
   if (data.kind !== "response") return;
   original = byId("text").value;
