@@ -11,9 +11,10 @@ import fcntl
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -22,6 +23,7 @@ from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
 
 LOG_FILE = "review_log.jsonl"
+EARLIER_FILE = "earlier_review.jsonl"  # the log of an attempt at the stage that was put aside
 DECISIONS = ("accept", "edit", "reject", "prefer", "label")
 ACTIONS = (
     *DECISIONS,
@@ -286,6 +288,22 @@ def _state_of(event: Event) -> State:
     if event.action == "reject" or event.stance == "equal":
         return "rejected"
     return "edited" if event.action == "edit" or event.stance == "second" else "accepted"
+
+
+def carried_over(earlier: ReviewLog, items: Mapping[str, str]) -> list[Event]:
+    """The first events of a log for these items: its beginning, and what an earlier log says of them.
+
+    An id follows from a record, so the decisions are about the very same texts.
+    """
+    begin = Event("begin", time.time(), "r1 run", "begin", items=items, share=earlier.share)
+    events = [begin]
+    for event in earlier.standing():
+        if event.action == "accept_rest":
+            rest = {item: "" for item in event.items if item in items}
+            events += [replace(event, items=rest)] if rest else []
+        elif event.action in (*DECISIONS, "skip") and event.item in items:
+            events.append(event)
+    return events if len(events) > 1 else []
 
 
 @contextmanager

@@ -28,7 +28,16 @@ from r1kit.data.review_items import (
     record_of,
     review_rows,
 )
-from r1kit.data.review_log import LOG_FILE, UNDECIDED, Event, Outcome, ReviewLog
+from r1kit.data.review_log import (
+    EARLIER_FILE,
+    LOG_FILE,
+    UNDECIDED,
+    Event,
+    Outcome,
+    ReviewLog,
+    carried_over,
+    event_to_json,
+)
 from r1kit.errors import DataError, StageHalted
 
 # What the stage knew when it halted, for its summary after the review.
@@ -87,8 +96,10 @@ class Reviewed:
 def halt_for_review(folder: Path, records: Sequence[Json], stage: str, *, before: Json) -> NoReturn:
     """Write the records for review, and what the stage knows by now; always raises `StageHalted`."""
     path = folder / REVIEW_FILE
+    rows = review_rows(records)
+    carried = _carry_over(folder, rows)
     write_json(folder / BEFORE_FILE, before)
-    write_jsonl(path, review_rows(records))
+    write_jsonl(path, rows)
     kinds = {kind_of(record) for record in records}
     how = {
         "response": "edit `response` where needed",
@@ -97,10 +108,21 @@ def halt_for_review(folder: Path, records: Sequence[Json], stage: str, *, before
     }
     by_hand = " or ".join(how[kind] for kind in sorted(kinds)) or "nothing to edit"
     raise StageHalted(
-        f"stages.{stage}: {len(records)} records wait for review in {path}. Decide them on the page Review "
-        f'of `r1 ui`; or edit the file by hand: {by_hand}, and set "accepted": false to drop a record. Then '
-        "run the same command again to continue"
+        f"stages.{stage}: {len(records)} records wait for review in {path}{carried}. Decide them on the page "
+        f'Review of `r1 ui`; or edit the file by hand: {by_hand}, and set "accepted": false to drop one. '
+        "Then run the same command again to continue"
     )
+
+
+def _carry_over(folder: Path, rows: Sequence[Json]) -> str:
+    """Take over what people decided in an attempt that was put aside, for records that are the same."""
+    earlier = ReviewLog(folder / EARLIER_FILE).refresh()
+    events = carried_over(earlier, {row[FIELD]["id"]: digest_of(row) for row in rows})
+    if not events:
+        return ""
+    write_jsonl(folder / LOG_FILE, map(event_to_json, events))
+    num = len({event.item for event in events if event.item})
+    return f"; decisions on {num} of them were made before the recipe changed, and still hold"
 
 
 def take_review(folder: Path, stage: str, check: Check) -> Reviewed:
