@@ -1,5 +1,6 @@
 """What tests of reviews share: a log that has begun, and decisions in it."""
 
+import uuid
 from pathlib import Path
 
 from r1kit.data.jsonl import read_jsonl
@@ -21,6 +22,8 @@ def begin(folder: Path, **more) -> ReviewLog:
     return log
 
 
-def decide(log: ReviewLog, item: str, action: str, by: str = "Ann", **more) -> None:
-    """Append a decision."""
-    log.append(Event(f"{len(log.refresh().events)}", 1.0, by, action, item, **more))
+def decide(log: ReviewLog, item: str, action: str, by: str = "Ann", **more) -> str:
+    """Append a decision; its id."""
+    event_id = uuid.uuid4().hex
+    assert log.append(Event(event_id, 1.0, by, action, item, **more))
+    return event_id

@@ -33,8 +33,7 @@ def test_decisions_on_records_that_are_made_again_still_hold(tmp_path: Path) -> 
     log = begin(work, share=1.0)
     decide(log, zero, "accept")
     decide(log, one, "edit", text="One it is.")
-    decide(log, two, "reject", reason="hard to read")
-    decide(log, "", "undo", undoes="3")
+    decide(log, "", "undo", undoes=decide(log, two, "reject", reason="hard to read"))
     with log.path.open("ab") as file:
         file.write(b'{"id": "torn')
     assert folder.begin("cold_start", "cold_start", key(0))[1] == ""  # goes on where it was
