@@ -24,7 +24,11 @@ class Piece:
 
 
 def differences(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
-    """Both texts as pieces; joined, they are the texts. White space counts as equal, however much it is."""
+    """Both texts as pieces; joined, they are the texts without outer white space.
+
+    White space counts as equal, however much it is.
+    """
+    before, after = before.strip(), after.strip()
     a, b = _PIECES.findall(before), _PIECES.findall(after)
     if max(len(a), len(b)) > _MOST_PIECES:
         a, b = _LINES.findall(before), _LINES.findall(after)
