@@ -130,22 +130,29 @@ class ReviewLog:
 
         `check` sees the log with all that others have written; what it raises prevents the write.
         """
+        return self.append_all([event], check=check) == 1
+
+    def append_all(
+        self, events: Sequence[Event], *, check: Callable[["ReviewLog"], None] | None = None
+    ) -> int:
+        """Write several events, as `append` writes one; the number of those that were not there already."""
         with self._lock, locked(self.path) as file:
             self._read_on(file)
-            if event.id in self.events:
-                return False
+            new = [event for event in events if event.id not in self.events]
+            if not new:
+                return 0
             if check is not None:
                 check(self)
             is_new = self._offset == 0
             cut_torn_tail(self.path)
             file.seek(0, os.SEEK_END)
-            file.write((encode_row(event_to_json(event)) + "\n").encode("utf-8"))
+            file.write("".join(encode_row(event_to_json(event)) + "\n" for event in new).encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
             if is_new:
                 sync_folder(self.path.parent)
             self._read_on(file)
-        return True
+        return len(new)
 
     def opinions(self, item: str) -> list[Event]:
         """The decisions on an item that hold, the last of each reviewer, in the order of the log."""

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from r1kit.data.review_items import Ids
 from r1kit.pipeline.lock import run_lock
 from r1kit.text.template import format_chat
 from r1kit.ui.folders import find_runs
 from r1kit.ui.review import desks
+from tests.reviewing import ids_of
 from tests.ui.review.conftest import Reviewer, ids, log_rows, make_run, response
 
 Make = Callable[..., Reviewer]
@@ -221,7 +223,10 @@ def test_pairs_are_shown_in_random_order_without_their_label(reviewer: Make, run
         ann.decide("prefer", item, value=-2)  # left is much better
         log = (run_dir / "reviews" / "pairs.jsonl").read_text().splitlines()
         assert json.loads(log[-1])["value"] == (2 if shows_good else -2)
-        assert "you decided: <b>left is much better" in ann.page(f"?item={item}")
+        page = ann.page(f"?item={item}")
+        assert "you decided: <b>left is much better" in page
+        # only now
+        assert f"the label so far: {'left' if shows_good else 'right'} is better, by 0.875" in page
         ann.send("undo")
     assert seen == {True, False}
     answer = ann.send("accept", item)
@@ -239,6 +244,9 @@ def test_finished_data_are_reviewed_beside_the_stages(reviewer: Make, run_dir: P
     ann.decide("label", item, value=0)
     assert "not safe" in ann.page(f"?item={item}")
     assert "All 1 items are decided" in ann.page()
+    rows = [json.loads(line) for line in (run_dir / "labels" / "data.jsonl").read_text().splitlines()]
+    [other] = {Ids().of(row) for row in rows} - {item}
+    assert "There is no item" in ann.send("label", other, value=1).json()["error"]  # not drawn
     assert files_in(run_dir / "labels") == before
     [run] = find_runs([run_dir.parent])
     assert [view.name for view in run.stages()] == ["cold_start", "labels", "pairs"]
@@ -361,6 +369,35 @@ def test_a_stage_that_has_gone_on_says_so(reviewer: Make, run_dir: Path) -> None
     answer = ann.send("accept", item)
     assert answer.status_code == 404
     assert "no stage with finished data, and none that waits for a review" in answer.text
+
+
+def test_a_decision_for_a_review_that_was_taken_does_not_begin_another(reviewer: Make, run_dir: Path) -> None:
+    ann = reviewer("Ann")
+    item = ann.item()
+    work = run_dir / ".work" / "cold_start"
+    ann.decide("accept", item, required=True)
+    rows = [json.loads(line) for line in (work / "review.jsonl").read_text().splitlines()]
+    records = [{k: v for k, v in row.items() if k not in ("accepted", "review")} for row in rows]
+    (work / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    work.rename(run_dir / "cold_start")
+    answer = ann.send("accept", ids_of(run_dir / "cold_start")[1], required=True)
+    assert (answer.status_code, "no longer waits for this review" in answer.json()["error"]) == (409, True)
+    assert not (run_dir / "reviews").exists()
+    listed = ann.client.get("/runs/out/review").text
+    assert "before training: 1 accepted, 0 edited, 0 rejected" in listed
+
+
+def test_records_that_are_gone_after_a_stage_was_made_again_are_counted(
+    reviewer: Make, run_dir: Path
+) -> None:
+    ann = reviewer("Ann", "pairs")
+    ann.form("begin")
+    first = ann.item()
+    ann.decide("prefer", first, value=2)
+    path = run_dir / "pairs" / "data.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    assert "1 record of this review is no longer in the data" in ann.page()
+    assert "1 of 2 decided" in ann.page()
 
 
 def test_the_pages_need_no_torch() -> None:

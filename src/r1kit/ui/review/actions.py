@@ -56,6 +56,7 @@ class Decision(BaseModel):
     value: Annotated[int, Field(ge=-2, le=2)] | None = None
     seconds: Annotated[float, Field(ge=0)] = 0.0
     override: ShortText = ""
+    required: bool | None = None  # whether it is for the review that the stage waits for
 
 
 class Typed(BaseModel):
@@ -82,6 +83,10 @@ def decide(
     desk = desk_of(request, run, stage)
     if (known := desk.log.events.get(decision.id)) is not None:  # sent again: it counts once
         return JSONResponse({"saved": known.id, "item": known.item, "new": False})
+    if decision.required not in (None, desk.review.required):
+        # a decision that waited in a browser while the stage went on
+        sentence = "The stage no longer waits for this review, so the decision can't count any more."
+        return JSONResponse({"error": sentence, "overridable": False}, 409)
     if desk.review.required and run.holder is not None:
         return JSONResponse({"error": "`r1 run` is at work on this run; the decision waits here."}, 503)
     try:
@@ -223,12 +228,20 @@ def import_file(
             _check_edit(desk, one.item, one.text, "")
     begin(desk)
     now = time.time()
-    for one in found:
-        event_id = f"import-{derive_seed(name, one.item, one.action, one.text or '', str(one.value))}-{now}"
-        event = Event(
-            event_id, now, name, one.action, one.item, text=one.text, value=one.value, reason=one.reason
+    events = [
+        Event(
+            f"import-{now}-{number}",
+            now,
+            name,
+            one.action,
+            one.item,
+            text=one.text,
+            value=one.value,
+            reason=one.reason,
         )
-        desk.log.append(event, check=_check_open)
+        for number, one in enumerate(found)
+    ]
+    desk.log.append_all(events, check=_check_open)
     return _back(run, stage)
 
 
@@ -266,8 +279,8 @@ def _event(desk: Desk, decision: Decision) -> Event:
             raise Refused(fault)
     if decision.action == "undo":
         return _undo(desk, decision, by, now)
-    if decision.item not in desk.items:
-        raise Refused(f"There is no item {decision.item!r} in this review any more.")
+    if decision.item not in desk.items or (desk.log.items and decision.item not in desk.log.items):
+        raise Refused(f"There is no item {decision.item!r} in this review.")
     row = desk.items.row(decision.item)
     kind = kind_of(row)
     action, text, value = decision.action, decision.text, decision.value

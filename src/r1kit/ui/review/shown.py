@@ -64,6 +64,7 @@ class Shown:
     has_raw: bool
     checked: Checked | None
     swapped: bool  # of a pair: whether `rejected` is on the left
+    label: str  # what a judge or an oracle says of a pair or a response, in words
     draft: Json | None
     mine: Event | None  # the reviewer's own decision
     held_by: str | None
@@ -148,6 +149,7 @@ def queue_page(
         progress=progress_of(desk),
         reasons=REASONS[shown.kind] if shown else (),
         changed=desk.changed_by_hand(),
+        num_gone=0 if desk.review.required else max(0, len(desk.log.items) - len(items)),
         faults=desk.log.faults,
         visible=visible,
     )
@@ -267,6 +269,7 @@ def _shown(desk: Desk, item: str, reviewer: str, items: Sequence[str], held_by: 
         has_raw=isinstance(raw, str) and raw != text,
         checked=check_text(desk.review.view, row, text) if kind == "response" else None,
         swapped=swapped,
+        label=_label(row, kind, swapped),
         draft=desk.draft(item, reviewer) if kind == "response" else None,
         mine=next((event for event in outcome.opinions if event.by == reviewer), None),
         held_by=held_by,
@@ -274,6 +277,15 @@ def _shown(desk: Desk, item: str, reviewer: str, items: Sequence[str], held_by: 
         before=items[place - 1] if place > 0 else None,
         after=items[place + 1] if 0 <= place < len(items) - 1 else None,
     )
+
+
+def _label(row: Json, kind: ItemKind, swapped: bool) -> str:
+    if kind == "label":
+        return "safe" if row["safe"] else "not safe"
+    if kind == "pair":
+        gap = row.get("difference")
+        return f"{'right' if swapped else 'left'} is better" + (f", by {gap}" if gap is not None else "")
+    return ""
 
 
 def _facts(row: Json) -> list[tuple[str, str]]:

@@ -95,7 +95,8 @@ function decide(action, more = {}) {
   setTimeout(() => delete desk().dataset.busy, 300); // a key held down
   const seconds = (spent + (document.hidden ? 0 : performance.now() - shownAt)) / 1000;
   const { item = "", by } = desk().dataset;
-  const decision = { id: newId(), by, action, item: action === "undo" ? "" : item, seconds, ...more };
+  const required = desk().dataset.required === "1";
+  const decision = { id: newId(), by, action, item: action === "undo" ? "" : item, seconds, required, ...more };
   if (outbox().some((other) => other.item && other.item === decision.item)) return;
   keep([...outbox(), decision]);
   if (byId("refusal")) byId("refusal").hidden = true;
