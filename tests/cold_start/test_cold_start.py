@@ -9,12 +9,14 @@ from r1kit.cold_start.rewrite import rewrite_by_rules
 from r1kit.data.jsonl import read_jsonl
 from r1kit.errors import DataError, RecipeError, StageHalted
 from r1kit.judges.chat_client import ChatReply
+from r1kit.model.loading import load_tokenizer
 from r1kit.rewards.accuracy import is_correct
 from r1kit.text.template import format_chat, parse_response
 from r1kit.types import Problem, Response
 from r1kit.verify.answers import extract_answer
 from tests.data_stages import Script, math_problem, stage_context
 from tests.judges.chat_server import chat_server
+from tests.reviewing import begin, decide, ids_of
 from tests.tiny_models import tiny_model
 
 GOOD = "We add the numbers step by step. Twelve and seven make nineteen, and we check that it holds."
@@ -283,6 +285,51 @@ def test_review_stops_the_run_and_goes_on_with_the_edited_file(base, tmp_path, m
     assert record["response"] == better
     assert "accepted" not in record
     assert script.num_sampled == 2
+
+
+def test_a_review_on_the_page_decides_what_is_trained_on(base, tmp_path, monkeypatch) -> None:
+    texts = [
+        "First I count up from twelve by seven. That gives nineteen in the end, which is right.",
+        GOOD,
+        "Seven more than twelve: I go on to twenty, and take one away, which leaves nineteen.",
+    ]
+    script = Script(monkeypatch, lambda prompt, number: zero(texts[number]))
+    stage = config(source={"samples_per_problem": 3}, keep_per_problem=3, review="required", languages=["en"])
+    context = stage_context(tmp_path, base, {"set": [EN]})
+    with pytest.raises(StageHalted):
+        run_cold_start(context, stage)
+    written = rows(tmp_path / "review.jsonl")
+    for row in written:
+        review = row["review"]
+        assert review["problem"]["ground_truth"] == "19"
+        assert review["raw"] in [zero(text) for text in texts]  # as it was sampled
+        reasoning = parse_response(row["response"], "chat").reasoning
+        tokenizer = load_tokenizer(str(base))
+        assert review["num_tokens"] == len(tokenizer.encode(reasoning, add_special_tokens=False))
+    log = begin(tmp_path)
+    one, two, three = ids_of(tmp_path)
+    decide(log, one, "accept")
+    with pytest.raises(StageHalted, match="2 of 3 records are still under review"):
+        run_cold_start(context, stage)
+    mixed = format_chat("J'ajoute sept et douze, et cela fait dix-neuf, bien sûr.", "The answer is 19.")
+    decide(log, two, "edit", text=format_chat("I add.", "The answer is 18."))
+    decide(log, three, "edit", text=mixed)
+    with pytest.raises(DataError) as caught:
+        run_cold_start(context, stage)
+    assert f"item {two}, decided by Ann: the summary's answer is not correct" in str(caught.value)
+    decide(log, two, "reject", reason="hard to read")
+    decide(log, three, "edit", text=mixed, override="a French problem")
+    summary = run_cold_start(context, stage)
+    assert (summary["records"], summary["dropped_in_review"]) == (2, 1)
+    assert [record["response"] for record in rows(tmp_path / "data.jsonl")] == [
+        written[0]["response"],
+        mixed,
+    ]
+    assert not {"accepted", "review"} & {name for row in rows(tmp_path / "data.jsonl") for name in row}
+    origins = rows(tmp_path / "origins.jsonl")
+    assert [origin["raw"] for origin in origins] == [written[i]["review"]["raw"] for i in (0, 2)]
+    assert log.refresh().closed
+    assert script.num_sampled == 3
 
 
 def test_a_teacher_answers_in_any_of_three_shapes_and_is_not_asked_twice(base, tmp_path) -> None:

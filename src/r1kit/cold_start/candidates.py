@@ -47,13 +47,13 @@ _TEACHER_FORMAT = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A parsed sample of a problem; `name` is unique among all candidates of a stage."""
+    """A parsed sample of a problem; `name` is unique among all candidates of a stage, `raw` its text."""
 
     name: str
     problem: Problem
     source: str
     response: Response
-    raw: str = ""  # what a malformed one says; a well-formed one is all in its response
+    raw: str = ""
     cut_off: bool = False  # it ran out of tokens
 
     @property
@@ -65,7 +65,9 @@ class Candidate:
     @property
     def text(self) -> str:
         """All that it says."""
-        return self.raw or format_chat(self.response.reasoning, self.response.summary or "")
+        if not self.response.well_formed:
+            return self.raw
+        return format_chat(self.response.reasoning, self.response.summary or "")
 
 
 def find_candidates(
@@ -188,16 +190,15 @@ def _ask_teacher(
     candidates: list[Candidate] = []
     for sample in planned:
         reply = replies[sample.name]
-        said, finish = ("", None) if reply is None else (reply.content, reply.finish_reason)
-        candidates.append(_candidate(sample, label, read_reply(reply), said, finish))
+        finish = None if reply is None else reply.finish_reason
+        candidates.append(_candidate(sample, label, read_reply(reply), _text(reply), finish))
     return candidates
 
 
 def _candidate(
     sample: PlannedSample, label: str, response: Response, text: str, finish_reason: str | None
 ) -> Candidate:
-    raw = "" if response.well_formed else text
-    return Candidate(sample.name, sample.problem, label, response, raw, finish_reason == "length")
+    return Candidate(sample.name, sample.problem, label, response, text, finish_reason == "length")
 
 
 def _conversation(problem: Problem, source: CandidateSource, examples: Examples | None) -> list[Message]:
@@ -223,6 +224,13 @@ def read_reply(reply: ChatReply | None) -> Response:
     content = reopened(reply.content)
     response = parse_response(content, "zero")
     return response if response.well_formed else parse_response(content, "chat")
+
+
+def _text(reply: ChatReply | None) -> str:
+    """A teacher's reply as one text, a reasoning in a field of its own included; "" without a reply."""
+    if reply is None or reply.reasoning is None:
+        return "" if reply is None else reply.content
+    return f"<think>\n{reply.reasoning}\n</think>\n\n{reply.content}"
 
 
 def reply_to_json(reply: ChatReply) -> dict[str, Any]:

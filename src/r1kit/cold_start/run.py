@@ -20,22 +20,28 @@ from r1kit.cold_start.candidates import (
 )
 from r1kit.cold_start.config import CandidateSource, ColdStartConfig
 from r1kit.cold_start.dropped import drop_detail, response_detail
-from r1kit.cold_start.review import REVIEW_FILE, halt_for_review, read_review
 from r1kit.cold_start.rewrite import read_rewrite, rewrite_by_rules, rewrite_by_teacher
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.records import Json, sft_record
+from r1kit.data.review_items import FIELD, REVIEW_FILE, origin_of, write_records
+from r1kit.data.reviews import Objection, halt_for_review, take_review
 from r1kit.errors import DataError, RecipeError
 from r1kit.judges.ask_log import ask_logged
 from r1kit.judges.chat_client import ChatClient, ServerConfig
 from r1kit.model.loading import load_tokenizer
-from r1kit.rewards.accuracy import check_answers
+from r1kit.rewards.record_faults import (
+    FAULTS_IN_WORDS,
+    FAULTS_OF_STYLE,
+    find_right,
+    iter_faults,
+    limits_of,
+)
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
 from r1kit.text.dropped import DROPPED_FILE, REASONS
-from r1kit.text.filters import Counts, content_key, format_table, is_one_language, pick_diverse, repeated_frac
+from r1kit.text.filters import Counts, content_key, format_table, pick_diverse
 from r1kit.text.template import format_chat, parse_response
 from r1kit.types import Problem, Response
-from r1kit.verify.answers import extract_answer
 
 FILTERS = ("malformed", "wrong", "mixed_language", "repetitive", "length", "duplicate", "surplus", "rewrite")
 _RULED = ("math", "choice", "logic")
@@ -54,19 +60,20 @@ def run_cold_start(context: StageContext, config: ColdStartConfig) -> dict[str, 
     # lengths are counted in tokens of the model that will be trained on the data, which is Base
     tokenizer = load_tokenizer(context.model_path("base"))
     find_faults = _fault_finder(config, tokenizer)
-    review = context.work_dir / REVIEW_FILE
     num_rejected = 0
-    if review.is_file():  # the second call, after people have edited the file
+    if (context.work_dir / REVIEW_FILE).is_file():  # the second call, after people have decided
         by_id = {problem.id: problem for found in problems.values() for problem in found}
-        records, num_rejected = read_review(
-            review, lambda problem_id, text: _edit_fault(by_id, find_faults, problem_id, text)
+        reviewed = take_review(
+            context.work_dir, context.name, lambda rows: _objections(by_id, find_faults, rows)
         )
-        context.progress.note(f"{review.name}: {len(records)} records accepted, {num_rejected} dropped")
+        records, num_rejected = reviewed.records, reviewed.num_dropped
+        context.progress.note(reviewed.in_words())
+        reviewed.close(context.name)
     else:
         records = _make_records(context, config, labels, problems, find_faults, tokenizer)
         if config.review == "required":
-            halt_for_review(review, records, context.name)
-    write_jsonl(context.work_dir / "data.jsonl", records)
+            halt_for_review(context.work_dir, records, context.name, before={})
+    write_records(context.work_dir, records)
     by_language = Counter(str(record["language"]) for record in records)
     summary: dict[str, float | int | str] = {"records": len(records), "dropped_in_review": num_rejected}
     return summary | {f"records/{language}": num for language, num in sorted(by_language.items())}
@@ -130,7 +137,11 @@ def _make_records(
         counts.add(candidate.source, "kept")
         assert response.summary is not None
         text = format_chat(response.reasoning, response.summary)
-        records.append(sft_record(candidate.problem, text, style="chat", source=candidate.source))
+        origin = origin_of(
+            candidate.problem, raw=candidate.raw, num_tokens=_num_tokens(tokenizer, response.reasoning or "")
+        )
+        record = sft_record(candidate.problem, text, style="chat", source=candidate.source)
+        records.append({**record, FIELD: origin})
     table = counts.table()
     write_json(context.work_dir / "counts.json", {"sources": table, "records": len(records)})
     write_jsonl(context.work_dir / DROPPED_FILE, counts.dropped.rows())
@@ -143,42 +154,30 @@ def _make_records(
 
 def _fault_finder(config: ColdStartConfig, tokenizer: PreTrainedTokenizerBase) -> FindFaults:
     """The filters of single responses as one function. It verifies the answers of a list in parallel."""
-
-    def fault(problem: Problem, response: Response, is_right: bool) -> str | None:
-        if not response.well_formed or response.reasoning is None:
-            return "malformed"
-        if not is_right:
-            return "wrong"
-        if not is_one_language(
-            problem,
-            response.reasoning,
-            min_share=config.min_language_share,
-            min_words=config.min_words,
-            languages=config.languages,
-        ):
-            return "mixed_language"
-        if repeated_frac(response.reasoning, config.repetition_ngram) > config.max_repeated_frac:
-            return "repetitive"
-        num_tokens = len(tokenizer.encode(response.reasoning, add_special_tokens=False))
-        return None if config.min_tokens <= num_tokens <= config.max_tokens else "length"
+    table = config.model_dump()
 
     def find_faults(responses: Sequence[tuple[Problem, Response]]) -> list[str | None]:
         # one call for all: answers are verified in parallel
-        right = _find_right(responses)
-        return [fault(*pair, is_right) for pair, is_right in zip(responses, right, strict=True)]
+        right = find_right(responses)
+        return [
+            next(
+                iter_faults(
+                    problem,
+                    response,
+                    limits_of("cold_start", table, {}, problem),
+                    is_right=is_right is True,  # if the verifier failed, it is not known to be right
+                    num_tokens=_num_tokens(tokenizer, response.reasoning or ""),
+                ),
+                None,
+            )
+            for (problem, response), is_right in zip(responses, right, strict=True)
+        ]
 
     return find_faults
 
 
-def _find_right(responses: Sequence[tuple[Problem, Response]]) -> list[bool]:
-    """Which responses are known to be correct; if the verifier failed, a response is not."""
-    answers = {
-        i: (problem, answer)
-        for i, (problem, response) in enumerate(responses)
-        if (answer := extract_answer(response, problem)) is not None
-    }
-    verdicts = dict(zip(answers, check_answers(list(answers.values())), strict=True))
-    return [verdicts.get(i) is True for i in range(len(responses))]
+def _num_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    return len(tokenizer.encode(text, add_special_tokens=False))
 
 
 def _drop_faulty(
@@ -247,20 +246,21 @@ def _rewrite(
     return [(candidate, read_rewrite(replies[candidate.name])) for candidate in candidates]
 
 
-_FAULTS_IN_WORDS = {
-    "malformed": "the response must be <think>reasoning</think> and then a summary",
-    "wrong": "the summary's answer is not correct",
-    "mixed_language": "the reasoning is not in the question's language throughout",
-    "repetitive": "the reasoning repeats itself",
-    "length": "the reasoning is too short or too long",
-}
-
-
-def _edit_fault(
-    problems: dict[str, Problem], find_faults: FindFaults, problem_id: str, text: str
-) -> str | None:
-    """What is wrong with an edited record, in words; None if it passes."""
-    if problem_id not in problems:
-        return f"no problem {problem_id!r} in this stage's problem sets; do not change problem_id"
-    [reason] = find_faults([(problems[problem_id], parse_response(text, "chat"))])
-    return None if reason is None else _FAULTS_IN_WORDS[reason]
+def _objections(
+    problems: dict[str, Problem], find_faults: FindFaults, rows: Sequence[Json]
+) -> list[Objection | None]:
+    """What is wrong with reviewed records; None for those that pass the filters."""
+    known = [i for i, row in enumerate(rows) if row.get("problem_id") in problems]
+    responses = [
+        (problems[rows[i]["problem_id"]], parse_response(rows[i]["response"], "chat")) for i in known
+    ]
+    faults = dict(zip(known, find_faults(responses), strict=True))
+    found: list[Objection | None] = []
+    for i, row in enumerate(rows):
+        fault = faults.get(i)
+        if i not in faults:
+            sentence = f"no problem {row.get('problem_id')!r} in this stage's problem sets"
+            found.append(Objection(f"{sentence}; do not change problem_id"))
+        else:
+            found.append(Objection(FAULTS_IN_WORDS[fault], fault in FAULTS_OF_STYLE) if fault else None)
+    return found

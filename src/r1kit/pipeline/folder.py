@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from r1kit.data.review_log import EARLIER_FILE, LOG_FILE
 from r1kit.pipeline.manifest import (
     Key,
     Manifest,
@@ -97,9 +98,11 @@ class RunFolder:
         """
         work = self.work(stage)
         begun = read_manifest(work) if work.exists() else None
-        why = ""
+        why, reviewed = "", b""
         if work.exists() and (begun is None or (changed := differences(stage, begun.key, key))):
             why = sentence(changed) if begun is not None else "it has no manifest"
+            # people's decisions outlive the attempt: a record that is made again is still decided
+            reviewed = b"".join(_bytes(work / name) for name in (EARLIER_FILE, LOG_FILE))
             # kept apart from `.old/<stage>`, which may hold a finished result
             move_aside(work, self.old(f"{stage}.unfinished"))
             begun = None
@@ -107,6 +110,8 @@ class RunFolder:
             sweep(work)
             return begun, ""
         work.mkdir(parents=True)
+        if reviewed:
+            (work / EARLIER_FILE).write_bytes(reviewed)
         # written first: a folder without a manifest can't be resumed
         manifest = Manifest(
             stage=stage,
@@ -221,6 +226,12 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _bytes(path: Path) -> bytes:
+    """A log's complete lines; nothing if there is none."""
+    content = path.read_bytes() if path.is_file() else b""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def move_aside(folder: Path, old: Path) -> None:

@@ -278,7 +278,8 @@ def _faults(recipe: Recipe, source: Source) -> Iterator[str]:
 def _is_taken(table: str, name: str) -> bool:
     """Whether a name already means something else in a recipe, or in the run's folder."""
     if table == "stages":
-        return name == "eval" or is_base(name)  # eval/ in the run's folder holds the evaluations
+        # in the run's folder, eval/ holds the evaluations, and reviews/ those of finished data
+        return name in ("eval", "reviews") or is_base(name)
     # a field that takes a judge's name also takes a guest's oracle, or "flag" for a problem's own flag
     return table == "judges" and (name == "flag" or find_oracle(name) is not None)
 

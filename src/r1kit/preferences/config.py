@@ -54,6 +54,8 @@ class PreferencesConfig(Config):
     # a sentence that ends at least this share of the responses is a stock phrase
     min_phrase_frac: float = Field(0.02, gt=0)
     phrases: list[str] = Field(default_factory=list)  # more stock phrases, anywhere in a response
+    # required: the stage halts until people have decided on the pairs or labels, before pairs are balanced
+    review: Literal["none", "required"] = "none"
 
     @model_validator(mode="after")
     def _has_candidates(self) -> "PreferencesConfig":

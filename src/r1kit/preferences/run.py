@@ -6,38 +6,40 @@ summaries, which the helpful model reads; safety labels contain entire responses
 """
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from r1kit.data.guests import Oracle, find_oracle
-from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
-from r1kit.data.records import Json, record_key
-from r1kit.errors import DataError, RecipeError
+from r1kit.data.records import Json
+from r1kit.data.review_items import FIELD, REVIEW_FILE, origin_of
+from r1kit.data.reviews import BEFORE_FILE, halt_for_review, take_review
+from r1kit.errors import RecipeError
 from r1kit.judges.judge import ModelJudge
 from r1kit.judges.opening import judge_summary, open_judge
 from r1kit.model.loading import load_tokenizer
-from r1kit.preferences.balance import Sides, balance, imbalance, stock_phrases
 from r1kit.preferences.config import PreferencesConfig
+from r1kit.preferences.finish import finish_labels, finish_pairs, label_record, pair_record, write_dropped
 from r1kit.preferences.labels import Candidate, label_pairs, label_safety
 from r1kit.rewards.model_rewards import viewed_text
 from r1kit.sampling.logged import plan_samples, stage_sampler
 from r1kit.seeds import derive_seed
 from r1kit.stage import StageContext
-from r1kit.text.dropped import DROPPED_FILE, DroppedSamples
+from r1kit.text.dropped import DroppedSamples
 from r1kit.text.filters import content_key
 from r1kit.text.template import as_chat, parse_response
-from r1kit.types import Message, Problem
+from r1kit.types import Problem
 
 SAMPLES_LOG = "samples.jsonl"
-ORIGINS_FILE = "origins.jsonl"  # for each record of data.jsonl: the problem and samples that it is made of
 
 
 def run_preferences(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
     """Write `data.jsonl` and `counts.json` to the work folder. Raises `DataError` if nothing is left."""
+    if (context.work_dir / REVIEW_FILE).is_file():  # the second call, after people have decided
+        return _after_review(context, config)
     if config.source is not None:
         return _from_source(context, config, config.source)
     dropped = DroppedSamples()
@@ -131,16 +133,16 @@ def _write_labels(
     dropped: DroppedSamples,
 ) -> dict[str, float | int | str]:
     records: list[Json] = []
-    origins: list[Json] = []
     for item, safe in zip(sampled, label_safety(context, config, labeller, sampled), strict=True):
         if safe is None:
             counts["unlabelled"] += 1
             dropped.add(_domain(item.problem), "unlabelled", item.problem, item.text)
         else:
-            records.append(_label_record(item.problem.messages, item.text, safe))
-            origins.append(_origin(records[-1], item.problem, response=item.name))
-    _write_beside(context, origins, dropped)
-    return _finish_labels(context, records, counts)
+            record = label_record(item.problem.messages, item.text, safe)
+            records.append({**record, FIELD: origin_of(item.problem, response=item.name)})
+    write_dropped(context, dropped)
+    _halt_if_required(context, config, records, counts, labeller)
+    return finish_labels(context, records, counts)
 
 
 def _write_pairs(
@@ -163,28 +165,17 @@ def _write_pairs(
             # the names lead to the judge's verdicts in its log
             names = {"name": a.name, "other_name": b.name}
             dropped.add(_domain(a.problem), fault, a.problem, a.summary, other=b.summary, **names)
-    records = [_pair_record(a.problem.messages, a.summary, b.summary, gap) for a, b, gap in decided]
-    sides = _sides(config, records, [(a.num_tokens, b.num_tokens) for a, b, _ in decided])
-    kept = _balance(config, sides)
-    for i in sorted(set(range(len(records))) - set(kept)):
-        a, b, _ = decided[i]
-        names = {"name": a.name, "other_name": b.name}
-        dropped.add(
-            _domain(a.problem),
-            "unbalanced",
-            a.problem,
-            a.summary,
-            partial(_unbalanced_detail, sides[i]),
-            other=b.summary,
-            tokens=[a.num_tokens, b.num_tokens],
-            **names,
-        )
-    origins = [
-        _origin(records[i], decided[i][0].problem, chosen=decided[i][0].name, rejected=decided[i][1].name)
-        for i in kept
+    records = [
+        {
+            **pair_record(a.problem.messages, a.summary, b.summary, gap),
+            FIELD: origin_of(a.problem, chosen=a.name, rejected=b.name),
+        }
+        for a, b, gap in decided
     ]
-    _write_beside(context, origins, dropped)
-    return _finish_pairs(context, records, sides, kept, counts)
+    write_dropped(context, dropped)
+    _halt_if_required(context, config, records, counts, labeller)
+    lengths = [(a.num_tokens, b.num_tokens) for a, b, _ in decided]
+    return finish_pairs(context, config, records, lengths, counts, dropped)
 
 
 def find_pairs(
@@ -213,136 +204,54 @@ def _from_source(
     here = Path()  # paths of files are absolute by now
     if config.objective == "pointwise":
         labels = load_labels(source, seed=context.seed, base_dir=here, note=context.progress.note)
-        records = [_label_record(found.messages, found.response, found.safe) for found in labels]
-        return _finish_labels(context, records, counts)
+        records = [label_record(found.messages, found.response, found.safe) for found in labels]
+        _halt_if_required(context, config, records, counts, None)
+        return finish_labels(context, records, counts)
     pairs = load_pairs(source, seed=context.seed, base_dir=here, note=context.progress.note)
-    records = [_pair_record(pair.messages, pair.chosen, pair.rejected, pair.difference) for pair in pairs]
-    # existing pairs come without a model, so their lengths are counted in tokens of Base
-    tokenizer = load_tokenizer(context.model_path("base"))
+    records = [pair_record(pair.messages, pair.chosen, pair.rejected, pair.difference) for pair in pairs]
+    counts["pairs"] = len(pairs)
+    _halt_if_required(context, config, records, counts, None)
+    lengths = _lengths(context, config, records)
+    return finish_pairs(context, config, records, lengths, counts, DroppedSamples())
+
+
+def _halt_if_required(
+    context: StageContext,
+    config: PreferencesConfig,
+    records: Sequence[Json],
+    counts: Counter[str],
+    labeller: ModelJudge | Oracle | None,
+) -> None:
+    """Stop for a review, if the recipe asks for one; before balancing, which depends on what is kept."""
+    if config.review == "required" and records:
+        judged = judge_summary(labeller) if isinstance(labeller, ModelJudge) else {}
+        before = {"counts": dict(counts), "judge": judged}
+        halt_for_review(context.work_dir, records, context.name, before=before)
+
+
+def _after_review(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
+    # what people say of a pair or a label is not checked: no rule knows better
+    reviewed = take_review(context.work_dir, context.name, lambda rows: [None] * len(rows))
+    before = json.loads((context.work_dir / BEFORE_FILE).read_text(encoding="utf-8"))
+    counts = Counter(before["counts"])
+    counts["dropped_in_review"] = reviewed.num_dropped
+    counts["changed_in_review"] = reviewed.num_changed
+    context.progress.note(reviewed.in_words())
+    if config.objective == "pointwise":
+        summary = finish_labels(context, reviewed.records, counts, reviewed)
+    else:
+        lengths = _lengths(context, config, reviewed.records)
+        summary = finish_pairs(context, config, reviewed.records, lengths, counts, DroppedSamples(), reviewed)
+    return {**summary, **before["judge"], "dropped_in_review": reviewed.num_dropped}
+
+
+def _lengths(
+    context: StageContext, config: PreferencesConfig, records: Sequence[Json]
+) -> list[tuple[int, int]]:
+    """Tokens of the chosen and the rejected side. Pairs without a model are counted in tokens of Base."""
+    tokenizer = load_tokenizer(context.model_path(config.model or "base"))
 
     def num_tokens(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
-    lengths = [(num_tokens(pair.chosen), num_tokens(pair.rejected)) for pair in pairs]
-    counts["pairs"] = len(pairs)
-    sides = _sides(config, records, lengths)
-    kept = _balance(config, sides)
-    dropped = DroppedSamples()
-    for i in sorted(set(range(len(pairs))) - set(kept)):
-        pair = pairs[i]
-        problem = Problem(id="", kind="general", messages=pair.messages)
-        detail = partial(_unbalanced_detail, sides[i])
-        tokens = list(lengths[i])
-        dropped.add(
-            source.source, "unbalanced", problem, pair.chosen, detail, other=pair.rejected, tokens=tokens
-        )
-    write_jsonl(context.work_dir / DROPPED_FILE, dropped.rows())
-    return _finish_pairs(context, records, sides, kept, counts)
-
-
-def _finish_labels(
-    context: StageContext, records: Sequence[Json], counts: Counter[str]
-) -> dict[str, float | int | str]:
-    num_safe = sum(record["safe"] for record in records)
-    if num_safe in (0, len(records)):
-        raise DataError(
-            f"stages.{context.name}: {num_safe} of {len(records)} labels are safe; a safety model needs both "
-            "kinds to learn from. Add harmful prompts, or sample more"
-        )
-    write_jsonl(context.work_dir / "data.jsonl", records)
-    write_json(context.work_dir / "counts.json", {**counts, "labels": len(records), "safe": num_safe})
-    context.progress.note(f"{len(records)} safety labels, {num_safe} of them safe")
-    return {"records": len(records), "safe_frac": num_safe / len(records)}
-
-
-def _sides(
-    config: PreferencesConfig, records: Sequence[Json], lengths: Sequence[tuple[int, int]]
-) -> list[Sides]:
-    """What is balanced of each pair."""
-    texts = [record[side] for record in records for side in ("chosen", "rejected")]
-    phrases = [*config.phrases, *stock_phrases(texts, min_frac=config.min_phrase_frac)]
-    return [
-        Sides(
-            chosen_length,
-            rejected_length,
-            frozenset(phrase for phrase in phrases if phrase in record["chosen"]),
-            frozenset(phrase for phrase in phrases if phrase in record["rejected"]),
-        )
-        for record, (chosen_length, rejected_length) in zip(records, lengths, strict=True)
-    ]
-
-
-def _balance(config: PreferencesConfig, sides: Sequence[Sides]) -> list[int]:
-    return balance(
-        sides,
-        max_length_gap_frac=config.max_length_gap_frac,
-        max_phrase_gap_frac=config.max_phrase_gap_frac,
-    )
-
-
-def _unbalanced_detail(pair: Sides) -> str:
-    """What about a pair would have unbalanced the set, in words."""
-    parts = [f"{pair.chosen_length} tokens chosen, {pair.rejected_length} rejected"]
-    for phrases, other, side in (
-        (pair.chosen_phrases, pair.rejected_phrases, "chosen"),
-        (pair.rejected_phrases, pair.chosen_phrases, "rejected"),
-    ):
-        parts += [f"{phrase!r} is only in the {side} one" for phrase in sorted(phrases - other)]
-    return "; ".join(parts)
-
-
-def _origin(record: Json, problem: Problem, **samples: str) -> Json:
-    """Where a record comes from, in a file of its own: reward models read `data.jsonl` as it is."""
-    row: Json = {"record": record_key(record), "problem_id": problem.id}
-    return {**row, "domain": _domain(problem), "language": problem.language, **samples}
-
-
-def _write_beside(context: StageContext, origins: Sequence[Json], dropped: DroppedSamples) -> None:
-    write_jsonl(context.work_dir / ORIGINS_FILE, origins)
-    write_jsonl(context.work_dir / DROPPED_FILE, dropped.rows())
-
-
-def _finish_pairs(
-    context: StageContext,
-    records: Sequence[Json],
-    sides: Sequence[Sides],
-    kept: Sequence[int],
-    counts: Counter[str],
-) -> dict[str, float | int | str]:
-    """Report the pairs before and after balancing, and write them."""
-    if not kept:
-        raise DataError(
-            f"stages.{context.name}: no pair is left of {counts['pairs']}; {counts['no_preference']} had no "
-            f"preference, {len(records)} were dropped to balance lengths and phrases. Sample more"
-        )
-    # both are reported: what balancing removed is a bias that the reward model would have learned
-    before, after = imbalance(sides), imbalance([sides[i] for i in kept])
-    counts["unbalanced"] = len(records) - len(kept)
-    write_jsonl(context.work_dir / "data.jsonl", [records[i] for i in kept])
-    write_json(context.work_dir / "counts.json", {**counts, "before": before, "after": after})
-    for name, found in (("before", before), ("after", after)):
-        context.progress.note(
-            f"{name} balancing: {found['pairs']} pairs, mean tokens of chosen "
-            f"{found['chosen_mean_tokens']:.1f}, of rejected {found['rejected_mean_tokens']:.1f}"
-        )
-    return {
-        "records": len(kept),
-        "pairs_before_balancing": len(records),
-        "chosen_mean_tokens": after["chosen_mean_tokens"],
-        "rejected_mean_tokens": after["rejected_mean_tokens"],
-    }
-
-
-def _pair_record(messages: Sequence[Message], chosen: str, rejected: str, difference: float | None) -> Json:
-    """`difference`: how much better the chosen side was judged, for a margin; left out if unknown."""
-    record = {
-        "messages": [dict(message) for message in messages],
-        "chosen": chosen,
-        "rejected": rejected,
-        "view": "summary",
-    }
-    return record if difference is None else {**record, "difference": difference}
-
-
-def _label_record(messages: Sequence[Message], response: str, safe: bool) -> Json:
-    return {"messages": [dict(message) for message in messages], "response": response, "safe": safe}
+    return [(num_tokens(record["chosen"]), num_tokens(record["rejected"])) for record in records]

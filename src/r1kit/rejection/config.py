@@ -91,6 +91,8 @@ class RejectionConfig(Config):
     max_paragraph_chars: int = Field(1500, gt=0)  # "long paragraphs": a line of the reasoning
     judge: JudgeRef | None = None  # grades problems of kind judged, with the ground truth
     max_records: int | None = Field(None, gt=0)  # of reasoning data; None: all that is kept
+    # required: the stage halts until people have read the records
+    review: Literal["none", "required"] = "none"
     general: GeneralConfig | None = None  # a table for general data; none: reasoning data alone
 
     @property

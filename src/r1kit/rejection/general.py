@@ -18,6 +18,7 @@ from r1kit.data.faults import Fault, shown, summarise
 from r1kit.data.guests import find_demonstrations
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import Json, messages_from_json, sft_record
+from r1kit.data.review_items import FIELD, origin_of
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
 from r1kit.judges.config import JudgeConfig
@@ -49,14 +50,14 @@ FILTERS = (
 
 @dataclass(frozen=True, slots=True)
 class General:
-    """A response to a general prompt; `name` is unique in the stage."""
+    """A response to a general prompt; `name` is unique in the stage, `raw` is the text before any change."""
 
     name: str
     problem: Problem
     source: str
     response: Response
     truncated: bool = False
-    raw: str = ""  # what a malformed one says; a well-formed one is all in its response
+    raw: str = ""  # the text before it was parsed
 
     @property
     def text(self) -> str:
@@ -67,7 +68,9 @@ class General:
     @property
     def said(self) -> str:
         """The response as it came, also where it can't be trained on."""
-        return self.raw or format_chat(self.response.reasoning, self.response.summary or "")
+        if self.truncated or not self.response.well_formed:
+            return self.raw
+        return format_chat(self.response.reasoning, self.response.summary or "")
 
 
 def make_general_records(
@@ -88,7 +91,7 @@ def make_general_records(
     seen: set[str] = set()
     for candidate in candidates:
         counts.add(candidate.source, "sampled")
-        said = candidate.said
+        said, was_read = candidate.said, candidate.response.well_formed
         candidate = _with_reasoning_as_wanted(candidate, wanted[candidate.problem.id])
         fault = _fault(candidate, general, config.languages)
         # an answer such as "Hello!" may fit several prompts: it is a duplicate only within one
@@ -99,7 +102,7 @@ def make_general_records(
             seen.add(key)
             good.append(candidate)
         else:
-            detail = partial(_drop_detail, candidate, general, config.languages, fault)
+            detail = partial(_drop_detail, candidate, general, config.languages, fault, was_read)
             counts.drop(candidate.source, fault, candidate.problem, said, detail)
     best = _choose_best(context, general, good, counts, judged)
     return _keep_records(context, general, best, counts)
@@ -108,7 +111,13 @@ def make_general_records(
 def _keep_records(
     context: StageContext, general: GeneralConfig, best: Sequence[General], counts: Counts
 ) -> list[Json]:
-    records = [sft_record(item.problem, item.text, style="chat", source=item.source) for item in best]
+    records = [
+        {
+            **sft_record(item.problem, item.text, style="chat", source=item.source),
+            FIELD: origin_of(item.problem, raw=item.raw),
+        }
+        for item in best
+    ]
     kept = choose_some(len(records), general.max_records, seed=context.seed)
     for i, item in enumerate(best):
         if i in kept:
@@ -134,9 +143,8 @@ def _sample(
     for sample, rollout in zip(planned, sampler.sample(planned), strict=True):
         text, truncated = rollout.completion.text, rollout.completion.finish_reason == "length"
         response = parse_response(text, style, reasoning_required=False)
-        raw = text if truncated or not response.well_formed else ""
         source = f"{context.name}: sampled"
-        found.append(General(sample.name, sample.problem, source, response, truncated, raw))
+        found.append(General(sample.name, sample.problem, source, response, truncated, text))
     return found
 
 
@@ -255,7 +263,7 @@ def _fault(candidate: General, general: GeneralConfig, languages: Sequence[str] 
 
 
 def _drop_detail(
-    candidate: General, general: GeneralConfig, languages: Sequence[str] | None, fault: str
+    candidate: General, general: GeneralConfig, languages: Sequence[str] | None, fault: str, was_read: bool
 ) -> str:
     """What the filter found, in words; "" if its name says it all."""
     if fault == "mixed_language":
@@ -264,7 +272,7 @@ def _drop_detail(
         return language_detail(
             candidate.problem, reasoning, min_share=share, min_words=1, languages=languages
         )
-    if fault == "malformed" and not candidate.raw:  # it was read, and then lacked what was wanted of it
+    if fault == "malformed" and was_read:  # but it lacks what was wanted of it
         return "its prompt wants reasoning, and there is none"
     return ""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from r1kit.data.records import Json, sft_record
+from r1kit.data.review_items import FIELD, origin_of
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rejection.grading import Grader
 from r1kit.rewards.base import read_rollout
@@ -114,7 +115,8 @@ def keep_records(
             counts.drop(_domain(problem), "surplus", problem, texts[i], why)
         for i in picked:
             kept_of.append(problem)
-            records.append(sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection"))
+            record = sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection")
+            records.append({**record, FIELD: origin_of(problem)})
     kept = choose_some(len(records), config.max_records, seed=context.seed)
     for i, record in enumerate(records):
         if i in kept:

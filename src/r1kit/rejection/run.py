@@ -1,32 +1,33 @@
 """The rejection-sampling stage: writes reasoning and general data, their counts, and a table of domains."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-
-from transformers import PreTrainedTokenizerBase
 
 from r1kit.data.jsonl import write_json, write_jsonl
 from r1kit.data.records import Json
+from r1kit.data.review_items import REVIEW_FILE, write_records
+from r1kit.data.reviews import halt_for_review
 from r1kit.errors import DataError
 from r1kit.judges.opening import judge_summary
 from r1kit.rejection import general, reasoning
 from r1kit.rejection.config import RejectionConfig
 from r1kit.rejection.grading import Grader
+from r1kit.rejection.reviewed import domain_table, take_reviewed
 from r1kit.sampling.logged import LoggedSampler, stage_sampler
 from r1kit.stage import StageContext
 from r1kit.text.dropped import DROPPED_FILE
 from r1kit.text.filters import Counts, format_table
-from r1kit.text.prompts import encode_response
 from r1kit.types import Problem
 
-GENERAL = "general"
 SAMPLES_LOG = "samples.jsonl"
 GENERAL_LOG = "general_samples.jsonl"
 
 
 def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, float | int | str]:
     """Write `data.jsonl` and `counts.json` to the work folder. Raises `DataError` if nothing is kept."""
+    if (context.work_dir / REVIEW_FILE).is_file():  # the second call, after people have decided
+        return take_reviewed(context, config)
     problems = named_problems(context, config.problems)
     counts = Counts(reasoning.FILTERS)
     judged: Counter[str] = Counter()
@@ -57,20 +58,17 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
             f"stages.{context.name}: not one general response passed the filters; dropped: "
             f"{general_counts.table()}"
         )
-    write_jsonl(context.work_dir / "data.jsonl", [*records, *general_records])
     domains = domain_table(records, general_records, tokenizer)
     # a problem that could not be graded has no pass rate; 0 would read as unsolved
     pass_rates = {tally.problem.id: tally.pass_rate for tally in tallies if tally.num_graded}
-    write_json(
-        context.work_dir / "counts.json",
-        {
-            "domains": domains,
-            "reasoning": counts.table(),
-            "general": general_counts.table(),
-            "pass_rates": pass_rates,
-            "judge": {name.removeprefix("judge/"): count for name, count in judged.items()},
-        },
-    )
+    table = {
+        "domains": domains,
+        "reasoning": counts.table(),
+        "general": general_counts.table(),
+        "pass_rates": pass_rates,
+        "judge": {name.removeprefix("judge/"): count for name, count in judged.items()},
+    }
+    write_json(context.work_dir / "counts.json", table)
     write_jsonl(context.work_dir / DROPPED_FILE, [*counts.dropped.rows(), *general_counts.dropped.rows()])
     _show(context, counts, "domain", reasoning.FILTERS)
     _show(context, general_counts, "source", general.FILTERS)
@@ -87,6 +85,10 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
         summary["problems_solved_frac"] = sum(tally.num_right > 0 for tally in tallies) / len(tallies)
     if pass_rates:
         summary["pass_rate"] = sum(pass_rates.values()) / len(pass_rates)
+    if config.review == "required":
+        before = {"summary": summary, "counts": table}
+        halt_for_review(context.work_dir, [*records, *general_records], context.name, before=before)
+    write_records(context.work_dir, [*records, *general_records])
     return summary
 
 
@@ -94,29 +96,6 @@ def named_problems(context: StageContext, names: Iterable[str]) -> list[Problem]
     """The problems of several sets; a problem in more than one appears once."""
     problems = {problem.id: problem for name in names for problem in context.problems(name)}
     return list(problems.values())
-
-
-def domain_table(
-    records: Sequence[Json], general_records: Sequence[Json], tokenizer: PreTrainedTokenizerBase
-) -> dict[str, dict[str, float]]:
-    """Samples and mean tokens by domain, as in DeepSeek-R1 v2, B.3.3. All general data is one domain."""
-    lengths: dict[str, list[int]] = {}
-    for record in records:
-        lengths.setdefault(record["domain"], []).append(_num_tokens(record, tokenizer))
-    table = {name: _row(lengths[name]) for name in sorted(lengths)}
-    if general_records:
-        lengths[GENERAL] = [_num_tokens(record, tokenizer) for record in general_records]
-        table[GENERAL] = _row(lengths[GENERAL])
-    table["total"] = _row([length for found in lengths.values() for length in found])
-    return table
-
-
-def _num_tokens(record: Mapping[str, str], tokenizer: PreTrainedTokenizerBase) -> int:
-    return len(encode_response(record["response"], tokenizer))
-
-
-def _row(lengths: Sequence[int]) -> dict[str, float]:
-    return {"samples": len(lengths), "mean tokens": sum(lengths) / len(lengths) if lengths else 0.0}
 
 
 def _sampler(context: StageContext, config: RejectionConfig, log: str, temperature: float) -> LoggedSampler:
