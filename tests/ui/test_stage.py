@@ -228,6 +228,28 @@ def test_names_that_are_markup_stay_text(client_of: Make, runs: Path) -> None:
         assert "<img" not in answer.text
 
 
+def test_odd_names_of_folders_are_followed(client_of: Make, tmp_path: Path) -> None:
+    for name in ("a b#1 50%", 'x"><i>é'):
+        make_stage(tmp_path / "odd" / name, "zero", rl_rows(1, 3))
+    client = client_of(tmp_path)
+    for run_id in ("odd:a b#1 50%", 'odd:x"><i>é'):
+        base = f"/runs/{quote(run_id)}"
+        text = client.get(f"{base}/stages").text
+        assert f'href="{base}/stages/zero"' in text
+        text = client.get(f"{base}/stages/zero?with={quote(run_id)}:zero").text
+        assert "<i>" not in text
+        links = {unescape(link) for link in re.findall(r'(?:href|hx-get|data-png)="([^"]*)"', text)}
+        mine = [link for link in links if link.startswith(f"{base}/stages/zero")]
+        assert len(mine) > 8
+        assert {client.get(link).status_code for link in mine} == {200}
+        assert client.get(f"{base}/report/page").status_code == 200
+    text = client.get(
+        "/compare?" + "&".join(f"run={quote(i)}" for i in ("odd:a b#1 50%", 'odd:x"><i>é'))
+    ).text
+    (address,) = re.findall(r'class="open" href="([^"]*)"', text)
+    assert client.get(unescape(address)).status_code == 200
+
+
 def test_numbers_as_csv(client_of: Make, runs: Path) -> None:
     client = client_of(runs)
     answer = client.get("/runs/a/stages/zero/curves.csv?chart=reward/mean&with=b:zero&from=29")

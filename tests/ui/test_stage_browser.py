@@ -65,7 +65,8 @@ def test_curves_grow_while_one_looks(
 def test_values_are_read_off_with_pointer_and_keys(
     tmp_path: Path, serve: Callable[..., str], open_page: Callable[..., Any]
 ) -> None:
-    make_stage(tmp_path / "run", "zero", rl_rows(1, 30))
+    folder = make_stage(tmp_path / "run", "zero", rl_rows(1, 30))
+    (folder / "rollouts").mkdir()
     page = open_page(serve(tmp_path), "/runs/run/stages/zero?chart=reward/mean&smooth=none")
     plot = page.locator(".large .plot")
     readout = plot.locator(".readout")
@@ -84,6 +85,24 @@ def test_values_are_read_off_with_pointer_and_keys(
     assert plot.get_attribute("aria-valuetext") == "step 1: 0.1"
     page.keyboard.press("PageUp")
     assert plot.get_attribute("aria-valuetext") == "step 4: 0.4"
+    # a part of it is dragged over: from the middle, step 15.5 of 1 to 30, to the right end
+    box = plot.locator("svg").bounding_box()
+    middle = box["x"] + (64 + (1040 - 12 - 64) / 2) / 1040 * box["width"]
+    page.mouse.move(middle, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(middle + 60, box["y"] + 90)
+    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + 90)
+    page.mouse.up()
+    page.wait_for_url("**/zero?*from=16&to=30*")
+    wait_for_points(page, "reward/mean", 15)
+    plot.dblclick()
+    page.wait_for_function("() => !location.search.includes('from')")
+    wait_for_points(page, "reward/mean", 30)
+    plot.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runs/run/rollouts?stage=zero&step_from=29&step_to=29")
 
 
 def test_settings_are_in_the_address(

@@ -20,7 +20,7 @@ from r1kit.ui.folders import Run, StageView, read_json
 from r1kit.ui.live import changes
 from r1kit.ui.pages import page
 from r1kit.ui.site import Site, site_of
-from r1kit.ui.stage.charts import Chart, Course, chart_of, course_of, specs_of
+from r1kit.ui.stage.charts import Chart, Course, address_of, chart_of, course_of, specs_of
 from r1kit.ui.stage.drawing import colour_of, dash_of
 from r1kit.ui.stage.facts import UNREADABLE, flat
 from r1kit.ui.stage.view import MOST_OVERLAYS, View
@@ -169,7 +169,7 @@ def _stages(runs: Sequence[Run], data: Sequence[RunData]) -> list[Compared]:
 def _curves(courses: Sequence[Course]) -> tuple[tuple[Chart, ...], str, View]:
     charts = [chart_of(courses, spec, View()) for spec in specs_of(courses)[:_CHARTS_OF_STAGE]]
     first, others = courses[0], tuple(course.name for course in courses[1:])
-    here = f"/runs/{first.run.id}/stages/{first.view.name}"
+    here = address_of(first.run, first.view)
     return tuple(chart for chart in charts if chart.drawing), here, View(overlays=others)
 
 

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 
@@ -43,6 +44,11 @@ class Chart:
     metrics: tuple[str, ...]
     drawing: Drawing | None
     num_alarms: int = 0
+
+
+def address_of(run: Run, stage: StageView) -> str:
+    """The path of a stage's page."""
+    return f"/runs/{quote(run.id)}/stages/{quote(stage.name)}"
 
 
 def course_of(run: Run, stage: StageView) -> Course:

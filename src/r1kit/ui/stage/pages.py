@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
@@ -20,6 +19,7 @@ from r1kit.ui.pages import page
 from r1kit.ui.site import Site, run_of, site_of
 from r1kit.ui.stage.charts import (
     Course,
+    address_of,
     chart_of,
     course_of,
     courses_of,
@@ -112,11 +112,12 @@ def stage_page(request: Request, run: OfRun, stage: OfStage, site: OfSite, view:
         axes=[(axis, AXIS_NAMES[axis]) for axis in axes_of(first.log)],
         axis_missing=view.x not in axes_of(first.log) and first.log.num_rows > 0,
         faults=[*stage.faults, *(fault for course in courses for fault in course.log.faults), *missing],
-        offered=_offered(site, run, stage, view),
+        # only the curves are taken from a page that is fetched again
+        offered=_offered(site, run, stage, view) if "x-r1-live" not in request.headers else [],
         most_overlays=MOST_OVERLAYS,
         facts=facts_of(run, stage),
         left=seconds_left(stage),
-        here=_path(run, stage),
+        here=address_of(run, stage),
         shown_x=shown_x,
         colour_of=colour_of,
         dash_of=dash_of,
@@ -145,7 +146,7 @@ def chart_part(request: Request, run: OfRun, stage: OfStage, site: OfSite, view:
         run=run,
         view=view,
         chart=chart,
-        here=_path(run, stage),
+        here=address_of(run, stage),
         colour_of=colour_of,
         dash_of=dash_of,
     )
@@ -162,7 +163,8 @@ def chart_picture(
     if chart.drawing is None:
         raise HTTPException(404, f"{view.chart[:100]!r} has no points in this view.")
     title = f"{run.id}, {stage.name}: {spec.title}" if len(courses) == 1 else spec.title
-    text = standalone(chart.drawing, f"{title} (over {AXIS_NAMES[view.x]})", LARGE, dark=theme == "dark")
+    title += "" if view.x == "step" else f", over {view.x}"
+    text = standalone(chart.drawing, title, LARGE, dark=theme == "dark")
     return Response(text, media_type="image/svg+xml", headers=_download(run, stage, key_of(spec), "svg"))
 
 
@@ -258,10 +260,6 @@ def _offered(site: Site, run: Run, stage: StageView, view: View) -> list[tuple[s
 
 def _watched(views: Sequence[StageView]) -> list[Path]:
     return [view.folder / name for view in views for name in _WATCHED]
-
-
-def _path(run: Run, stage: StageView) -> str:
-    return f"/runs/{quote(run.id)}/stages/{quote(stage.name)}"
 
 
 def _download(run: Run, stage: StageView, name: str, ending: str) -> dict[str, str]:

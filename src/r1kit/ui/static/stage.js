@@ -111,13 +111,7 @@ const plotOf = (event) => (event.target.closest ? event.target.closest(".plot") 
 document.addEventListener("pointermove", (event) => {
   const plot = plotOf(event);
   if (!plot) return;
-  const chart = chartOf(plot);
-  const svg = plot.querySelector("svg");
-  const box = svg.getBoundingClientRect();
-  const [left, , right] = chart.box;
-  const at = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
-  const x = chart.x[0] + ((at - left) / (right - left)) * (chart.x[1] - chart.x[0]);
-  show(plot, nearest(chart.places, x));
+  show(plot, nearest(chartOf(plot).places, placeOf(plot, event)));
 });
 document.addEventListener("pointerout", (event) => {
   const plot = plotOf(event);
@@ -136,12 +130,62 @@ document.addEventListener("keydown", (event) => {
   if (!plot || event.ctrlKey || event.metaKey || event.altKey) return;
   const last = chartOf(plot).places.length - 1;
   const now = plot.place ?? last;
+  const rollouts = document.getElementById("curves")?.dataset.rollouts;
+  if (event.key === "Enter" && rollouts) {
+    const line = chartOf(plot).lines[0];
+    const step = line.steps[nearest(line.x, chartOf(plot).places[now])];
+    location.href = `${rollouts}&step_from=${step}&step_to=${step}`;
+    return;
+  }
   const far = Math.max(1, Math.round(last / 10));
   const next = { ArrowLeft: now - 1, ArrowRight: now + 1, ArrowDown: now - 1, ArrowUp: now + 1, PageDown: now - far, PageUp: now + far, Home: 0, End: last }[event.key];
   if (next === undefined) return;
   event.preventDefault();
   show(plot, Math.min(Math.max(next, 0), last));
 });
+
+// --- a part of the large chart --------------------------------------------------------------------------------
+function placeOf(plot, event) {
+  const chart = chartOf(plot);
+  const svg = plot.querySelector("svg");
+  const box = svg.getBoundingClientRect();
+  const [left, , right] = chart.box;
+  const at = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
+  return chart.x[0] + ((Math.min(Math.max(at, left), right) - left) / (right - left)) * (chart.x[1] - chart.x[0]);
+}
+
+function setRange(start, end) {
+  const form = document.getElementById("settings");
+  form.elements.from.value = start;
+  form.elements.to.value = end;
+  form.elements.to.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+let drag = null;
+document.addEventListener("pointerdown", (event) => {
+  const plot = plotOf(event);
+  if (!plot?.closest(".large") || event.button !== 0 || event.pointerType !== "mouse") return;
+  drag = { plot, x: event.clientX, start: placeOf(plot, event) };
+});
+document.addEventListener("pointermove", (event) => {
+  if (!drag || !drag.plot.isConnected) return;
+  drag.plot.querySelector(".chosen")?.remove();
+  const chart = chartOf(drag.plot);
+  const [a, b] = [drag.start, placeOf(drag.plot, event)].map((x) => across(chart, x)).sort((x, y) => x - y);
+  mark(drag.plot.querySelector("svg"), "rect", { class: "chosen", x: a, width: b - a, y: chart.box[1], height: chart.box[3] - chart.box[1] });
+});
+document.addEventListener("pointerup", (event) => {
+  if (!drag) return;
+  const { plot, x, start } = drag;
+  drag = null;
+  plot.querySelector(".chosen")?.remove();
+  if (!plot.isConnected || Math.abs(event.clientX - x) < 6) return;
+  const [low, high] = [start, placeOf(plot, event)].sort((a, b) => a - b);
+  const isWhole = chartOf(plot).axis !== "time" && high - low > 3;
+  const text = (value, round) => String(isWhole ? round(value) : Number(value.toPrecision(6)));
+  setRange(text(low, Math.ceil), text(high, Math.floor));
+});
+document.addEventListener("dblclick", (event) => { if (plotOf(event)?.closest(".large")) setRange("", ""); });
 
 // --- curves that grow -----------------------------------------------------------------------------------------
 // A refreshed chart is another element: whoever was reading values off it goes on at the same place.
