@@ -62,3 +62,16 @@ def test_a_copied_folder_is_not_running(tmp_path: Path) -> None:
     assert [(view.name, view.state) for view in run.stages()] == [("zero", "stopped")]
     shutil.rmtree(run_dir)
     assert find_runs([tmp_path]) == []
+
+
+def test_a_folder_of_any_name_has_pages(client_of: Callable[..., TestClient], tmp_path: Path) -> None:
+    for name in ("a#b?c%d", "ein Lauf", "x&y=<z>"):
+        (tmp_path / name / ".work" / "zero").mkdir(parents=True)
+        (tmp_path / name / ".work" / "zero" / "manifest.json").write_text('{"kind": "grpo"}')
+    client = client_of(tmp_path)
+    for run in find_runs([tmp_path]):
+        page = client.get(run.url)
+        assert page.status_code == 200, run.url
+        for tab in ("stages", "rollouts", "data", "review", "chat", "report"):
+            assert f'href="{run.url}/{tab}"' in page.text
+            assert client.get(f"{run.url}/{tab}").status_code == 200, (run.url, tab)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from r1kit.errors import DataError
 from r1kit.pipeline.lock import lock_holder
@@ -84,6 +85,11 @@ class Run:
     def record(self) -> Json:
         """run.json, or {}."""
         return read_json(self.folder / RECORD_NAME)[0]
+
+    @property
+    def url(self) -> str:
+        """The address of its page."""
+        return f"/runs/{quote(self.id, safe=':~')}"
 
     @property
     def title(self) -> str:

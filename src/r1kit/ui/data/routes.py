@@ -379,4 +379,4 @@ def _address(
     query = filters.query(**changed) | ({"file": file} if file != "data" else {})
     if number is not None:
         query["page"] = str(number)
-    return f"/runs/{run.id}/data/{quote(view.name)}/{path}" + (f"?{urlencode(query)}" if query else "")
+    return f"{run.url}/data/{quote(view.name)}/{path}" + (f"?{urlencode(query)}" if query else "")

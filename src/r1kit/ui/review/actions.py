@@ -353,4 +353,4 @@ def _known(desk: Desk, item: str) -> None:
 
 
 def _back(run: Run, stage: str) -> Response:
-    return RedirectResponse(f"/runs/{quote(run.id)}/review/{quote(stage)}", 303)
+    return RedirectResponse(f"{run.url}/review/{quote(stage)}", 303)

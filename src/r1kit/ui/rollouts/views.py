@@ -71,7 +71,7 @@ def list_page(
         return page(request, "rollouts.html", choices=choices_of(results.snapshot), **values)
     answer = page(request, "rollouts_list.html", **values)
     if request.headers.get("hx-trigger") == "filters":
-        answer.headers["HX-Push-Url"] = f"/runs/{run.id}/rollouts{filters.address(**kept)}"
+        answer.headers["HX-Push-Url"] = f"{run.url}/rollouts{filters.address(**kept)}"
     return answer
 
 
@@ -178,7 +178,7 @@ def tokens_part(
         run, stage, completion.get("token_ids") or (), completion.get("sampler_logprobs") or (),
         row.get("advantage"), text=str(completion.get("text", "")), first=first,
     )  # fmt: skip
-    path = f"/runs/{run.id}/rollouts/{Address(seen.snapshot, number).path}/tokens"
+    path = f"{run.url}/rollouts/{Address(seen.snapshot, number).path}/tokens"
     return page(request, "rollout_tokens.html", shaded=shaded, path=path)
 
 
@@ -225,7 +225,7 @@ def _about(run: Run, seen: Seen) -> dict[str, Any]:
     return {
         "run": run, "part": "rollouts", "share": seen.share, "is_complete": not seen.missing_bytes,
         "faults": faults, "has_log": bool(seen.state.folders), "num_steps": len(seen.state.steps),
-        "base": f"/runs/{run.id}/rollouts", "version": _version(seen),
+        "base": f"{run.url}/rollouts", "version": _version(seen),
     }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Chart:
 
 def address_of(run: Run, stage: StageView) -> str:
     """The path of a stage's page."""
-    return f"/runs/{quote(run.id)}/stages/{quote(stage.name)}"
+    return f"{run.url}/stages/{quote(stage.name)}"
 
 
 def course_of(run: Run, stage: StageView) -> Course:
