@@ -242,7 +242,7 @@ def test_pairs_are_side_by_side_with_each_vote_of_the_judge(client_of: Clients, 
     assert "after 2 3 2.50 0.50" in stage
     assert "unbalanced 1 33.3% 2" in stage
     both = text_of(client.get("/runs/run/data/prefs/records?file=dropped").text)
-    assert "one Long one. the other Short." in both
+    assert "chosen Long one. rejected Short." in both
 
 
 def test_safety_labels_can_be_filtered(client_of: Clients, tmp_path: Path) -> None:

@@ -95,9 +95,11 @@ def read_entry(row: Json, origin: Json | None = None) -> Entry:
 
 
 def _dropped(row: Json) -> Entry:
-    texts = [Text("response" if "other" not in row else "one", _text(row.get("text")))]
+    texts = [Text("response", _text(row.get("text")))]
     if "other" in row:
-        texts.append(Text("the other", _text(row["other"])))
+        # a pair dropped for balance had its label already
+        sides = ("chosen", "rejected") if row["filter"] == "unbalanced" else ("one", "the other")
+        texts = [Text(sides[0], texts[0].text), Text(sides[1], _text(row["other"]))]
     return Entry(
         _text(row.get("question")),
         tuple(texts),
