@@ -78,7 +78,7 @@ def read_entry(row: Json, origin: Json | None = None) -> Entry:
         mark = "safe" if row["safe"] else "unsafe"
     elif isinstance(row.get("accepted"), bool):
         mark = "accepted" if row["accepted"] else "rejected"
-    more = origin or {}
+    more = _flat(origin or row.get("review"))
     names = tuple(_text(more[side]) for side in ("response", "chosen", "rejected") if side in more)
     return Entry(
         _question(row),
@@ -92,6 +92,17 @@ def read_entry(row: Json, origin: Json | None = None) -> Entry:
         difference=_number(row.get("difference")),
         names=names,
     )
+
+
+def _flat(origin: Any) -> Json:
+    """A row's origin, from origins.jsonl or from the row of a review, with its problem's own fields in it."""
+    if not isinstance(origin, Mapping):
+        return {}
+    problem = origin.get("problem")
+    if not isinstance(problem, Mapping):
+        return origin
+    own = {"problem_id": problem.get("id"), "domain": problem.get("domain") or problem.get("kind")}
+    return {**own, "language": problem.get("language"), **origin}
 
 
 def _dropped(row: Json) -> Entry:
