@@ -32,7 +32,7 @@ REASONS: Mapping[str, str] = {
     "low_quality": "the quality filter's score is below the bar",
     "unlabelled": "no label: too few verdicts",
     "no_preference": "no clear preference for one side",
-    "unbalanced": "dropped to balance lengths and phrases over the set",
+    "unbalanced": "it would unbalance lengths or stock phrases over the set",
 }
 
 

@@ -36,6 +36,11 @@ def test_pairs_have_two_funnels_and_labels_one() -> None:
     assert (pairs.start, pairs.kept, pairs.adds_up) == (6, 3, True)
     [labels] = funnels({"sampled": 5, "truncated": 1, "unlabelled": 1, "labels": 3, "safe": 2})
     assert (labels.kept, labels.adds_up, labels.steps[-1].name) == (3, True, "unlabelled")
+    reviewed = {**counts, "no_preference": 1, "dropped_in_review": 1, "after": {"pairs": 3}}
+    assert [step.name for step in funnels(reviewed)[1].steps][2:] == ["dropped_in_review", "unbalanced"]
+    assert funnels(reviewed)[1].adds_up
+    [labels] = funnels({"sampled": 5, "labels": 3, "dropped_in_review": 2})
+    assert labels.adds_up
     [given] = funnels({"pairs": 4, "unbalanced": 0})  # existing pairs were not sampled
     assert (given.unit, given.kept) == ("pairs", 4)
 

@@ -231,6 +231,10 @@ def test_rows_of_any_shape_become_entries() -> None:
     assert read_entry({"messages": "no list", "response": ["not", "text"]}).texts[0].text == '["not", "text"]'
     assert read_entry({"response": "r", "safe": False}).mark == "unsafe"
     assert read_entry({"response": "r", "accepted": True}).mark == "accepted"
+    waiting = read_entry(
+        {"response": "r", "accepted": True, "review": {"id": "3f", "problem": {"id": "p", "kind": "math"}}}
+    )
+    assert (waiting.problem_id, waiting.domain) == ("p", "math")
     two = read_entry({**dropped("no_preference", "a"), "other": "b", "name": "x", "other_name": "y"})
     assert (two.is_pair, two.names, two.mark) == (True, ("x", "y"), "no_preference")
     reply = read_entry(

@@ -242,7 +242,7 @@ def test_pairs_are_side_by_side_with_each_vote_of_the_judge(client_of: Clients, 
     assert "after 2 3 2.50 0.50" in stage
     assert "unbalanced 1 33.3% 2" in stage
     both = text_of(client.get("/runs/run/data/prefs/records?file=dropped").text)
-    assert "one Long one. the other Short." in both
+    assert "chosen Long one. rejected Short." in both
 
 
 def test_safety_labels_can_be_filtered(client_of: Clients, tmp_path: Path) -> None:
@@ -379,10 +379,15 @@ def test_a_stage_page_follows_its_files(
     (work / "cold_start" / "counts.json").unlink()
     page = open_page(serve(copy_of_route), "/runs/out/data/cold_start")
     page.get_by_text("Nothing is counted yet").wait_for()
-    (work / "cold_start" / "counts.json").write_text(counts)
-    page.locator("table.funnel").first.wait_for()
+    table = page.locator("table.funnel").first
+    for _ in range(60):  # what changes before the page listens is shown with the next change
+        if table.is_visible():
+            break
+        (work / "cold_start" / "counts.json").write_text(counts)
+        page.wait_for_timeout(1_000)
+    assert table.is_visible()
     write_rows(work / "cold_start" / "data.jsonl", [record(1, HOSTILE)])
-    (work / "cold_start").rename(copy_of_route / "cold_start")
+    (work / "cold_start").rename(copy_of_route / "cold_start")  # as a stage that has come to its end
     page.get_by_text("done", exact=True).first.wait_for()
 
 

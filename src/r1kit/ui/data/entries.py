@@ -78,7 +78,7 @@ def read_entry(row: Json, origin: Json | None = None) -> Entry:
         mark = "safe" if row["safe"] else "unsafe"
     elif isinstance(row.get("accepted"), bool):
         mark = "accepted" if row["accepted"] else "rejected"
-    more = origin or {}
+    more = _flat(origin or row.get("review"))
     names = tuple(_text(more[side]) for side in ("response", "chosen", "rejected") if side in more)
     return Entry(
         _question(row),
@@ -94,10 +94,23 @@ def read_entry(row: Json, origin: Json | None = None) -> Entry:
     )
 
 
+def _flat(origin: Any) -> Json:
+    """A row's origin, from origins.jsonl or from the row of a review, with its problem's own fields in it."""
+    if not isinstance(origin, Mapping):
+        return {}
+    problem = origin.get("problem")
+    if not isinstance(problem, Mapping):
+        return origin
+    own = {"problem_id": problem.get("id"), "domain": problem.get("domain") or problem.get("kind")}
+    return {**own, "language": problem.get("language"), **origin}
+
+
 def _dropped(row: Json) -> Entry:
-    texts = [Text("response" if "other" not in row else "one", _text(row.get("text")))]
+    texts = [Text("response", _text(row.get("text")))]
     if "other" in row:
-        texts.append(Text("the other", _text(row["other"])))
+        # a pair dropped for balance had its label already
+        sides = ("chosen", "rejected") if row["filter"] == "unbalanced" else ("one", "the other")
+        texts = [Text(sides[0], texts[0].text), Text(sides[1], _text(row["other"]))]
     return Entry(
         _text(row.get("question")),
         tuple(texts),

@@ -110,16 +110,23 @@ def _from_numbers(counts: Json) -> list[Funnel | None]:
         dropped = {name: number.get(name, 0) for name in _BEFORE_PAIRS}
         if "labels" in number:
             dropped["unlabelled"] = number.get("unlabelled", 0)
+            dropped |= _of_review(number)
         kept = number.get("labels", sampled - sum(dropped.values()))
         responses = Funnel("Responses", "samples", "", sampled, _steps(sampled, dropped), kept)
     if "pairs" not in number:
         return [responses]
-    dropped = {name: number.get(name, 0) for name in ("unlabelled", "no_preference", "unbalanced")}
+    dropped = {name: number.get(name, 0) for name in ("unlabelled", "no_preference")}
+    dropped |= _of_review(number) | {"unbalanced": number.get("unbalanced", 0)}
     pairs, after = number["pairs"], counts.get("after")
     kept = pairs - sum(dropped.values())
     if isinstance(after, Mapping) and _is_count(after.get("pairs")):
         kept = int(after["pairs"])
     return [responses, Funnel("Pairs", "pairs", "", pairs, _steps(pairs, dropped), kept)]
+
+
+def _of_review(number: Mapping[str, int]) -> dict[str, int]:
+    """What reviewers dropped, where there was a review."""
+    return {name: number[name] for name in ("dropped_in_review",) if name in number}
 
 
 def _steps(start: int, dropped: Mapping[str, int]) -> tuple[Step, ...]:

@@ -130,7 +130,7 @@ class Index:
         """Read the file. Never raises: what is wrong with it becomes a fault."""
         try:
             if self.path.name == "data.jsonl":
-                self.origins = Origins.beside(self.path)
+                self.origins = Origins(self.path.with_name("origins.jsonl"))
             with self.path.open("rb") as file:
                 self._read_all(file)
         except OSError as error:
@@ -179,7 +179,9 @@ class Index:
             self.position, self.num_lines = offset, number
 
     def _add(self, offset: int, row: dict[str, Any]) -> None:
-        at = -1 if self.origins is None else self.origins.offset_of(row)
+        at = -1
+        if self.origins is not None and "problem_id" not in row:  # a supervised record says it itself
+            at = self.origins.offset_of(row)
         origin = self.origins.at(at) if self.origins is not None and at >= 0 else None
         entry = read_entry(row, origin)
         self.is_pairs = self.is_pairs or entry.is_pair

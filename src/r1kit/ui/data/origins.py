@@ -1,8 +1,11 @@
 """Where pairs and labels come from: `origins.jsonl`, which their stage writes beside `data.jsonl`."""
 
 import json
+from array import array
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from r1kit.data.records import record_key
 
@@ -10,33 +13,26 @@ Json = dict[str, Any]
 
 
 class Origins:
-    """The rows of origins.jsonl by the record that they belong to; it may lack some, or be older."""
+    """The rows of origins.jsonl by the record that they belong to; it may lack some, or be older.
+
+    16 bytes are kept of a row. The file is read when the first row is asked for.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offsets: dict[str, int] = {}
-        with path.open("rb") as file:
-            offset = 0
-            for line in file:
-                row = _parse(line)
-                if isinstance(row.get("record"), str):
-                    self._offsets.setdefault(row["record"], offset)
-                offset += len(line)
-
-    @staticmethod
-    def beside(data: Path) -> "Origins | None":
-        """Those beside a data.jsonl; None if it has none."""
-        try:
-            return Origins(data.with_name("origins.jsonl"))
-        except OSError:
-            return None
+        self._keys: np.ndarray[Any, Any] | None = None
+        self._offsets: np.ndarray[Any, Any] = np.empty(0, dtype=np.int64)
 
     def offset_of(self, record: Json) -> int:
         """Where the row of a record is; -1 if it has none."""
+        if self._keys is None:
+            self._keys, self._offsets = self._read()
         try:
-            return self._offsets.get(record_key(record), -1)
+            key = np.uint64(int(record_key(record), 16))
         except (TypeError, ValueError):
             return -1
+        at = int(np.searchsorted(self._keys, key))
+        return int(self._offsets[at]) if at < len(self._keys) and self._keys[at] == key else -1
 
     def at(self, offset: int) -> Json:
         """The row at this place; {} if it has gone."""
@@ -46,6 +42,25 @@ class Origins:
                 return _parse(file.readline())
         except OSError:
             return {}
+
+    def _read(self) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+        keys, offsets, offset = array("Q", [0]), array("q", [-1]), 0
+        try:
+            with self._path.open("rb") as file:
+                for line in file:
+                    key = _parse(line).get("record")
+                    if isinstance(key, str) and len(key) == 16:
+                        try:
+                            keys.append(int(key, 16))
+                            offsets.append(offset)
+                        except ValueError:
+                            pass
+                    offset += len(line)
+        except OSError:
+            pass  # without it, records have no origin that is known
+        found = np.frombuffer(keys, dtype=np.uint64)
+        order = np.argsort(found, kind="stable")
+        return found[order], np.frombuffer(offsets, dtype=np.int64)[order]
 
 
 def _parse(line: bytes) -> Json:

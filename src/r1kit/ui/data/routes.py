@@ -44,6 +44,7 @@ class DataLine:
     funnels: list[Funnel]
     num_records: int | None
     files: list[str]
+    num_reviewed_out: int = 0  # dropped by reviewers; counts.json of some kinds is from before the review
 
     @property
     def unit(self) -> str:
@@ -332,9 +333,11 @@ def _votes(run: Run, view: StageView, entry: Entry) -> dict[str, Any]:
 def _line(view: StageView) -> DataLine:
     counts = counts_of(view)[0]
     metrics = view.manifest.get("metrics")
-    num = metrics.get("records") if isinstance(metrics, dict) else None
+    metrics = metrics if isinstance(metrics, dict) else {}
+    num, out = metrics.get("records"), metrics.get("dropped_in_review")
     files = [name for name, (file, _) in FILES.items() if (view.folder / file).is_file()]
-    return DataLine(view, funnels(counts), num if isinstance(num, int) else None, files)
+    num_out = out if isinstance(out, int) else 0
+    return DataLine(view, funnels(counts), num if isinstance(num, int) else None, files, num_out)
 
 
 def _watched(view: StageView) -> list[Path]:
