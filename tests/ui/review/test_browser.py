@@ -54,6 +54,11 @@ def test_the_queue_by_keys(
     page.wait_for_selector("#checks dd.right:has-text('6: right')")
     page.keyboard.press("Control+Enter")
     on_item(page, items[2])
+    page.keyboard.press("e")
+    text.fill("half a thought")
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")  # by habit
+    page.wait_for_selector("#refusal:has-text('You have edited this text')")
     page.keyboard.press("x")
     page.wait_for_selector("#reject-dialog[open]")
     no_serious_faults(page)

@@ -7,9 +7,24 @@ const byId = (id) => document.getElementById(id);
 const base = desk().dataset.base;
 const outboxKey = `r1-review-outbox:${base}`;
 const draftKey = () => `r1-review-draft:${base}:${desk().dataset.item}:${desk().dataset.by}`;
-const outbox = () => JSON.parse(localStorage.getItem(outboxKey) || "[]");
-const keep = (list) => localStorage.setItem(outboxKey, JSON.stringify(list));
+const outbox = () => recall(outboxKey) ?? [];
+const keep = (list) => remember(outboxKey, list);
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
+
+// the browser's store; if it is full or forbidden, this page's memory
+const memory = {};
+function remember(key, value) {
+  memory[key] = value;
+  try { localStorage.setItem(key, JSON.stringify(value)); } catch { return false; }
+  return true;
+}
+function recall(key) {
+  try { return JSON.parse(localStorage.getItem(key)) ?? null; } catch { return memory[key] ?? null; }
+}
+function forget(key) {
+  delete memory[key];
+  try { localStorage.removeItem(key); } catch { /* nothing was kept */ }
+}
 
 let shownAt = performance.now(); // when the item came, or the page was last hidden and shown again
 let spent = 0; // milliseconds on this item before that
@@ -75,7 +90,7 @@ async function flush() {
 
 async function saved(decision, value) {
   if (decision.action !== "undo" && decision.action !== "skip") {
-    localStorage.removeItem(`r1-review-draft:${base}:${decision.item}:${decision.by}`);
+    forget(`r1-review-draft:${base}:${decision.item}:${decision.by}`);
   }
   const isShown = decision.action === "undo" || decision.item === desk().dataset.item;
   if (isShown) await go(decision.action === "undo" ? value.item : null);
@@ -122,6 +137,8 @@ async function go(item) {
   }
   if (desk().dataset.item) history.replaceState(null, "", `${base}?item=${encodeURIComponent(desk().dataset.item)}`);
   scrollTo(0, 0);
+  byId("main").focus({ preventScroll: true });
+  if (byId("saved")) byId("saved").textContent = "Saved";
   begin();
 }
 
@@ -151,8 +168,8 @@ function fit() {
 }
 
 function typed() {
-  localStorage.setItem(draftKey(), JSON.stringify({ text: byId("text").value, at: Date.now() / 1000 }));
-  byId("draft-saved").textContent = "kept in this browser";
+  const isKept = remember(draftKey(), { text: byId("text").value, at: Date.now() / 1000 });
+  byId("draft-saved").textContent = isKept ? "kept in this browser" : "";
   clearTimeout(checkTimer);
   checkTimer = setTimeout(check, 350);
   clearTimeout(draftTimer);
@@ -211,6 +228,16 @@ function mark(side, pieces, tag) {
   }));
 }
 
+// an edit that was closed must not be lost by the key that accepts the text as it was
+function accept() {
+  if (byId("text").value !== original && !desk().dataset.asked) {
+    desk().dataset.asked = "1";
+    refuse({ error: "You have edited this text. Ctrl Enter in the editor (e) saves your edit; a once more accepts the original." });
+  } else {
+    decide("accept");
+  }
+}
+
 function saveEdit() {
   decide("edit", { text: byId("text").value, override: byId("override").hidden ? "" : byId("override-reason").value });
 }
@@ -224,7 +251,7 @@ function begin() {
   if (!data.item) return;
   if (data.kind !== "response") return;
   original = byId("text").value;
-  const local = JSON.parse(localStorage.getItem(draftKey()) || "null");
+  const local = recall(draftKey());
   const draft = [{ text: data.draft, at: Number(data.draftAt) }, local ?? { text: "", at: 0 }].sort((a, b) => b.at - a.at)[0];
   if (draft.at > Number(data.decidedAt) && draft.text !== original) {
     byId("draft-note").textContent = `Your draft of ${new Date(draft.at * 1000).toLocaleString()} is here again.`;
@@ -237,7 +264,7 @@ function begin() {
 }
 
 const actions = {
-  accept: () => decide("accept"),
+  accept,
   skip: () => decide("skip"),
   undo: () => decide("undo"),
   prefer: (button) => decide("prefer", { value: Number(button.dataset.value) }),
