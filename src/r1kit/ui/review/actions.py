@@ -260,7 +260,7 @@ def begin(desk: Desk, num_items: int | None = None, share: float = 0.0) -> None:
             raise _Begun
 
     now = time.time()
-    desk.review.log_path.parent.mkdir(exist_ok=True)
+    desk.make_room()
     with contextlib.suppress(_Begun):
         event = Event(f"begin-{now}", now, "r1 ui", "begin", items=digests, share=share)
         desk.log.append(event, check=check)

@@ -38,7 +38,7 @@ let original = "";
 // --- sending ---------------------------------------------------------------------------------------------
 async function post(what, body, options = {}) {
   const headers = { "content-type": "application/json", accept: "application/json" };
-  const answer = await fetch(`${base}/${what}`, { method: "POST", headers, body: JSON.stringify(body), ...options });
+  const answer = await fetch(`${base}/${what}`, { method: "POST", headers, body: JSON.stringify(body), signal: AbortSignal.timeout(30_000), ...options });
   const text = await answer.text();
   let value = {};
   try { value = JSON.parse(text); } catch { /* a proxy's page */ }
@@ -78,6 +78,7 @@ async function flush() {
       say("");
       if (refused) {
         busy(false);
+        delete desk().dataset.busy;
         refuse(answer.value);
       } else {
         await saved(decision, answer.value);
@@ -124,7 +125,7 @@ async function go(item) {
   const address = item ? `${base}?item=${encodeURIComponent(item)}` : base;
   for (;;) {
     try {
-      const answer = await fetch(address);
+      const answer = await fetch(address, { signal: AbortSignal.timeout(30_000) });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("desk");
       if (!answer.ok || !fresh) throw new Error();
       say("");
@@ -302,6 +303,8 @@ document.addEventListener("input", (event) => { if (event.target.id === "text") 
 
 // before the page's own keys: an open dialog has only its own, and the editor two
 document.addEventListener("keydown", (event) => {
+  const isTyped = event.target.closest?.("input, textarea, select");
+  if (event.repeat && !isTyped && !/^[jk]$/.test(event.key)) event.stopImmediatePropagation(); // a key held down
   const dialogIsOpen = byId("reject-dialog")?.open;
   if (dialogIsOpen && !/^[1-9]$/.test(event.key)) event.stopImmediatePropagation();
   if (event.target.id === "text" || event.target.id === "override-reason") {
