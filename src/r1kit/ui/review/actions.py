@@ -142,10 +142,14 @@ def begin_page(
     stage: str,
     num_items: Annotated[int | None, Form(gt=0)] = None,
     share: Annotated[float, Form(ge=0, le=1)] = 0.0,
+    source: Annotated[str, Form()] = "",
 ) -> Response:
-    """Begin a review of finished data: of all records, or of some that are drawn by their ids."""
+    """Begin a review of finished data: all of it, one source, or some records, drawn by their ids."""
     desk = desk_of(request, run, stage)
-    begin(desk, num_items, share)
+    if source and source not in desk.items.by_source:
+        known = ", ".join(desk.items.by_source) or "none"
+        raise DataError(f"There is no source {source!r} in {stage}; there are: {known}.")
+    begin(desk, num_items, share, source)
     return _back(run, stage)
 
 
@@ -245,13 +249,14 @@ def import_file(
     return _back(run, stage)
 
 
-def begin(desk: Desk, num_items: int | None = None, share: float = 0.0) -> None:
+def begin(desk: Desk, num_items: int | None = None, share: float = 0.0, source: str = "") -> None:
     """Write the first event, unless it is there: what is under review, as it is now."""
     if desk.log.begun:
         return
     items = desk.items
     # drawn by the ids alone: the same records for everybody who draws as many
-    drawn = sorted(items.ids, key=lambda item: derive_seed("review", item))[:num_items]
+    candidates = items.by_source[source] if source else items.ids
+    drawn = sorted(candidates, key=lambda item: derive_seed("review", item))[:num_items]
     chosen = set(drawn)
     digests = {item: items.digests[item] for item in items.ids if item in chosen}
 

@@ -89,6 +89,7 @@ class Items:
         self.ids: list[str] = []
         self.digests: dict[str, str] = {}
         self.dropped_by_hand: set[str] = set()
+        self.by_source: dict[str, list[str]] = {}  # ids; of records without a source, none
         self._places = array("q")
         self._number: dict[str, int] = {}
         ids, place = Ids(), 0
@@ -107,6 +108,8 @@ class Items:
         self.ids.append(item)
         self._places.append(place)
         self.digests[item] = digest_of(row) if self._can_change else item
+        if isinstance(source := row.get("source"), str):
+            self.by_source.setdefault(source, []).append(item)
         if row.get("accepted") is False:
             self.dropped_by_hand.add(item)
 

@@ -146,6 +146,7 @@ def queue_page(
         rename=rename or not reviewer,
         shown=shown,
         starts=starts,
+        sources=[(source, len(found)) for source, found in desk.items.by_source.items()] if starts else [],
         progress=progress_of(desk),
         reasons=REASONS[shown.kind] if shown else (),
         changed=desk.changed_by_hand(),
