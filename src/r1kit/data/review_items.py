@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,13 +41,16 @@ def record_of(row: Mapping[str, Any]) -> Json:
     return {name: value for name, value in row.items() if name not in ("accepted", FIELD)}
 
 
-def origin_of(problem: Problem, *, raw: str | None = None, num_tokens: int | None = None) -> Json:
+def origin_of(
+    problem: Problem, *, raw: str | None = None, num_tokens: int | None = None, with_tests: bool = False
+) -> Json:
     """What a reviewer needs beside a record, as its field `review`.
 
     `raw` is the completion before it was rewritten, `num_tokens` the length of its reasoning. The problem is
-    there without its messages, which the record has.
+    there without its messages, which the record has, and without tests of programs, which may be megabytes,
+    unless a review will run them.
     """
-    row = problem_to_json(problem)
+    row = problem_to_json(problem if with_tests else replace(problem, tests=()))
     del row["messages"]
     found: Json = {"problem": row, "raw": raw, "num_tokens": num_tokens}
     return {name: value for name, value in found.items() if value is not None}

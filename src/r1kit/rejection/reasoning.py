@@ -106,9 +106,10 @@ def keep_records(
             continue
         picked = pick_diverse(texts, wanted)
         counts.add(_domain(problem), "surplus", len(texts) - len(picked))
+        origin = origin_of(problem, with_tests=config.review == "required")
         for i in picked:
             record = sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection")
-            records.append({**record, FIELD: origin_of(problem)})
+            records.append({**record, FIELD: origin})
     kept = choose_some(len(records), config.max_records, seed=context.seed)
     for i, record in enumerate(records):
         counts.add(record["domain"], "kept" if i in kept else "surplus")

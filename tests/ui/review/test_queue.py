@@ -344,6 +344,7 @@ def test_a_file_of_an_older_version_is_reviewed_all_the_same(reviewer: Make, run
     ann = reviewer("Ann")
     page = ann.page()
     assert "this run did not record the problem" in page
+    assert "100% of 8 words in en ✓" in page
     ann.decide("accept", ann.item())
     ann.form("rest")
     taken = take_review(path.parent, "cold_start", lambda rows: [None] * len(rows))

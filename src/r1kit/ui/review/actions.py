@@ -107,7 +107,7 @@ def check(request: Request, run: Annotated[Run, Depends(run_of)], stage: str, ty
     _known(desk, typed.item)
     desk.lease(typed.item, checked_name(typed.by))
     row = desk.items.row(typed.item)
-    checked = check_text(desk.review.view, row, typed.text)
+    checked = check_text(desk.review.view, row, typed.text, runs_programs=False)
     lines = [{"name": line.name, "found": line.found, "right": line.is_right} for line in checked.lines]
     raw = row.get(FIELD, {}).get("raw")
     left, right = differences(raw, typed.text) if isinstance(raw, str) else ([], [])
@@ -328,7 +328,7 @@ def _undo(desk: Desk, decision: Decision, by: str, now: float) -> Event:
 
 def _check_edit(desk: Desk, item: str, text: str, override: str) -> None:
     """Raise `Refused` for an edit that can't be trained on, or that needs a reason."""
-    checked = check_text(desk.review.view, desk.items.row(item), text)
+    checked = check_text(desk.review.view, desk.items.row(item), text, runs_programs=True)
     if checked.forbidding:
         raise Refused(
             f"This text can't be kept: {'; '.join(checked.forbidding)}. Mend it, or reject the item ({item})."

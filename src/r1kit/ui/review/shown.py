@@ -268,7 +268,7 @@ def _shown(desk: Desk, item: str, reviewer: str, items: Sequence[str], held_by: 
         left=left,
         right=right,
         has_raw=isinstance(raw, str) and raw != text,
-        checked=check_text(desk.review.view, row, text) if kind == "response" else None,
+        checked=check_text(desk.review.view, row, text, runs_programs=False) if kind == "response" else None,
         swapped=swapped,
         label=_label(row, kind, swapped),
         draft=desk.draft(item, reviewer) if kind == "response" else None,
