@@ -124,6 +124,7 @@ def test_a_torn_last_line_is_ignored_and_cut_off_by_the_next_event(desk: Desk) -
     log = ReviewLog(desk.log.path).refresh()
     assert (len(log.events), log.faults) == (1, [])
     log.append(Event("next", 2.0, "Ann", "reject", "two"))
+    assert (list(log.events), log.faults) == (["event-1", "next"], [])
     assert list(ReviewLog(desk.log.path).refresh().events) == ["event-1", "next"]
     assert b"torn" not in desk.log.path.read_bytes()
 
@@ -148,6 +149,25 @@ def test_what_a_check_raises_prevents_the_write(desk: Desk) -> None:
     with pytest.raises(DataError):
         desk.log.append(Event("a", 1.0, "Ann", "accept", "one"), check=refuse)
     assert desk.log.path.read_bytes() == b""
+
+
+def test_what_a_full_disk_refuses_is_not_there_and_can_be_sent_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk("Ann", "accept")
+    before = desk.log.path.read_bytes()
+    event = Event("late", 2.0, "Ann", "reject", "two")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            desk.log.append(event)
+    assert desk.log.path.read_bytes() == before
+    assert desk.log.append(event)
+    assert desk.state("two") == "rejected"
 
 
 def test_a_log_that_was_replaced_is_read_from_its_start(desk: Desk) -> None:

@@ -79,7 +79,10 @@ def test_tests_of_programs_are_for_reviewers_but_not_in_the_origins(tmp_path: Pa
     problem = Problem(
         "c", "code", PROBLEMS[0].messages, tests=({"input": "1" * 5000, "output": "2"},), reference="print(2)"
     )
-    record = {**sft_record(problem, "x", style="chat", source="s"), FIELD: origin_of(problem)}
+    record = {
+        **sft_record(problem, "x", style="chat", source="s"),
+        FIELD: origin_of(problem, with_tests=True),
+    }
     halted(tmp_path, [record])
     assert "11111" in (tmp_path / "review.jsonl").read_text()
     write_records(tmp_path, [record])

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,14 +42,20 @@ def record_of(row: Mapping[str, Any]) -> Json:
 
 
 def origin_of(
-    problem: Problem, *, raw: str | None = None, num_tokens: int | None = None, **samples: str
+    problem: Problem,
+    *,
+    raw: str | None = None,
+    num_tokens: int | None = None,
+    with_tests: bool = False,
+    **samples: str,
 ) -> Json:
     """What a reviewer needs beside a record, as its field `review`.
 
     `raw` is the completion before it was rewritten, `num_tokens` the length of its reasoning. The problem is
-    there without its messages, which the record has. `samples` name the samples of its texts in the log.
+    there without its messages, which the record has, and without tests of programs, which may be megabytes,
+    unless a review will run them. `samples` name the samples of its texts in the log.
     """
-    row = problem_to_json(problem)
+    row = problem_to_json(problem if with_tests else replace(problem, tests=()))
     del row["messages"]
     found: Json = {"problem": row, "raw": raw, "num_tokens": num_tokens, **samples}
     return {name: value for name, value in found.items() if value is not None}

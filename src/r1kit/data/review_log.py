@@ -13,12 +13,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, BinaryIO, Literal
 
-from r1kit.data.jsonl import cut_torn_tail, encode_row, sync_folder
+from r1kit.data.jsonl import encode_row, sync_folder
 from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
 
@@ -144,11 +144,8 @@ class ReviewLog:
             if check is not None:
                 check(self)
             is_new = self._offset == 0
-            cut_torn_tail(self.path)
-            file.seek(0, os.SEEK_END)
-            file.write("".join(encode_row(event_to_json(event)) + "\n" for event in new).encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
+            rows = "".join(encode_row(event_to_json(event)) + "\n" for event in new)
+            _write(file, self._offset, rows.encode("utf-8"))
             if is_new:
                 sync_folder(self.path.parent)
             self._read_on(file)
@@ -208,16 +205,15 @@ class ReviewLog:
     def _standing(self, item: str) -> list[Event]:
         return [event for event in self._by_item.get(item, ()) if event.id not in self._undone]
 
-    def _read_on(self, file: IO[bytes]) -> None:
+    def _read_on(self, file: BinaryIO) -> None:
         stat = os.fstat(file.fileno())
         if (stat.st_dev, stat.st_ino) != self._file or stat.st_size < self._offset:
             self._forget()  # another file in its place
             self._file = (stat.st_dev, stat.st_ino)
         file.seek(self._offset)
-        for raw in file:
-            if not raw.endswith(b"\n"):
-                break
-            self._offset += len(raw)
+        complete, end, _ = file.read().rpartition(b"\n")  # what is behind the last line break is unfinished
+        self._offset += len(complete) + len(end)
+        for raw in complete.split(b"\n") if end else ():
             self._num_lines += 1
             if not raw.strip():
                 continue
@@ -313,9 +309,24 @@ def carried_over(earlier: ReviewLog, items: Mapping[str, str]) -> list[Event]:
     return events if len(events) > 1 else []
 
 
+def _write(file: BinaryIO, end: int, content: bytes) -> None:
+    """Write at the end of the complete lines, and sync. What can't be written whole leaves nothing behind."""
+    os.ftruncate(file.fileno(), end)  # the unfinished line of a process that was killed
+    rest = memoryview(content)
+    try:
+        while rest:
+            rest = rest[os.write(file.fileno(), rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        # else the event would be found when it is sent again, and taken for saved
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), end)
+        raise
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[IO[bytes]]:
+def locked(path: Path) -> Iterator[BinaryIO]:
     """The file, created if need be, while no other process writes to it."""
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:  # a buffer would remember what was cut off
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, or its process dies
         yield file

@@ -113,10 +113,11 @@ def keep_records(
         for i in sorted(set(range(len(texts))) - set(picked)):
             why = f"{wanted} of this problem are, at its pass rate of {tally.pass_rate:.2f}"
             counts.drop(_domain(problem), "surplus", problem, texts[i], why)
+        origin = origin_of(problem, with_tests=config.review == "required")
         for i in picked:
             kept_of.append(problem)
             record = sft_record(problem, texts[i], style="chat", source=f"{context.name}: rejection")
-            records.append({**record, FIELD: origin_of(problem)})
+            records.append({**record, FIELD: origin})
     kept = choose_some(len(records), config.max_records, seed=context.seed)
     for i, record in enumerate(records):
         if i in kept:

@@ -15,6 +15,7 @@ from r1kit.training.alarms import ALARMS, PREFIX
 from r1kit.ui.folders import Json, Run, StageView, read_json, read_rows, seconds_left
 from r1kit.ui.live import changes
 from r1kit.ui.pages import page
+from r1kit.ui.review.desks import reviews_of
 from r1kit.ui.site import Site, run_of, site_of
 from r1kit.ui.stage.facts import UNREADABLE
 from r1kit.ui.stage.log import log_of
@@ -77,6 +78,7 @@ def run_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response
         evaluations=run.evaluations(),
         findings=[finding for finding in findings if finding.alarm],
         route=flow_picture(data),
+        reviews=[review.stage for review in reviews_of(run) if review.required],
         faults=[fault for line in lines for fault in line.view.faults],
     )
 

@@ -40,8 +40,10 @@ def test_the_queue_by_keys(
     no_serious_faults(page)
     assert page.locator("#right-text ins").count() > 0
     assert page.locator("#left-text del").count() > 0
-    page.keyboard.press("a")
+    page.keyboard.down("a")
     on_item(page, items[1])
+    page.keyboard.down("a")  # held down: it decides one item
+    page.keyboard.up("a")
     # a wrong edit is refused while one types, and when it is saved
     page.keyboard.press("e")
     text = page.locator("#text")
@@ -54,6 +56,11 @@ def test_the_queue_by_keys(
     page.wait_for_selector("#checks dd.right:has-text('6: right')")
     page.keyboard.press("Control+Enter")
     on_item(page, items[2])
+    page.keyboard.press("e")
+    text.fill("half a thought")
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")  # by habit
+    page.wait_for_selector("#refusal:has-text('You have edited this text')")
     page.keyboard.press("x")
     page.wait_for_selector("#reject-dialog[open]")
     no_serious_faults(page)
@@ -85,6 +92,20 @@ def test_the_queue_by_keys(
     for path in ("/runs/out/review", f"{QUEUE}/items"):
         page.goto(page.url.split("/runs")[0] + path)
         no_serious_faults(page)
+
+
+def test_a_filter_of_style_gives_way_to_a_reason(serve: Serve, open_page: Open, run_dir: Path) -> None:
+    page = open_page(serve(run_dir.parent), QUEUE)
+    as_reviewer(page, "Ann")
+    page.keyboard.press("e")
+    page.locator("#text").fill(format_chat("我把两个数字加起来，一共是五。", "The answer is 5."))
+    page.wait_for_selector("#override:not([hidden])")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#refusal:has-text('A filter objects')")
+    page.fill("#override-reason", "a Chinese problem")
+    page.keyboard.press("Control+Enter")
+    on_item(page, ids(run_dir)[1])
+    assert log_rows(run_dir)[-1]["override"] == "a Chinese problem"
 
 
 def test_a_draft_survives_a_reload_and_the_server(serve: Serve, open_page: Open, run_dir: Path) -> None:

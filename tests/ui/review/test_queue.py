@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from r1kit.data.review_items import Ids
+from r1kit.data.reviews import take_review
 from r1kit.pipeline.lock import run_lock
 from r1kit.text.template import format_chat
 from r1kit.ui.folders import find_runs
@@ -334,6 +335,25 @@ def test_hostile_texts_are_text(client_of: Callable[..., TestClient], tmp_path: 
     assert "\x1b" not in re.sub(r"<textarea.*?</textarea>", "", shown, flags=re.DOTALL)
     ann.decide("reject", ids(run)[0], reason=bad[:100])
     assert "<script>alert" not in ann.client.get(f"{ann.base}/items").text
+
+
+def test_a_file_of_an_older_version_is_reviewed_all_the_same(reviewer: Make, run_dir: Path) -> None:
+    path = run_dir / ".work" / "cold_start" / "review.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in r.items() if k != "review"}) + "\n" for r in rows))
+    ann = reviewer("Ann")
+    page = ann.page()
+    assert "this run did not record the problem" in page
+    assert "100% of 8 words in en ✓" in page
+    ann.decide("accept", ann.item())
+    ann.form("rest")
+    taken = take_review(path.parent, "cold_start", lambda rows: [None] * len(rows))
+    assert len(taken.records) == 6
+
+
+def test_the_runs_own_page_says_that_a_stage_waits(reviewer: Make) -> None:
+    page = reviewer("Ann").client.get("/runs/out").text
+    assert '<b>cold_start</b> waits for people: <a href="/runs/out/review/cold_start">' in page
 
 
 def test_damaged_files_give_sentences(reviewer: Make, run_dir: Path) -> None:

@@ -1,6 +1,8 @@
 """Reviews of what the stages themselves have made."""
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,24 @@ def test_every_record_has_its_origin(route: Path) -> None:
                 problem = problem_of(record, origin)
                 assert problem is not None
                 assert record.get("problem_id", problem.id) == problem.id
+
+
+def test_general_data_can_be_reviewed_alone(
+    client_of: Callable[..., TestClient], copy_of_route: Path
+) -> None:
+    ann = Reviewer(client_of(copy_of_route), "Ann", "rejection")
+    records = [row for _, row in read_jsonl(copy_of_route / "rejection" / "data.jsonl")]
+    source = "rejection: demonstrations"
+    wanted = sum(record["source"] == source for record in records)
+    assert f'<option value="{source}">{source} ({wanted})</option>' in ann.page()
+    assert "There is no source" in ann.form("begin", source="elsewhere").text
+    ann.form("begin", source=source)
+    assert f"0 of {wanted} decided" in ann.page()
+    item = ann.item()
+    ann.decide("edit", item, text="A very good day to you.")
+    exported = client_of(copy_of_route).get(f"{ann.base}/export/accepted.jsonl").text
+    assert json.loads(exported)["response"] == "A very good day to you."
+    assert json.loads(exported)["source"] == source
 
 
 @pytest.mark.parametrize("stage", STAGES)

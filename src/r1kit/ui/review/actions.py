@@ -107,7 +107,7 @@ def check(request: Request, run: Annotated[Run, Depends(run_of)], stage: str, ty
     _known(desk, typed.item)
     desk.lease(typed.item, checked_name(typed.by))
     row = desk.items.row(typed.item)
-    checked = check_text(desk.review.view, row, typed.text)
+    checked = check_text(desk.review.view, row, typed.text, runs_programs=False)
     lines = [{"name": line.name, "found": line.found, "right": line.is_right} for line in checked.lines]
     raw = row.get(FIELD, {}).get("raw")
     left, right = differences(raw, typed.text) if isinstance(raw, str) else ([], [])
@@ -142,10 +142,14 @@ def begin_page(
     stage: str,
     num_items: Annotated[int | None, Form(gt=0)] = None,
     share: Annotated[float, Form(ge=0, le=1)] = 0.0,
+    source: Annotated[str, Form()] = "",
 ) -> Response:
-    """Begin a review of finished data: of all records, or of some that are drawn by their ids."""
+    """Begin a review of finished data: all of it, one source, or some records, drawn by their ids."""
     desk = desk_of(request, run, stage)
-    begin(desk, num_items, share)
+    if source and source not in desk.items.by_source:
+        known = ", ".join(desk.items.by_source) or "none"
+        raise DataError(f"There is no source {source!r} in {stage}; there are: {known}.")
+    begin(desk, num_items, share, source)
     return _back(run, stage)
 
 
@@ -245,13 +249,14 @@ def import_file(
     return _back(run, stage)
 
 
-def begin(desk: Desk, num_items: int | None = None, share: float = 0.0) -> None:
+def begin(desk: Desk, num_items: int | None = None, share: float = 0.0, source: str = "") -> None:
     """Write the first event, unless it is there: what is under review, as it is now."""
     if desk.log.begun:
         return
     items = desk.items
     # drawn by the ids alone: the same records for everybody who draws as many
-    drawn = sorted(items.ids, key=lambda item: derive_seed("review", item))[:num_items]
+    candidates = items.by_source[source] if source else items.ids
+    drawn = sorted(candidates, key=lambda item: derive_seed("review", item))[:num_items]
     chosen = set(drawn)
     digests = {item: items.digests[item] for item in items.ids if item in chosen}
 
@@ -260,7 +265,7 @@ def begin(desk: Desk, num_items: int | None = None, share: float = 0.0) -> None:
             raise _Begun
 
     now = time.time()
-    desk.review.log_path.parent.mkdir(exist_ok=True)
+    desk.make_room()
     with contextlib.suppress(_Begun):
         event = Event(f"begin-{now}", now, "r1 ui", "begin", items=digests, share=share)
         desk.log.append(event, check=check)
@@ -323,7 +328,7 @@ def _undo(desk: Desk, decision: Decision, by: str, now: float) -> Event:
 
 def _check_edit(desk: Desk, item: str, text: str, override: str) -> None:
     """Raise `Refused` for an edit that can't be trained on, or that needs a reason."""
-    checked = check_text(desk.review.view, desk.items.row(item), text)
+    checked = check_text(desk.review.view, desk.items.row(item), text, runs_programs=True)
     if checked.forbidding:
         raise Refused(
             f"This text can't be kept: {'; '.join(checked.forbidding)}. Mend it, or reject the item ({item})."

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from r1kit.data.records import Json
-from r1kit.data.review_items import FIELD, kind_of, problem_of
+from r1kit.data.records import Json, messages_from_json
+from r1kit.data.review_items import FIELD, problem_of
+from r1kit.errors import DataError
 from r1kit.rewards.record_faults import (
     FAULTS_IN_WORDS,
     FAULTS_OF_STYLE,
@@ -28,6 +29,9 @@ class Line:
     is_right: bool | None
 
 
+_NOT_RECORDED = Line("answer", "not checked: this run did not record the problem of each record", None)
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """The checks of a text. `faults` of correctness forbid keeping it; those of style want a reason."""
@@ -46,34 +50,60 @@ class Checked:
         return tuple(FAULTS_IN_WORDS[fault] for fault in self.faults if fault in FAULTS_OF_STYLE)
 
 
-def check_text(view: StageView, row: Json, text: str) -> Checked:
-    """The checks of a response that would take the place of the one in a row for review."""
-    problem = problem_of(row, row.get(FIELD, {}))
-    if kind_of(row) != "response" or problem is None:
+def check_text(view: StageView, row: Json, text: str, *, runs_programs: bool) -> Checked:
+    """The checks of a response that would take the place of the one in a row for review.
+
+    Programs run in the sandbox, for seconds: when an edit is saved, not while someone types.
+    """
+    known = problem_of(row, row.get(FIELD, {}))
+    problem = known or _stand_in(view, row)
+    if problem is None:
         return _format_alone(row, text)
     try:
         limits = limits_of(view.kind, view.config, row, problem)
     except (KeyError, TypeError):  # a manifest of another version
         limits = TextLimits(needs_reasoning="<think>" in str(row.get("response", "")))
     response = parse_response(text, "chat", reasoning_required=limits.needs_reasoning)
-    [is_right] = find_right([(problem, response)])
+    unknown = _why_unknown(known, runs_programs)
+    [is_right] = find_right([(problem, response)]) if not unknown else [None]
     num_tokens = _about_tokens(row, response)
     faults = tuple(iter_faults(problem, response, limits, is_right=is_right, num_tokens=num_tokens))
     lines = [Line("format", _format_in_words(response), "malformed" not in faults)]
     if response.well_formed:
-        lines += _answer_lines(problem, response, is_right)
+        lines += [unknown] if unknown else _answer_lines(problem, response, is_right)
         lines += _style_lines(problem, response, limits, faults, num_tokens)
     return Checked(tuple(lines), faults)
+
+
+def _why_unknown(problem: Problem | None, runs_programs: bool) -> Line | None:
+    """Why the answer is not verified here; None if it is."""
+    if problem is None:
+        return _NOT_RECORDED
+    if problem.kind == "code" and not problem.tests:
+        return Line("answer", "not run: finished data do not keep the tests of programs", None)
+    if problem.kind == "code" and not runs_programs:
+        return Line("answer", "a program: its tests run when the edit is saved", None)
+    return None
+
+
+def _stand_in(view: StageView, row: Json) -> Problem | None:
+    """A problem without a ground truth, for a record whose own was not recorded; None if it has no prompt."""
+    is_reasoning = view.kind == "cold_start" or str(row.get("source", "")).endswith(": rejection")
+    try:
+        messages = messages_from_json(row.get("messages"))
+    except DataError:
+        return None
+    language = row.get("language")
+    return Problem(
+        "", "judged" if is_reasoning else "general", messages, language=str(language) if language else None
+    )
 
 
 def _format_alone(row: Json, text: str) -> Checked:
     needs_reasoning = "<think>" in str(row.get("response", ""))
     response = parse_response(text, "chat", reasoning_required=needs_reasoning)
-    lines = (
-        Line("format", _format_in_words(response), response.well_formed),
-        Line("answer", "not checked: this run did not record the problem of each record", None),
-    )
-    return Checked(lines, () if response.well_formed else ("malformed",))
+    line = Line("format", _format_in_words(response), response.well_formed)
+    return Checked((line, _NOT_RECORDED), () if response.well_formed else ("malformed",))
 
 
 def _answer_lines(problem: Problem, response: Response, is_right: bool | None) -> list[Line]:

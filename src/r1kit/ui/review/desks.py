@@ -15,7 +15,7 @@ from pathlib import Path
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
-from r1kit.data.jsonl import append_jsonl
+from r1kit.data.jsonl import append_jsonl, sync_folder
 from r1kit.data.records import Json
 from r1kit.data.review_items import (
     FIELD,
@@ -80,14 +80,16 @@ def reviews_of(run: Run) -> list[Review]:
 class Items:
     """The records of a file, by id; only their places are kept in memory.
 
-    Raises `DataError` for a file that can't be read, with file and line.
+    `can_change`: people may edit the file, so digests of its rows are needed. Raises `DataError` for a file
+    that can't be read, with file and line.
     """
 
-    def __init__(self, path: Path, origins: Path | None) -> None:
-        self.path, self._origins_path = path, origins
+    def __init__(self, path: Path, origins: Path | None, *, can_change: bool) -> None:
+        self.path, self._origins_path, self._can_change = path, origins, can_change
         self.ids: list[str] = []
         self.digests: dict[str, str] = {}
         self.dropped_by_hand: set[str] = set()
+        self.by_source: dict[str, list[str]] = {}  # ids; of records without a source, none
         self._places = array("q")
         self._number: dict[str, int] = {}
         ids, place = Ids(), 0
@@ -105,7 +107,9 @@ class Items:
         self._number[item] = len(self.ids)
         self.ids.append(item)
         self._places.append(place)
-        self.digests[item] = digest_of(row) if FIELD in row else item
+        self.digests[item] = digest_of(row) if self._can_change else item
+        if isinstance(source := row.get("source"), str):
+            self.by_source.setdefault(source, []).append(item)
         if row.get("accepted") is False:
             self.dropped_by_hand.add(item)
 
@@ -144,8 +148,9 @@ class Desk:
             try:
                 stamp = _stamp(path)
                 if self._items is None or self._items[0] != stamp:
-                    origins = None if self.review.required else path.with_name(ORIGINS_FILE)
-                    self._items = stamp, Items(path, origins)
+                    required = self.review.required
+                    origins = None if required else path.with_name(ORIGINS_FILE)
+                    self._items = stamp, Items(path, origins, can_change=required)
             except FileNotFoundError:
                 raise DataError(
                     f"{path} is not there any more: the stage has gone on or was put aside."
@@ -224,10 +229,17 @@ class Desk:
             return None
         return found if not decided or float(found.get("at", 0)) > decided[0] else None
 
+    def make_room(self) -> None:
+        """Make the folder of the log, if need be."""
+        folder = self.review.log_path.parent
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            sync_folder(folder.parent)
+
     def keep_draft(self, item: str, reviewer: str, text: str) -> None:
         """Append a draft to the drafts, and sync it to disk."""
         path = self.review.drafts_path
-        path.parent.mkdir(exist_ok=True)
+        self.make_room()
         with self._lock, locked(path):
             known = self._read_drafts()
             row = {"item": item, "by": reviewer, "at": time.time(), "text": text}

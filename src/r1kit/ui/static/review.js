@@ -7,9 +7,24 @@ const byId = (id) => document.getElementById(id);
 const base = desk().dataset.base;
 const outboxKey = `r1-review-outbox:${base}`;
 const draftKey = () => `r1-review-draft:${base}:${desk().dataset.item}:${desk().dataset.by}`;
-const outbox = () => JSON.parse(localStorage.getItem(outboxKey) || "[]");
-const keep = (list) => localStorage.setItem(outboxKey, JSON.stringify(list));
+const outbox = () => recall(outboxKey) ?? [];
+const keep = (list) => remember(outboxKey, list);
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
+
+// the browser's store; if it is full or forbidden, this page's memory
+const memory = {};
+function remember(key, value) {
+  memory[key] = value;
+  try { localStorage.setItem(key, JSON.stringify(value)); } catch { return false; }
+  return true;
+}
+function recall(key) {
+  try { return JSON.parse(localStorage.getItem(key)) ?? null; } catch { return memory[key] ?? null; }
+}
+function forget(key) {
+  delete memory[key];
+  try { localStorage.removeItem(key); } catch { /* nothing was kept */ }
+}
 
 let shownAt = performance.now(); // when the item came, or the page was last hidden and shown again
 let spent = 0; // milliseconds on this item before that
@@ -23,7 +38,7 @@ let original = "";
 // --- sending ---------------------------------------------------------------------------------------------
 async function post(what, body, options = {}) {
   const headers = { "content-type": "application/json", accept: "application/json" };
-  const answer = await fetch(`${base}/${what}`, { method: "POST", headers, body: JSON.stringify(body), ...options });
+  const answer = await fetch(`${base}/${what}`, { method: "POST", headers, body: JSON.stringify(body), signal: AbortSignal.timeout(30_000), ...options });
   const text = await answer.text();
   let value = {};
   try { value = JSON.parse(text); } catch { /* a proxy's page */ }
@@ -63,6 +78,7 @@ async function flush() {
       say("");
       if (refused) {
         busy(false);
+        delete desk().dataset.busy;
         refuse(answer.value);
       } else {
         await saved(decision, answer.value);
@@ -75,7 +91,7 @@ async function flush() {
 
 async function saved(decision, value) {
   if (decision.action !== "undo" && decision.action !== "skip") {
-    localStorage.removeItem(`r1-review-draft:${base}:${decision.item}:${decision.by}`);
+    forget(`r1-review-draft:${base}:${decision.item}:${decision.by}`);
   }
   const isShown = decision.action === "undo" || decision.item === desk().dataset.item;
   if (isShown) await go(decision.action === "undo" ? value.item : null);
@@ -109,7 +125,7 @@ async function go(item) {
   const address = item ? `${base}?item=${encodeURIComponent(item)}` : base;
   for (;;) {
     try {
-      const answer = await fetch(address);
+      const answer = await fetch(address, { signal: AbortSignal.timeout(30_000) });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("desk");
       if (!answer.ok || !fresh) throw new Error();
       say("");
@@ -122,6 +138,8 @@ async function go(item) {
   }
   if (desk().dataset.item) history.replaceState(null, "", `${base}?item=${encodeURIComponent(desk().dataset.item)}`);
   scrollTo(0, 0);
+  byId("main").focus({ preventScroll: true });
+  if (byId("saved")) byId("saved").textContent = "Saved";
   begin();
 }
 
@@ -151,8 +169,8 @@ function fit() {
 }
 
 function typed() {
-  localStorage.setItem(draftKey(), JSON.stringify({ text: byId("text").value, at: Date.now() / 1000 }));
-  byId("draft-saved").textContent = "kept in this browser";
+  const isKept = remember(draftKey(), { text: byId("text").value, at: Date.now() / 1000 });
+  byId("draft-saved").textContent = isKept ? "kept in this browser" : "";
   clearTimeout(checkTimer);
   checkTimer = setTimeout(check, 350);
   clearTimeout(draftTimer);
@@ -211,6 +229,16 @@ function mark(side, pieces, tag) {
   }));
 }
 
+// an edit that was closed must not be lost by the key that accepts the text as it was
+function accept() {
+  if (byId("text").value !== original && !desk().dataset.asked) {
+    desk().dataset.asked = "1";
+    refuse({ error: "You have edited this text. Ctrl Enter in the editor (e) saves your edit; a once more accepts the original." });
+  } else {
+    decide("accept");
+  }
+}
+
 function saveEdit() {
   decide("edit", { text: byId("text").value, override: byId("override").hidden ? "" : byId("override-reason").value });
 }
@@ -224,7 +252,7 @@ function begin() {
   if (!data.item) return;
   if (data.kind !== "response") return;
   original = byId("text").value;
-  const local = JSON.parse(localStorage.getItem(draftKey()) || "null");
+  const local = recall(draftKey());
   const draft = [{ text: data.draft, at: Number(data.draftAt) }, local ?? { text: "", at: 0 }].sort((a, b) => b.at - a.at)[0];
   if (draft.at > Number(data.decidedAt) && draft.text !== original) {
     byId("draft-note").textContent = `Your draft of ${new Date(draft.at * 1000).toLocaleString()} is here again.`;
@@ -237,7 +265,7 @@ function begin() {
 }
 
 const actions = {
-  accept: () => decide("accept"),
+  accept,
   skip: () => decide("skip"),
   undo: () => decide("undo"),
   prefer: (button) => decide("prefer", { value: Number(button.dataset.value) }),
@@ -275,6 +303,8 @@ document.addEventListener("input", (event) => { if (event.target.id === "text") 
 
 // before the page's own keys: an open dialog has only its own, and the editor two
 document.addEventListener("keydown", (event) => {
+  const isTyped = event.target.closest?.("input, textarea, select");
+  if (event.repeat && !isTyped && !/^[jk]$/.test(event.key)) event.stopImmediatePropagation(); // a key held down
   const dialogIsOpen = byId("reject-dialog")?.open;
   if (dialogIsOpen && !/^[1-9]$/.test(event.key)) event.stopImmediatePropagation();
   if (event.target.id === "text" || event.target.id === "override-reason") {
