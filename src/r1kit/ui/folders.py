@@ -102,7 +102,7 @@ class Run:
             lock = json.loads((self.folder / ".lock").read_text(encoding="utf-8"))
             # a folder copied from another machine brings that machine's lock
             return lock_holder(self.folder) if lock["host"] == socket.gethostname() else None
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def stages(self) -> list[StageView]:
