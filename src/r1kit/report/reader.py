@@ -62,7 +62,9 @@ class StageData:
     @property
     def config(self) -> Json:
         """The stage's table of the recipe, with defaults filled in."""
-        return dict(self.manifest.get("key", {}).get("config", {}))
+        key = self.manifest.get("key")
+        config = key.get("config") if isinstance(key, dict) else None
+        return dict(config) if isinstance(config, dict) else {}
 
     @property
     def seconds(self) -> float | None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from r1kit.errors import UserError
 from r1kit.ui import chat, compare, data, overview, report, review, stage
-from r1kit.ui.guard import LOOPBACK, Guard
+from r1kit.ui.guard import LOOPBACK, Guard, protected
 from r1kit.ui.pages import STATIC, error_page
 from r1kit.ui.rollouts import views as rollouts
 from r1kit.ui.site import Site
@@ -81,6 +81,5 @@ def _os_error(request: Request, error: Exception) -> Response:
 def _bug(request: Request, error: Exception) -> Response:
     # the traceback is for the terminal: a page could show it to anyone
     _log.error("%s %s", request.method, request.url.path, exc_info=error)
-    return error_page(
-        request, 500, "This page can't be shown: a fault of r1kit. The terminal of `r1 ui` has its details."
-    )
+    sentence = "This page can't be shown: a fault of r1kit. The terminal of `r1 ui` has its details."
+    return protected(error_page(request, 500, sentence))  # it does not come back through the guard

@@ -6,6 +6,7 @@ the page shows as a sentence; the rest is shown all the same.
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ State = Literal["done", "running", "stopped", "to do"]
 
 _DEPTH = 6  # levels of folders below a root that are looked through for runs
 _STAGE_FILES = ("manifest.json", "metrics.jsonl")
+_NO_ADDRESS = re.compile(r"[^\w.:~@+=,-]|^\.+$")
 _SKIPPED = ("node_modules", "site-packages", "__pycache__")
 
 
@@ -76,7 +78,8 @@ class StageView:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. `id` is what addresses name it by: its path below the root, with `:` for `/`."""
+    """A run's folder. `id` is what addresses name it by: its path below the root, with `:` for `/`
+    and `_` for what an address can't hold as it is."""
 
     id: str
     folder: Path
@@ -105,7 +108,7 @@ class Run:
             lock = json.loads((self.folder / ".lock").read_text(encoding="utf-8"))
             # a folder copied from another machine brings that machine's lock
             return lock_holder(self.folder) if lock["host"] == socket.gethostname() else None
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def stages(self) -> list[StageView]:
@@ -142,9 +145,11 @@ def find_runs(roots: Sequence[Path]) -> list[Run]:
             if (real := folder.resolve()) in found:
                 continue
             relative = folder.relative_to(root).parts or (root.resolve().name or "run",)
-            run_id, number = ":".join(relative), 2
+            # in an address, other characters would mean something else
+            name = _NO_ADDRESS.sub("_", ":".join(relative))
+            run_id, number = name, 2
             while run_id in ids:
-                run_id, number = f"{':'.join(relative)}~{number}", number + 1
+                run_id, number = f"{name}~{number}", number + 1
             ids.add(run_id)
             found[real] = Run(run_id, folder)
     return list(found.values())
@@ -158,7 +163,7 @@ def read_json(path: Path) -> tuple[Json, str | None]:
         return {}, None
     except OSError as error:
         return {}, f"{path} can't be read: {error.strerror}"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return {}, f"{path} is damaged: {error}"
     if not isinstance(value, dict):
         return {}, f"{path} is damaged: expected an object, not {type(value).__name__}"

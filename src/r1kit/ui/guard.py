@@ -53,9 +53,7 @@ class Guard:
                 response = self._welcome(request)
             else:
                 response = await answer(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+        return protected(response)
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
@@ -74,11 +72,20 @@ class Guard:
 
     def _welcome(self, request: Request) -> Response:
         kept = [(name, value) for name, value in request.query_params.multi_items() if name != "token"]
-        response = RedirectResponse(request.url.path + (f"?{urlencode(kept)}" if kept else ""), 303)
+        # `//name/` would lead to another server
+        path = "/" + request.url.path.lstrip("/\\")
+        response = RedirectResponse(path + (f"?{urlencode(kept)}" if kept else ""), 303)
         response.set_cookie(
             cookie_name(request), self._token, max_age=_COOKIE_SECONDS, httponly=True, samesite="lax"
         )
         return response
+
+
+def protected(response: Response) -> Response:
+    """The response with the headers that every response has."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def cookie_name(request: Request) -> str:

@@ -1,5 +1,6 @@
 """The runs, and one run: the state of its stages, time left, alarms, the last numbers, the route."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -149,7 +150,12 @@ def _evaluated(run: Run) -> dict[str, EvalData]:
 
 def all_findings(data: RunData) -> list[Finding]:
     """What the report's alarms find, quiet ones too."""
-    return [*training_alarms(data), *reward_hacking(data), *verifier_faults(data)]
+    findings: list[Finding] = []
+    for check in (training_alarms, reward_hacking, verifier_faults):
+        # a damaged file may hold other values than numbers: the page is shown without what needs them
+        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
+            findings += check(data)
+    return findings
 
 
 _WATCHED_METRICS = (
