@@ -1,5 +1,6 @@
 """The list of runs and the page of one run."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,3 +76,21 @@ def test_a_folder_of_any_name_has_pages(client_of: Callable[..., TestClient], tm
         for tab in ("stages", "rollouts", "data", "review", "chat", "report"):
             assert f'href="{run.url}/{tab}"' in page.text
             assert client.get(f"{run.url}/{tab}").status_code == 200, (run.url, tab)
+
+
+def test_what_has_not_begun_is_to_do(client_of: Callable[..., TestClient], tmp_path: Path) -> None:
+    (tmp_path / "run" / "zero").mkdir(parents=True)
+    (tmp_path / "run" / "zero" / "manifest.json").write_text('{"kind": "grpo", "seconds": 12.0}')
+    jobs = [
+        {"name": "zero", "kind": "grpo"},
+        {"name": "dev1", "kind": "sft"},
+        {"name": "eval/zero", "kind": "eval"},
+    ]
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"jobs": jobs}))
+    (run,) = find_runs([tmp_path])
+    line = run_line(run)
+    assert (line.state, line.num_done, line.num_stages) == ("stopped", 1, 2)
+    assert [(view.name, view.kind, view.state) for view in run.to_do()] == [("dev1", "sft", "to do")]
+    client = client_of(tmp_path)
+    assert "1 of 2 done" in client.get("/").text
+    assert '<th scope="row">dev1</th>' in client.get("/runs/run").text

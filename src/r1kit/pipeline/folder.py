@@ -51,13 +51,17 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far an unfinished stage is: the part it was in, in its own words, and its time so far."""
+    """How far an unfinished stage is: the part it was in, in its own words, and its time so far.
+
+    `left_seconds` is the time left for that part by its pace so far; None before there is one.
+    """
 
     part: str = ""
     done: int = 0
     total: int = 0
     unit: str = ""
     seconds: float = 0.0
+    left_seconds: float | None = None
 
 
 class RunFolder:
@@ -179,6 +183,7 @@ class Recorder:
         self._job, self._inner, self._path = job, inner, path
         self._before, self._begun = seconds, time.monotonic()
         self._reached = Reached()
+        self._pace_from: tuple[int, float] | None = None  # done and time at the part's first step here
         self._written = float("-inf")
 
     def seconds(self) -> float:
@@ -193,15 +198,24 @@ class Recorder:
     def start(self, stage: str, total: int, unit: str) -> None:
         """A part begins. Its name gets the job's in front, if it does not begin with it."""
         part = stage if stage.startswith(self._job) else f"{self._job}: {stage}"
-        self._reached = Reached(part, 0, total, unit)
+        self._reached, self._pace_from = Reached(part, 0, total, unit), None
         self._inner.start(part, total, unit)
 
     def step(self, done: int, row: Mapping[str, float]) -> None:
         """Progress."""
-        self._reached = dataclasses.replace(self._reached, done=done)
+        self._reached = dataclasses.replace(self._reached, done=done, left_seconds=self._left(done))
         if time.monotonic() - self._written > 1:  # a step may take milliseconds, and a write syncs the disk
             self.write()
         self._inner.step(done, row)
+
+    def _left(self, done: int) -> float | None:
+        # from this attempt's first step on: what an earlier one had done took no time now
+        if self._pace_from is None:
+            self._pace_from = done, time.monotonic()
+        first, since = self._pace_from
+        if done <= first:
+            return None
+        return (time.monotonic() - since) / (done - first) * max(0, self._reached.total - done)
 
     def sample(self, text: str) -> None:
         """An example."""

@@ -146,6 +146,8 @@ def run_jobs(
             row: dict[str, Any] = {"recipe": str(context.recipe_path.resolve()), "seed": recipe.run.seed}
             if context.settings:
                 row["settings"] = list(context.settings)
+            # for readers without the recipe: what the whole run consists of
+            row["jobs"] = [{"name": job.name, "kind": job.kind} for job in plan_jobs(recipe)]
             write_json(folder / RUN_NAME, {**row, "report": recipe.report.model_dump()})
         for job in jobs:
             try:

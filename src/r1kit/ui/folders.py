@@ -38,6 +38,7 @@ class Reached:
     total: int = 0
     unit: str = ""
     seconds: float = 0.0
+    left_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,18 @@ class Run:
     def evaluations(self) -> list[StageView]:
         """The evaluations of its stages; each is named after its stage."""
         return _in_order(self._views(self.folder / EVAL_FOLDER, self.folder / ".work" / EVAL_FOLDER))
+
+    def to_do(self) -> list[StageView]:
+        """The recipe's stages that have not begun, in its order; their folders are not there."""
+        jobs = self.record.get("jobs")
+        begun = {view.name for view in self.stages()}
+        rows = [job for job in jobs if isinstance(job, dict)] if isinstance(jobs, list) else []
+        names = [(str(row.get("name")), str(row.get("kind"))) for row in rows]
+        return [
+            StageView(name, self.folder / name, "to do", {"kind": kind})
+            for name, kind in names
+            if name not in begun and "/" not in name
+        ]
 
     def stage(self, name: str) -> StageView:
         """One stage. Raises `DataError` if there is none of this name."""
@@ -200,15 +213,10 @@ def read_rows(path: Path) -> tuple[list[Json], list[str]]:
 
 def seconds_left(view: StageView) -> float | None:
     """The time left for the part that a running stage is in, by its pace so far; None if unknown."""
-    now, spent = view.reached, view.seconds
-    if view.state != "running" or not now.done or not now.total or not spent:
+    left = view.reached.left_seconds
+    if view.state != "running" or left is None:
         return None
-    return max(0.0, spent / now.done * (now.total - now.done))
-
-
-def seconds_since(moment: float) -> float:
-    """Seconds since a file's time."""
-    return max(0.0, time.time() - moment)
+    return max(0.0, left - (time.time() - _mtime(view.folder / "progress.json")))
 
 
 def _view(folder: Path, state: State) -> StageView:
@@ -220,8 +228,14 @@ def _view(folder: Path, state: State) -> StageView:
 
 def _reached(row: Json) -> Reached:
     try:
+        left = row.get("left_seconds")
         return Reached(
-            str(row["part"]), int(row["done"]), int(row["total"]), str(row["unit"]), float(row["seconds"])
+            str(row["part"]),
+            int(row["done"]),
+            int(row["total"]),
+            str(row["unit"]),
+            float(row["seconds"]),
+            None if left is None else float(left),
         )
     except (KeyError, TypeError, ValueError):
         return Reached()

@@ -76,6 +76,7 @@ def run_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response
         part="overview",
         line=run_line(run),
         lines=lines,
+        to_do=run.to_do(),
         evaluations=run.evaluations(),
         findings=[finding for finding in findings if finding.alarm],
         route=flow_picture(data),
@@ -95,7 +96,8 @@ def run_line(run: Run) -> RunLine:
     stages, evaluations = run.stages(), run.evaluations()
     open_ones = [view for view in (*stages, *evaluations) if view.state != "done"]
     now = max(open_ones, key=lambda view: view.changed, default=None)
-    idle = "stopped" if now is not None else "done"
+    to_do = run.to_do()
+    idle = "stopped" if now is not None or to_do else "done"
     state = "running" if run.holder is not None else idle
     return RunLine(
         run,
@@ -103,7 +105,7 @@ def run_line(run: Run) -> RunLine:
         now,
         seconds_left(now) if now is not None else None,
         sum(view.state == "done" for view in stages),
-        len(stages),
+        len(stages) + len(to_do),
         sum(_has_alarm(view) for view in stages if view.kind == "grpo"),
         _last_pass_at_1(evaluations),
         max((view.changed for view in (*stages, *evaluations)), default=0.0),
