@@ -1,12 +1,12 @@
 """The browser of rollouts with a million of them: indexing, pages, memory; what else could hold the index.
 
-    taskset -c 0 python benchmarks/rollout_index.py [--rollouts 1000000] [--read 65536] [--keep FOLDER]
+    taskset -c 0 python benchmarks/rollout_index.py [--rollouts 1000000] [--keep FOLDER] [--quick]
 
 Makes a step log of realistic lengths (`rollout_log_made`: 300 tokens at the median, 90 of prompt, groups of
 16), builds the index with the builder that `r1 ui` starts, starts `r1 ui` and asks it for pages: the time
 until the first rows are there, and until the count is exact. Beside it, on the same core:
 
-- reading the log's JSON lines: the index's reader, `json`, `datasets`, DuckDB (the first `--read` rollouts);
+- reading the log's JSON lines: the index's reader, `json`, `datasets`, DuckDB (the first 65,536 rollouts);
 - the same columns and texts in SQLite, DuckDB and Parquet (pyarrow.dataset): time to make, size, and the same
   questions. What is not installed is left out (DuckDB is no dependency of r1kit).
 
@@ -43,6 +43,7 @@ from r1kit.ui.rollouts.store import FORMAT
 from r1kit.ui.site import Site
 
 PORT, TOKEN = 8799, "a-token-for-benchmarks"
+_MOST_READ = 65_536  # rollouts, by the slow readers
 
 # Pages that a user asks for. None shares a text search with an earlier one.
 PAGES: dict[str, dict[str, str]] = {
@@ -74,21 +75,22 @@ PAGES: dict[str, dict[str, str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=1_000_000)
-    parser.add_argument("--read", type=int, default=65_536)
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--keep", type=Path, help="a folder for the log and the indexes, to use them again")
+    parser.add_argument("--quick", action="store_true", help="3,000 rollouts")
     asked = parser.parse_args()
+    num_rollouts = 3000 if asked.quick else asked.rollouts
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="r1kit-rollouts-"))
     cores = len(os.sched_getaffinity(0))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     print(f"{now} UTC, Python {platform.python_version()}, {cores} core(s), load {os.getloadavg()[0]:.1f}")
     try:
-        measure(folder, asked.rollouts, asked.read)
+        measure(folder, num_rollouts)
     finally:
         if asked.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(folder: Path, num_rollouts: int, num_read: int) -> None:
+def measure(folder: Path, num_rollouts: int) -> None:
     """All tables, on a log in this folder; it is made if it is not there."""
     run_dir, cache = folder / "runs" / "made", folder / "cache"
     if not run_dir.exists():
@@ -97,30 +99,34 @@ def measure(folder: Path, num_rollouts: int, num_read: int) -> None:
         size = make_log(run_dir, num_rollouts)
         took = time.perf_counter() - started
         print(f"log made: {num_rollouts:,} rollouts, {size / 1e9:.2f} GB, {took:.0f} s", flush=True)
-    with heading("Reading JSON lines, rollouts a second"):
-        read_lines(run_dir, num_read, folder)
-    with heading("Index"):
-        shutil.rmtree(cache, ignore_errors=True)
-        build_index(run_dir, cache, num_rollouts)
-    with heading("Pages of r1 ui, milliseconds: until the first rows are there; until the count is exact"):
-        ask_pages(run_dir, cache)
-    with heading("The same index elsewhere, one question each, milliseconds"):
-        compare(run_dir, cache, folder)
+    table("reading JSON lines", "rollouts a second", "the index's reader is ... times as fast")
+    read_lines(run_dir, folder)
+    table("index", "value")
+    shutil.rmtree(cache, ignore_errors=True)
+    build_index(run_dir, cache, num_rollouts)
+    table("pages of r1 ui", "first rows, ms", "exact count, ms", "found")
+    ask_pages(run_dir, cache)
+    compare(run_dir, cache, folder)
 
 
-@contextlib.contextmanager
-def heading(text: str) -> Iterator[None]:
-    print(f"\n{text}", flush=True)
-    yield
-    sys.stdout.flush()
+def table(*names: str) -> None:
+    """The head of a table."""
+    print()
+    line(*names)
+    line(*("---" for _ in names))
 
 
-def read_lines(run_dir: Path, num: int, folder: Path) -> None:
+def line(*cells: object) -> None:
+    """A line of a table."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def read_lines(run_dir: Path, folder: Path) -> None:
     """The index's reader beside others, on the same first files."""
     files: list[Path] = []
     rows = 0
     for path in sorted(run_dir.glob("*/rollouts/step-*.jsonl")):
-        if rows >= num:
+        if rows >= _MOST_READ:
             break
         files.append(path)
         rows += 8192
@@ -129,8 +135,8 @@ def read_lines(run_dir: Path, num: int, folder: Path) -> None:
         reader, count = LineReader("chat"), 0
         for path in files:
             with path.open("rb", buffering=1 << 20) as file:
-                for line in file:
-                    reader.read(line)
+                for raw in file:
+                    reader.read(raw)
                     count += 1
         return count
 
@@ -138,8 +144,8 @@ def read_lines(run_dir: Path, num: int, folder: Path) -> None:
         count = 0
         for path in files:
             with path.open("rb") as file:
-                for line in file:
-                    json.loads(line)
+                for raw in file:
+                    json.loads(raw)
                     count += 1
         return count
 
@@ -172,13 +178,11 @@ def read_lines(run_dir: Path, num: int, folder: Path) -> None:
             started = time.perf_counter()
             count = read()
         except ImportError:
-            print(f"  {name:<24} not installed")
+            line(name, "not installed", "")
             continue
         rates[name] = count / (time.perf_counter() - started)
         ratio = rates["the index's reader"] / rates[name]
-        print(
-            f"  {name:<24} {rates[name]:>9,.0f}   the index's reader is {ratio:.1f} times as fast", flush=True
-        )
+        line(name, f"{rates[name]:,.0f}", f"{ratio:.1f}")
 
 
 def build_index(run_dir: Path, cache: Path, num_rollouts: int) -> None:
@@ -194,8 +198,10 @@ def build_index(run_dir: Path, cache: Path, num_rollouts: int) -> None:
     assert builder.returncode == 0
     took = time.perf_counter() - started
     size = sum(path.stat().st_size for path in base.rglob("*") if path.is_file())
-    print(f"  {num_rollouts / took:,.0f} rollouts a second ({took:.1f} s), {size / 1e9:.2f} GB of index")
-    print(f"  memory of the builder at its most: {memory:.0f} MiB")
+    line("rollouts a second", f"{num_rollouts / took:,.0f}")
+    line("seconds", f"{took:.1f}")
+    line("size of the index, GB", f"{size / 1e9:.2f}")
+    line("memory of the builder at its most, MiB", f"{memory:.0f}")
 
 
 def most_memory(process: int) -> float:
@@ -204,7 +210,7 @@ def most_memory(process: int) -> float:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0.0
-    values = dict(line.split(":", 1) for line in lines)
+    values = dict(text.split(":", 1) for text in lines)
     return int(values.get("VmHWM", "0 kB").split()[0]) / 1024
 
 
@@ -214,7 +220,7 @@ def base_of(run_dir: Path, cache: Path) -> Path:
 
 
 def ask_pages(run_dir: Path, cache: Path) -> None:
-    """Times of a real server's pages, and its memory."""
+    """Times of a real server's pages, the first of them with what it has to read at first; its memory."""
     command = [sys.executable, "-m", "r1kit", "ui", str(run_dir.parent), "--port", str(PORT)]
     server = subprocess.Popen(
         [*command, "--cache", str(cache), "--token", TOKEN], stdout=subprocess.DEVNULL, text=True
@@ -232,12 +238,11 @@ def ask_pages(run_dir: Path, cache: Path) -> None:
             first_times.append(first)
             whole_times.append(whole)
             count = text.split('id="found"')[1].split("<b>")[1].split("</b>")[0]
-            print(f"  {name:<26} {first:>8.0f} {whole:>8.0f}   {count} found", flush=True)
-        print(
-            f"  {'median':<26} {statistics.median(first_times):>8.0f} {statistics.median(whole_times):>8.0f}"
-        )
-        print(f"  {'most':<26} {max(first_times):>8.0f} {max(whole_times):>8.0f}")
-        print(f"  memory of the server at its most: {most_memory(server.pid):.0f} MiB")
+            line(name, f"{first:.0f}", f"{whole:.0f}", count)
+        medians = (statistics.median(times) for times in (first_times, whole_times))
+        line("**median**", *(f"{median:.0f}" for median in medians), "")
+        line("**most**", f"{max(first_times):.0f}", f"{max(whole_times):.0f}", "")
+        line("memory of the server at its most, MiB", f"{most_memory(server.pid):.0f}", "", "")
     finally:
         server.terminate()
         server.wait()
@@ -274,7 +279,7 @@ def compare(run_dir: Path, cache: Path, folder: Path) -> None:
         "rare expression": Filters.model_validate({"text": "seren\\w+tous", "mode": "regex", "case": "yes"}),
     }
     offsets = {"range, page 1,000": 49_950}
-    print(f"  {'':<12}{'made in s':>10}{'MB':>8}" + "".join(f"{name:>20}" for name in questions))
+    table("index in", "made in s", "MB", *(f"{name}, ms" for name in questions), "found")
 
     def ours(filters: Filters, offset: int) -> int:
         results = index.find(filters)
@@ -293,7 +298,7 @@ def compare(run_dir: Path, cache: Path, folder: Path) -> None:
             ask = make(snapshot, made)
             took = time.perf_counter() - started
         except ImportError:
-            print(f"  {name:<12}not installed")
+            line(name, "not installed", *[""] * (len(questions) + 2))
             continue
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file()) / 1e6
         row(name, took, size, questions, offsets, ask)
@@ -313,8 +318,8 @@ def row(
         started = time.perf_counter()
         counts.append(ask(filters, offsets.get(question, 0)))
         cells.append((time.perf_counter() - started) * 1e3)
-    shown = "".join(f"{cell:>20,.0f}" for cell in cells)
-    print(f"  {name:<12}{took:>10.1f}{size:>8,.0f}{shown}   {counts}", flush=True)
+    shown = (f"{cell:,.0f}" for cell in cells)
+    line(name, f"{took:.1f}", f"{size:,.0f}", *shown, " ".join(map(str, counts)))
 
 
 def batches(snapshot: Snapshot, rows: int = 20_000) -> Iterator[dict[str, list[object]]]:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
@@ -30,6 +31,7 @@ _MOST_FAULTS = 8
 _MOST_TEXT = 200_000  # characters of a completion on its page
 _MOST_TEXT_IN_GROUP = 3_000
 _MOST_GROUPS = 300
+_EXPORTED_BYTES = 1 << 18  # at a time
 
 Asked = Annotated[Filters, Query()]
 ThisRun = Annotated[Run, Depends(run_of)]
@@ -71,7 +73,7 @@ def list_page(
         return page(request, "rollouts.html", choices=choices_of(results.snapshot), **values)
     answer = page(request, "rollouts_list.html", **values)
     if request.headers.get("hx-trigger") == "filters":
-        answer.headers["HX-Push-Url"] = f"/runs/{run.id}/rollouts{filters.address(**kept)}"
+        answer.headers["HX-Push-Url"] = f"/runs/{quote(run.id)}/rollouts{filters.address(**kept)}"
     return answer
 
 
@@ -93,7 +95,15 @@ def export(run: ThisRun, site: ThisSite, filters: Asked) -> Response:
         while results.num_left:
             results.look(1.0)
             yield b""  # the server notices here that nobody listens any more
-        yield from raw_rows(seen, results.snapshot, results.rows)
+        held: list[bytes] = []
+        size = 0
+        for line in raw_rows(seen, results.snapshot, results.rows):
+            held.append(line)
+            size += len(line)
+            if size >= _EXPORTED_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+        yield b"".join(held)
 
     stream = lines()
     first = list(itertools.islice(stream, 1))  # a fault in the first row is a sentence, not a broken file
@@ -155,7 +165,7 @@ def rollout_page(
         request, "rollout.html", **_about(run, seen), line=line, row=row, fault=fault, filters=filters,
         prompt=_prompt(row), text=text, left_out=left_out, verdict=verdict, before=before, after=after,
         place=place, num_found=len(results.rows), num_left=results.num_left, problem=line.problem,
-        num_prompt_tokens=len(row.get("prompt_token_ids") or ()),
+        num_prompt_tokens=_length(row.get("prompt_token_ids")),
     )  # fmt: skip
 
 
@@ -174,11 +184,16 @@ def tokens_part(
     seen, number = _find(index_of(run, site), stage, step, group, sample)
     row = read_row(seen, number)
     completion = row["completion"]
-    shaded = shade_tokens(
-        run, stage, completion.get("token_ids") or (), completion.get("sampler_logprobs") or (),
-        row.get("advantage"), text=str(completion.get("text", "")), first=first,
-    )  # fmt: skip
-    path = f"/runs/{run.id}/rollouts/{Address(seen.snapshot, number).path}/tokens"
+    try:
+        shaded = shade_tokens(
+            run, stage, completion.get("token_ids") or (), completion.get("sampler_logprobs") or (),
+            row.get("advantage"), text=str(completion.get("text", "")), first=first,
+        )  # fmt: skip
+    except (TypeError, ValueError, OverflowError) as error:
+        raise HTTPException(
+            400, f"The row's tokens or logprobs are not what they should be: {error}."
+        ) from None
+    path = f"/runs/{quote(run.id)}/rollouts/{Address(seen.snapshot, number).path}/tokens"
     return page(request, "rollout_tokens.html", shaded=shaded, path=path)
 
 
@@ -225,7 +240,7 @@ def _about(run: Run, seen: Seen) -> dict[str, Any]:
     return {
         "run": run, "part": "rollouts", "share": seen.share, "is_complete": not seen.missing_bytes,
         "faults": faults, "has_log": bool(seen.state.folders), "num_steps": len(seen.state.steps),
-        "base": f"/runs/{run.id}/rollouts", "version": _version(seen),
+        "base": f"/runs/{quote(run.id)}/rollouts", "version": _version(seen),
     }  # fmt: skip
 
 
@@ -291,6 +306,10 @@ def _prompt(row: dict[str, Any]) -> list[tuple[str, str]]:
         for m in messages
         if isinstance(m, dict)
     ]
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _truth(row: dict[str, Any]) -> str | None:
