@@ -167,6 +167,17 @@ def test_a_search_goes_on_where_it_stopped(index: RunIndex, monkeypatch: pytest.
     assert (len(enough.rows), enough.num_left) == (1, 7)  # the third row is the first with an e
 
 
+def test_a_new_step_does_not_begin_a_search_anew(index: RunIndex) -> None:
+    filters = Filters(text="six")
+    index.find(filters).look(60)
+    commit_step(index.run.folder / "zero" / "rollouts", 3, [make_row(3, text="six again")])
+    index.wait()
+    results = index.find(filters)
+    assert (len(results.rows), results.num_left) == (2, 1)
+    results.look(60)
+    assert (len(results.rows), results.num_left) == (3, 0)
+
+
 @pytest.mark.parametrize("pattern", ["(", r"(?=a)b", r"(a)\1", "[b-a]", "a{2000}"])
 def test_expressions_that_can_not_be_used_are_refused_with_a_sentence(index: RunIndex, pattern: str) -> None:
     with pytest.raises(UserError, match="can't be used"):

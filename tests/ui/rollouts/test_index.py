@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from r1kit.ui.folders import Run
+from r1kit.ui.rollouts import build as build_module
 from r1kit.ui.rollouts import index as index_module
 from r1kit.ui.rollouts.build import build
 from r1kit.ui.rollouts.filters import Filters
 from r1kit.ui.rollouts.index import RunIndex, Seen
+from r1kit.ui.rollouts.logs import LogState
 from r1kit.ui.rollouts.rows import Address, read_row
 from r1kit.ui.rollouts.store import open_current
 from tests.ui.rollouts.made_log import commit_step, encode, make_row, small_run, write_stage
@@ -98,6 +100,24 @@ def test_a_stage_that_is_finished_keeps_its_index(run_dir: Path, base: Path) -> 
     seen = index.wait()
     assert seen.snapshot.version == before.version
     assert len(texts(seen)) == 16  # the rows are read where they are now
+
+
+def test_a_file_that_is_moved_while_it_is_read_is_read_where_it_is(
+    run_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_dir / ".work").mkdir()
+    (run_dir / "zero").rename(run_dir / ".work" / "zero")
+    read_state = build_module.read_state
+
+    def read_and_move(run: Run) -> LogState:
+        state = read_state(run)
+        if (run_dir / ".work" / "zero").exists():
+            (run_dir / ".work" / "zero").rename(run_dir / "zero")
+        return state
+
+    monkeypatch.setattr(build_module, "read_state", read_and_move)
+    seen = open_index(run_dir, base).wait()
+    assert (len(texts(seen)), seen.faults) == (8, ())
 
 
 def test_a_stage_that_is_being_made_again_hides_its_earlier_result(run_dir: Path, base: Path) -> None:

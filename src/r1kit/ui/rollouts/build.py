@@ -120,6 +120,7 @@ def _add_step(appender: Appender, reader: LineReader, step: LoggedStep) -> None:
     faults: list[str] = []
     digest = hashlib.sha256()
     num_faults = offset = number = 0
+    mark = step.mark
     try:
         with step.path.open("rb", buffering=_BUFFER) as file:
             for number, raw in enumerate(file, 1):
@@ -133,6 +134,7 @@ def _add_step(appender: Appender, reader: LineReader, step: LoggedStep) -> None:
                 offset += len(raw)
     except FileNotFoundError:
         faults.append(f"{step.path} is missing; its rollouts are left out here")
+        mark = (step.sha256, -1, 0)  # it may have been moved just now: it is looked for again
     except OSError as error:
         faults.append(f"{step.path} can't be read: {error.strerror}; its rollouts are left out here")
     else:
@@ -143,7 +145,7 @@ def _add_step(appender: Appender, reader: LineReader, step: LoggedStep) -> None:
                 f"{step.path} is not the file that was committed (its checksum differs); what can be read of "
                 "it is shown"
             )
-    gathered.commit(step, faults)
+    gathered.commit(step, mark, faults)
 
 
 def _checked(line: Line, step: LoggedStep) -> Line:
@@ -185,7 +187,7 @@ class _Gathered:
         ))  # fmt: skip
         self._appender.write_text(line.text)
 
-    def commit(self, step: LoggedStep, faults: list[str]) -> None:
+    def commit(self, step: LoggedStep, mark: tuple[str, int, int], faults: list[str]) -> None:
         index, rows = self._appender.index, self._rows
         names = (
             "group", "sample", "offset", "length", "problem", "problem_set", "tokens", "flags", "advantage",
@@ -202,7 +204,7 @@ class _Gathered:
         self._appender.commit(
             step.stage,
             step.step,
-            step.mark,
+            mark,
             columns,
             problems=[problem._asdict() for problem in self._reader.new_problems()],
             parts=[name for name in self._parts if name not in index.parts],

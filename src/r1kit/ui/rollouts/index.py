@@ -135,12 +135,16 @@ class RunIndex:
         """The search for the filters' text, which other filters and orders share."""
         if filters.text is None:
             return None
-        key = (snapshot.version, filters.text, filters.mode, filters.case)
+        key = (snapshot.name, filters.text, filters.mode, filters.case)
         with self._lock:
             found = self._searches.get(key)
-            if found is None:
+            if found is None or found.snapshot.version != snapshot.version:
                 found = self._searches[key] = TextSearch(
-                    snapshot, filters.text, is_regex=filters.mode == "regex", match_case=bool(filters.case)
+                    snapshot,
+                    filters.text,
+                    is_regex=filters.mode == "regex",
+                    match_case=bool(filters.case),
+                    before=found,
                 )
             self._searches.move_to_end(key)
             while len(self._searches) > _KEPT_SEARCHES:

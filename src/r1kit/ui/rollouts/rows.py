@@ -22,6 +22,7 @@ class Address:
         commit = snapshot.commits[int(columns["segment"][row])]
         self.stage, self.step = commit.stage, commit.step
         self.group, self.sample = int(columns["group"][row]), int(columns["sample"][row])
+        self.mark = commit.mark
         self.offset, self.length = int(columns["offset"][row]), int(columns["length"][row])
 
     @property
@@ -61,6 +62,8 @@ def _file_of(seen: Seen, place: Address) -> Path:
     step = seen.state.steps.get((place.stage, place.step))
     if step is None:
         raise DataError(f"step {place.step} of {place.stage} is not in the log any more")
+    if step.mark != place.mark:
+        raise DataError(f"{step.path} has changed since it was indexed; the index is being made anew")
     return step.path
 
 

@@ -27,13 +27,30 @@ _UNKNOWN, _WITHOUT, _WITH = 0, 1, 2
 class TextSearch:
     """The search for one pattern in one snapshot. Raises `UserError` for an expression that can't be read."""
 
-    def __init__(self, snapshot: Snapshot, pattern: str, *, is_regex: bool, match_case: bool) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        pattern: str,
+        *,
+        is_regex: bool,
+        match_case: bool,
+        before: "TextSearch | None" = None,
+    ) -> None:
+        """`before` is the same search in an earlier snapshot of the same index: rows only come at the end."""
         if is_regex:
             check_regex(pattern)
         self._snapshot = snapshot
         self._pattern, self._is_regex, self._match_case = pattern, is_regex, match_case
         self._found: NDArray[np.uint8] = np.zeros(snapshot.num_rows, np.uint8)
         self._lock = Lock()
+        if before is not None:
+            known = before._found[: snapshot.num_rows]
+            self._found[: len(known)] = known
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is searched."""
+        return self._snapshot
 
     def matches(self, rows: Rows) -> Rows:
         """Those of the rows that are known to match, in the same order."""
