@@ -22,7 +22,7 @@ from r1kit.ui.rollouts.snapshot import Rows, Snapshot, take_snapshot
 from r1kit.ui.rollouts.store import FORMAT, DamagedIndexError, Index, open_current
 from r1kit.ui.site import Site
 
-_LOOK_AGAIN_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 1.0
 _TRY_AGAIN_SECONDS = 10.0  # after a build that failed
 _IN_PROCESS_BYTES = 24 << 20  # more than this is built by a process of its own
 _KEPT_INDEXES, _KEPT_RESULTS, _KEPT_SEARCHES = 3, 8, 4
@@ -89,7 +89,7 @@ class RunIndex:
     _searches: "OrderedDict[tuple[object, ...], TextSearch]" = field(default_factory=OrderedDict)
 
     def look(self) -> Seen:
-        """What there is; starts a build if the log has more. Looks at the files twice a second at most."""
+        """What there is; starts a build if the log has more. Looks at the files once a second at most."""
         with self._lock:
             if self._seen is None or time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
                 self._seen = self._look()

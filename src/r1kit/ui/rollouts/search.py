@@ -95,7 +95,7 @@ def check_regex(pattern: str) -> None:
     except pa.ArrowInvalid as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
         raise UserError(
-            f"the regular expression {pattern!r} can't be used: {reason}. Expressions are RE2's: without "
+            f"The regular expression {pattern!r} can't be used: {reason}. Expressions are RE2's: without "
             "back references and look-arounds."
         ) from None
 

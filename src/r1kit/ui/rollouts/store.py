@@ -313,7 +313,7 @@ def read_columns(index: Index, first_commit: int) -> Arrays:
         for i, commit in enumerate(commits):
             if commit.first >= begins:
                 piece = values[commit.first - start : commit.first + commit.rows - start]
-                checksums[i] = zlib.crc32(piece.tobytes(), checksums[i])
+                checksums[i] = zlib.crc32(piece.view(np.uint8).data, checksums[i])
         padding = np.full(start - first, np.nan, np.float32)
         columns[name] = np.concatenate((padding, values)) if start > first else values
     if any(found != commit.checksum for found, commit in zip(checksums, commits, strict=True)):

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
+from r1kit.errors import UserError
 from r1kit.ui.folders import Run
 from r1kit.ui.live import value_changes
 from r1kit.ui.pages import page
@@ -51,7 +52,10 @@ def list_page(
     seen = index.look()
     if not seen.snapshot.commits:
         seen = index.look_patiently()
-    results = index.find(filters)
+    try:
+        results = index.find(filters)
+    except UserError as error:  # an expression: to be mended in the form that it came from
+        return _refused(request, run, seen, filters, str(error))
     if _is_part(request) and request.headers.get("hx-trigger") != "filters":
         # the list asks again while a search goes on: someone looks at the first rows already
         results.look(2 * _SEARCH_SECONDS)
@@ -224,6 +228,13 @@ def problem_page(
         num_groups=len(lines), evaluations=evaluations, row=row, fault=fault, prompt=_prompt(row),
         truth=_truth(row), charts=[pass_rate_chart(lines), length_chart(lines)], filters=Filters(),
     )  # fmt: skip
+
+
+def _refused(request: Request, run: Run, seen: Seen, filters: Filters, sentence: str) -> Response:
+    if _is_part(request):
+        return page(request, "fault.html", status=400, sentence=sentence)
+    values = {**_about(run, seen), "filters": filters, "choices": choices_of(seen.snapshot)}
+    return page(request, "rollouts.html", status=400, sentence=sentence, **values)
 
 
 def _is_part(request: Request) -> bool:
