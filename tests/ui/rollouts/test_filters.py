@@ -15,7 +15,7 @@ from r1kit.ui.rollouts.filters import Filters
 from r1kit.ui.rollouts.index import RunIndex, page_of
 from r1kit.ui.rollouts.listing import neighbours, row_lines
 from r1kit.ui.rollouts.rows import Address
-from r1kit.ui.rollouts.search import TextSearch, find_in
+from r1kit.ui.rollouts.search import TextSearch, find_in, first_match
 from tests.ui.rollouts.made_log import commit_step, make_row, small_run, write_stage
 
 
@@ -207,6 +207,24 @@ def test_excerpts_show_what_was_looked_for(tmp_path: Path) -> None:
     (plain,) = row_lines(snapshot, np.arange(1))
     assert plain.excerpt[0].startswith("start xxx")
     assert len(plain.excerpt[0]) < 200
+
+
+@pytest.mark.parametrize(
+    ("pattern", "match_case", "found"),
+    [
+        (r"n\w+e", False, "Nadel"[:4]),
+        (r"n\w+e", True, None),
+        (r"(再|x)+", True, "再再"),
+        ("$", True, ""),
+        (r"l\z", True, "l"),
+    ],
+)
+def test_the_first_match_of_an_expression_is_marked(
+    pattern: str, match_case: bool, found: str | None
+) -> None:
+    text = "é 再再 Nadel Nadel"
+    place = first_match(text, pattern, is_regex=True, match_case=match_case)
+    assert (None if place is None else text[slice(*place)]) == found
 
 
 def test_neighbours_are_those_of_the_filter(index: RunIndex) -> None:

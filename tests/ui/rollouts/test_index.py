@@ -152,7 +152,7 @@ def test_a_pointer_to_nothing_is_mended(run_dir: Path, base: Path) -> None:
         assert len(texts(open_index(run_dir, base).wait())) == 8
 
 
-def test_another_format_has_a_folder_of_its_own(
+def test_an_index_of_an_older_format_is_thrown_away(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from r1kit.ui.site import Site
@@ -165,7 +165,10 @@ def test_another_format_has_a_folder_of_its_own(
     other = index_module.index_of(run, site)
     assert other.base != first.base
     assert len(texts(other.wait())) == 8
-    assert not first.base.exists() or len(texts(first.wait())) == 8
+    assert [path.name for path in first.base.parent.iterdir()] == ["rollouts-99"]
+    # a server of the older version that is still there makes its own again, and leaves the newer one alone
+    assert len(texts(first.wait())) == 8
+    assert other.base.exists()
 
 
 def test_damaged_lines_are_named_and_the_rest_is_shown(run_dir: Path, base: Path) -> None:

@@ -9,6 +9,7 @@ process of its own, at a low priority, for much.
 import fcntl
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ def _update(base: Path, state: LogState) -> None:
     index = open_current(base)
     if index is None:
         index = start_anew(base)
+        _forget_older_formats(base)
     stale = [
         number
         for key, number in index.live().items()
@@ -113,6 +115,14 @@ def _update(base: Path, state: LogState) -> None:
                 _add_step(appender, reader, step)
     finally:
         appender.close()
+
+
+def _forget_older_formats(base: Path) -> None:
+    """Delete the indexes beside this one that have an earlier number."""
+    for other in base.parent.glob("rollouts-*"):
+        numbers = [path.name.rsplit("-", 1)[1] for path in (other, base)]
+        if all(number.isdecimal() for number in numbers) and int(numbers[0]) < int(numbers[1]):
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _add_step(appender: Appender, reader: LineReader, step: LoggedStep) -> None:

@@ -5,6 +5,7 @@ of a large log, and nobody's expression can hold the server. Expressions are RE2
 takes time linear in the text for any expression; back references and look-arounds are therefore not there.
 """
 
+import re
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -133,6 +134,23 @@ def find_in(
     match = pc.match_substring_regex if is_regex else pc.match_substring
     found = match(pieces, pattern=pattern, ignore_case=not match_case)
     return np.asarray(found.to_numpy(zero_copy_only=False), bool)[::step]
+
+
+def first_match(text: str, pattern: str, *, is_regex: bool, match_case: bool) -> tuple[int, int] | None:
+    """The first and last character of the first match, in a text that a page shows; None if there is none."""
+    if not is_regex:
+        found = re.search(re.escape(pattern), text, re.NOFLAG if match_case else re.IGNORECASE)
+        return found.span() if found else None
+    # by RE2 again; what is missing once the match is taken out is its length
+    pattern = pattern if match_case else f"(?i){pattern}"
+    data = text.encode("utf-8", "replace")
+    array = pa.array([data], pa.string())
+    start = pc.find_substring_regex(array, pattern=pattern)[0].as_py()
+    if start < 0:
+        return None
+    rest = pc.replace_substring_regex(array, pattern=pattern, replacement="", max_replacements=1)
+    end = start + len(data) - len(rest[0].as_py().encode())
+    return len(data[:start].decode("utf-8", "replace")), len(data[:end].decode("utf-8", "replace"))
 
 
 def _find_bytes(data: bytes, starts: list[int], ends: list[int], needle: bytes) -> Mask:
