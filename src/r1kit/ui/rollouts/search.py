@@ -28,30 +28,19 @@ _UNKNOWN, _WITHOUT, _WITH = 0, 1, 2
 class TextSearch:
     """The search for one pattern in one snapshot. Raises `UserError` for an expression that can't be read."""
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        pattern: str,
-        *,
-        is_regex: bool,
-        match_case: bool,
-        before: "TextSearch | None" = None,
-    ) -> None:
-        """`before` is the same search in an earlier snapshot of the same index: rows only come at the end."""
+    def __init__(self, snapshot: Snapshot, pattern: str, *, is_regex: bool, match_case: bool) -> None:
         if is_regex:
             check_regex(pattern)
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._pattern, self._is_regex, self._match_case = pattern, is_regex, match_case
         self._found: NDArray[np.uint8] = np.zeros(snapshot.num_rows, np.uint8)
         self._lock = Lock()
-        if before is not None:
-            known = before._found[: snapshot.num_rows]
-            self._found[: len(known)] = known
 
-    @property
-    def snapshot(self) -> Snapshot:
-        """What is searched."""
-        return self._snapshot
+    def in_later(self, snapshot: Snapshot) -> "TextSearch":
+        """The same search in a later snapshot of the same index, with what is known: rows come at the end."""
+        later = TextSearch(snapshot, self._pattern, is_regex=self._is_regex, match_case=self._match_case)
+        later._found[: len(self._found)] = self._found
+        return later
 
     def matches(self, rows: Rows) -> Rows:
         """Those of the rows that are known to match, in the same order."""
@@ -69,18 +58,18 @@ class TextSearch:
             # more searches at once would only take the time from one another
             left = rows[self._found[rows] == _UNKNOWN]
             num_found = len(rows) - len(left) if enough is None else len(self.matches(rows))
-            for block in _in_blocks(left, self._snapshot.columns["text_start"]):
+            for block in _in_blocks(left, self.snapshot.columns["text_start"]):
                 num_found += self._look_at(block)
                 if time.monotonic() > stop or (enough is not None and num_found >= enough):
                     return
 
     def _look_at(self, rows: Rows) -> int:
         """Look at rows that lie close together, in the order of the file."""
-        columns = self._snapshot.columns
+        columns = self.snapshot.columns
         starts, lengths = columns["text_start"][rows], columns["text_length"][rows]
         first = int(starts[0])
-        assert self._snapshot.texts is not None
-        data = self._snapshot.texts.read(first, int(starts[-1] + lengths[-1]) - first)
+        assert self.snapshot.texts is not None
+        data = self.snapshot.texts.read(first, int(starts[-1] + lengths[-1]) - first)
         found = find_in(
             data, starts - first, starts - first + lengths, self._pattern,
             is_regex=self._is_regex, match_case=self._match_case,
