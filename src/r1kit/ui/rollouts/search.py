@@ -19,6 +19,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from r1kit.errors import UserError
+from r1kit.ui.rollouts.arrow import as_mask, text_array
 from r1kit.ui.rollouts.snapshot import Mask, Rows, Snapshot
 
 _BLOCK = 2 << 20  # bytes of text looked at between two looks at the clock
@@ -81,7 +82,7 @@ class TextSearch:
 def check_regex(pattern: str) -> None:
     """Raises `UserError` if RE2 does not know the expression."""
     try:
-        pc.match_substring_regex(pa.array([""]), pattern=pattern)
+        pc.match_substring_regex(text_array([b""]), pattern=pattern)
     except pa.ArrowInvalid as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
         raise UserError(
@@ -93,7 +94,7 @@ def check_regex(pattern: str) -> None:
 def matching_texts(texts: Any, pattern: str, *, match_case: bool = False) -> Mask:
     """Which of an Arrow array's texts have the pattern in them."""
     found = pc.match_substring(texts, pattern=pattern, ignore_case=not match_case)
-    return np.asarray(found.to_numpy(zero_copy_only=False) if len(texts) else np.zeros(0), bool)
+    return as_mask(found)
 
 
 def find_in(
@@ -111,18 +112,10 @@ def find_in(
         if not match_case:
             data, pattern = data.lower(), pattern.lower()  # of bytes: ASCII alone, no length changes
         return _find_bytes(data, starts.tolist(), ends.tolist(), pattern.encode("utf-8", "replace"))
-    gaps = np.empty(2 * len(starts) + 1, np.int64)  # a piece, then the gap up to the next one
-    gaps[0:-1:2], gaps[1:-1:2], gaps[-1] = starts, ends, len(data)
-    buffers = [None, pa.py_buffer(gaps.tobytes()), pa.py_buffer(data)]
-    pieces = pa.Array.from_buffers(pa.large_string(), 2 * len(starts), buffers)
-    if np.any(starts[1:] > ends[:-1]):
-        pieces = pieces.take(pa.array(np.arange(0, 2 * len(starts), 2)))
-        step = 1
-    else:
-        step = 2
+    # expressions take longer than copying does: only the pieces are looked at, not what lies between them
+    pieces = text_array([data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)])
     match = pc.match_substring_regex if is_regex else pc.match_substring
-    found = match(pieces, pattern=pattern, ignore_case=not match_case)
-    return np.asarray(found.to_numpy(zero_copy_only=False), bool)[::step]
+    return as_mask(match(pieces, pattern=pattern, ignore_case=not match_case))
 
 
 def first_match(text: str, pattern: str, *, is_regex: bool, match_case: bool) -> tuple[int, int] | None:
@@ -133,7 +126,7 @@ def first_match(text: str, pattern: str, *, is_regex: bool, match_case: bool) ->
     # by RE2 again; what is missing once the match is taken out is its length
     pattern = pattern if match_case else f"(?i){pattern}"
     data = text.encode("utf-8", "replace")
-    array = pa.array([data], pa.string())
+    array = text_array([data])
     start = pc.find_substring_regex(array, pattern=pattern)[0].as_py()
     if start < 0:
         return None
