@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -288,3 +290,24 @@ def test_nothing_is_found_before_anything_is_indexed(tmp_path: Path, base: Path)
     seen = open_index(tmp_path / "empty", base).look()
     assert (seen.share, seen.faults, seen.snapshot.num_rows) == (1.0, (), 0)
     assert len(open_index(tmp_path / "empty", base).find(Filters(text="x")).rows) == 0
+
+
+def test_a_page_waits_for_no_heavy_library(run_dir: Path, base: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from r1kit.ui.rollouts import views
+from r1kit.ui.folders import Run
+from r1kit.ui.rollouts.filters import Filters
+from r1kit.ui.rollouts.index import RunIndex
+from r1kit.ui.rollouts.listing import row_lines
+index = RunIndex(Run("run", Path({str(run_dir)!r})), Path({str(base)!r}))
+assert index.wait().share == 1.0
+for filters in (Filters(), Filters(text="six"), Filters(text="s.x", mode="regex"), Filters(prompt="what")):
+    results = index.find(filters)
+    results.look(60)
+    assert row_lines(results.snapshot, results.rows, filters)
+print([name for name in ("torch", "transformers", "pandas", "datasets") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
