@@ -24,9 +24,9 @@ Measured on 2026-11-30, one core of two of an EPYC that others used too (load 3 
   server had 348 MiB at its most.
 - The same questions elsewhere, in milliseconds (filter and sort; a range, sorted, page 1,000; a rare text;
   a rare expression): columns 37, 140, 1,075, 1,912; SQLite with two indexes made for them 109, 29, 4,643,
-  8,215; DuckDB 128, 2,598, 2,179, 1,252; Parquet 114, 211, 7,485, 3,411. SQLite needs an index for each order,
-  and its expressions are Python's, which can hang; DuckDB would be a dependency, and takes a minute more to
-  make. So the index is flat columns, and expressions are RE2's, which pyarrow has.
+  8,215; DuckDB 128, 2,598, 2,179, 1,252; Parquet 114, 211, 7,485, 3,411. SQLite needs an index for each
+  order, and its expressions are Python's, which can hang; DuckDB would be a dependency, and takes a minute
+  more to make. So the index is flat columns, and expressions are RE2's, which pyarrow has.
 """
 
 import argparse

@@ -153,13 +153,18 @@ def _find_bytes(data: bytes, starts: list[int], ends: list[int], needle: bytes) 
 
 
 def _in_blocks(rows: Rows, text_starts: NDArray[np.int64]) -> Iterator[Rows]:
-    """The rows by the blocks of the file that they lie in, each in order; the first rows' blocks first."""
+    """The rows by the blocks of the file that they lie in, each in order; the first rows' blocks first.
+
+    A row that comes later than another has its text behind that one's.
+    """
     if not len(rows):
         return
     blocks = text_starts[rows] // _BLOCK
-    _, first, number = np.unique(blocks, return_index=True, return_inverse=True)
-    by_block = np.lexsort((rows, number))
-    edges = np.flatnonzero(np.diff(number[by_block], prepend=-1, append=-1))
-    pieces = [by_block[a:b] for a, b in pairwise(edges)]
-    for place in np.argsort(first, kind="stable"):
-        yield rows[pieces[place]]
+    first = np.zeros(int(blocks.max()) + 1, np.int64)
+    first[blocks[::-1]] = np.arange(len(rows))[::-1]  # of several writes, the last one stays
+    in_file = np.sort(rows)
+    block_of = text_starts[in_file] // _BLOCK
+    edges = np.flatnonzero(np.diff(block_of, prepend=-1, append=-1))
+    pieces = [in_file[start:end] for start, end in pairwise(edges)]
+    for place in np.argsort(first[block_of[edges[:-1]]]):
+        yield pieces[place]
