@@ -1,48 +1,62 @@
 """The browser of rollouts with a million of them: indexing, pages, memory; what else could hold the index.
 
-    taskset -c 0 python benchmarks/rollout_index.py [--rollouts 1000000] [--read 65536] [--keep FOLDER]
+    taskset -c 0 python benchmarks/rollout_index.py [--rollouts 1000000] [--keep FOLDER] [--quick]
 
 Makes a step log of realistic lengths (`rollout_log_made`: 300 tokens at the median, 90 of prompt, groups of
 16), builds the index with the builder that `r1 ui` starts, starts `r1 ui` and asks it for pages: the time
 until the first rows are there, and until the count is exact. Beside it, on the same core:
 
-- reading the log's JSON lines: the index's reader, `json`, `datasets`, DuckDB (the first `--read` rollouts);
+- reading the log's JSON lines: the index's reader, `json`, `datasets`, DuckDB (the first 65,536 rollouts);
 - the same columns and texts in SQLite, DuckDB and Parquet (pyarrow.dataset): time to make, size, and the same
   questions. What is not installed is left out (DuckDB is no dependency of r1kit).
 
 Needs about 14 GB of disk for a million rollouts; all of it is deleted at the end unless `--keep` says where.
+
+Measured on 2026-11-30, one core of two of an EPYC that others used too (load 3 to 5), 1,000,000 rollouts in
+9.85 GB, 122 steps:
+
+- Reading, rollouts per second of processor time: the index's reader 57,280, DuckDB 20,648 (2.8 times as
+  slow), `datasets` 10,324 (5.5), `json` 8,991 (6.4).
+- The builder: 35,140 rollouts per second of processor time, with checksums and writing, in 98 MiB; by the
+  clock 17,000 to 23,000, as it gives way to others. The index has 1.19 GB, nearly all of it texts.
+- Pages: the first 0.6 s after the server's start, the median 0.15 s until the first rows and 0.22 s until the
+  count is exact; the slowest search of texts has its first rows after 0.7 s and its count after 4 s. The
+  server had 348 MiB at its most.
+- The same questions elsewhere, in milliseconds (filter and sort; a range, sorted, page 1,000; a rare text;
+  a rare expression): columns 37, 140, 1,075, 1,912; SQLite with two indexes made for them 109, 29, 4,643,
+  8,215; DuckDB 128, 2,598, 2,179, 1,252; Parquet 114, 211, 7,485, 3,411. SQLite needs an index for each
+  order, and its expressions are Python's, which can hang; DuckDB would be a dependency, and takes a minute
+  more to make. So the index is flat columns, and expressions are RE2's, which pyarrow has.
 """
 
 import argparse
 import contextlib
-import json
 import os
 import platform
+import resource
 import shutil
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
-import numpy as np
 from rollout_log_made import RARE, make_log
+from rollout_peers import READERS, STORES
 
 from r1kit.ui.folders import Run
 from r1kit.ui.rollouts.filters import Filters
 from r1kit.ui.rollouts.index import RunIndex
-from r1kit.ui.rollouts.lines import LineReader
-from r1kit.ui.rollouts.snapshot import Snapshot
 from r1kit.ui.rollouts.store import FORMAT
 from r1kit.ui.site import Site
 
 PORT, TOKEN = 8799, "a-token-for-benchmarks"
+_READ_STEPS = 8  # files that all readers read: 65,536 rollouts of a million
 
 # Pages that a user asks for. None shares a text search with an earlier one.
 PAGES: dict[str, dict[str, str]] = {
@@ -74,21 +88,22 @@ PAGES: dict[str, dict[str, str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=1_000_000)
-    parser.add_argument("--read", type=int, default=65_536)
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--keep", type=Path, help="a folder for the log and the indexes, to use them again")
+    parser.add_argument("--quick", action="store_true", help="3,000 rollouts")
     asked = parser.parse_args()
+    num_rollouts = 3000 if asked.quick else asked.rollouts
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="r1kit-rollouts-"))
     cores = len(os.sched_getaffinity(0))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     print(f"{now} UTC, Python {platform.python_version()}, {cores} core(s), load {os.getloadavg()[0]:.1f}")
     try:
-        measure(folder, asked.rollouts, asked.read)
+        measure(folder, num_rollouts)
     finally:
         if asked.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(folder: Path, num_rollouts: int, num_read: int) -> None:
+def measure(folder: Path, num_rollouts: int) -> None:
     """All tables, on a log in this folder; it is made if it is not there."""
     run_dir, cache = folder / "runs" / "made", folder / "cache"
     if not run_dir.exists():
@@ -97,94 +112,52 @@ def measure(folder: Path, num_rollouts: int, num_read: int) -> None:
         size = make_log(run_dir, num_rollouts)
         took = time.perf_counter() - started
         print(f"log made: {num_rollouts:,} rollouts, {size / 1e9:.2f} GB, {took:.0f} s", flush=True)
-    with heading("Reading JSON lines, rollouts a second"):
-        read_lines(run_dir, num_read, folder)
-    with heading("Index"):
-        shutil.rmtree(cache, ignore_errors=True)
-        build_index(run_dir, cache, num_rollouts)
-    with heading("Pages of r1 ui, milliseconds: until the first rows are there; until the count is exact"):
-        ask_pages(run_dir, cache)
-    with heading("The same index elsewhere, one question each, milliseconds"):
-        compare(run_dir, cache, folder)
+    table(
+        "reading JSON lines", "rollouts/s", "per processor second", "the index's reader is ... times as fast"
+    )
+    read_lines(run_dir, folder)
+    table("index", "value")
+    shutil.rmtree(cache, ignore_errors=True)
+    build_index(run_dir, cache, num_rollouts)
+    table("pages of r1 ui", "first rows, ms", "exact count, ms", "found")
+    ask_pages(run_dir, cache)
+    compare(run_dir, cache, folder)
 
 
-@contextlib.contextmanager
-def heading(text: str) -> Iterator[None]:
-    print(f"\n{text}", flush=True)
-    yield
-    sys.stdout.flush()
+def table(*names: str) -> None:
+    """The head of a table."""
+    print()
+    line(*names)
+    line(*("---" for _ in names))
 
 
-def read_lines(run_dir: Path, num: int, folder: Path) -> None:
+def line(*cells: object) -> None:
+    """A line of a table."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def read_lines(run_dir: Path, folder: Path) -> None:
     """The index's reader beside others, on the same first files."""
-    files: list[Path] = []
-    rows = 0
-    for path in sorted(run_dir.glob("*/rollouts/step-*.jsonl")):
-        if rows >= num:
-            break
-        files.append(path)
-        rows += 8192
-
-    def ours() -> int:
-        reader, count = LineReader("chat"), 0
-        for path in files:
-            with path.open("rb", buffering=1 << 20) as file:
-                for line in file:
-                    reader.read(line)
-                    count += 1
-        return count
-
-    def plain_json() -> int:
-        count = 0
-        for path in files:
-            with path.open("rb") as file:
-                for line in file:
-                    json.loads(line)
-                    count += 1
-        return count
-
-    def by_datasets() -> int:
-        from datasets import load_dataset
-
-        made = folder / "datasets"
-        found = load_dataset("json", data_files=list(map(str, files)), split="train", cache_dir=str(made))
-        shutil.rmtree(made, ignore_errors=True)
-        return int(found.num_rows)
-
-    def by_duckdb() -> int:
-        import duckdb
-
-        connection = duckdb.connect()
-        connection.execute("SET threads = 1")
-        names = ", ".join(f"'{path}'" for path in files)
-        connection.execute(
-            f'CREATE TABLE t AS SELECT problem.id AS id, step, "group", sample, len(completion.token_ids), '
-            f"completion.text, completion.finish_reason, reward, advantage, problem_set "
-            f"FROM read_json([{names}], format='newline_delimited', maximum_object_size=100000000)"
-        )
-        return int(connection.execute("SELECT count(*) FROM t").fetchall()[0][0])
-
+    files = sorted(run_dir.glob("*/rollouts/step-*.jsonl"))[:_READ_STEPS]
+    # ratios are of processor time: on a busy machine, another reader may have had more of the core
     rates: dict[str, float] = {}
-    for name, read in {
-        "the index's reader": ours, "json": plain_json, "datasets": by_datasets, "duckdb": by_duckdb,
-    }.items():  # fmt: skip
+    for name, read in READERS.items():
         try:
-            started = time.perf_counter()
-            count = read()
+            started, busy = time.perf_counter(), time.process_time()
+            count = read(files, folder)
         except ImportError:
-            print(f"  {name:<24} not installed")
+            line(name, "not installed", "", "")
             continue
-        rates[name] = count / (time.perf_counter() - started)
+        rates[name] = count / (time.process_time() - busy)
         ratio = rates["the index's reader"] / rates[name]
-        print(
-            f"  {name:<24} {rates[name]:>9,.0f}   the index's reader is {ratio:.1f} times as fast", flush=True
-        )
+        per_second = count / (time.perf_counter() - started)
+        line(name, f"{per_second:,.0f}", f"{rates[name]:,.0f}", f"{ratio:.1f}")
 
 
 def build_index(run_dir: Path, cache: Path, num_rollouts: int) -> None:
     """The builder's time, as `r1 ui` starts it."""
     base = base_of(run_dir, cache)
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "r1kit.ui.rollouts.build", str(run_dir), str(base), ""]
     memory = 0.0
     with subprocess.Popen(command) as builder:
@@ -194,8 +167,13 @@ def build_index(run_dir: Path, cache: Path, num_rollouts: int) -> None:
     assert builder.returncode == 0
     took = time.perf_counter() - started
     size = sum(path.stat().st_size for path in base.rglob("*") if path.is_file())
-    print(f"  {num_rollouts / took:,.0f} rollouts a second ({took:.1f} s), {size / 1e9:.2f} GB of index")
-    print(f"  memory of the builder at its most: {memory:.0f} MiB")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    line("rollouts a second", f"{num_rollouts / took:,.0f}")
+    line("rollouts per second of processor time", f"{num_rollouts / busy:,.0f}")
+    line("seconds", f"{took:.1f}")
+    line("size of the index, GB", f"{size / 1e9:.2f}")
+    line("memory of the builder at its most, MiB", f"{memory:.0f}")
 
 
 def most_memory(process: int) -> float:
@@ -204,7 +182,7 @@ def most_memory(process: int) -> float:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return 0.0
-    values = dict(line.split(":", 1) for line in lines)
+    values = dict(text.split(":", 1) for text in lines)
     return int(values.get("VmHWM", "0 kB").split()[0]) / 1024
 
 
@@ -214,7 +192,7 @@ def base_of(run_dir: Path, cache: Path) -> Path:
 
 
 def ask_pages(run_dir: Path, cache: Path) -> None:
-    """Times of a real server's pages, and its memory."""
+    """Times of a real server's pages, the first of them with what it has to read at first; its memory."""
     command = [sys.executable, "-m", "r1kit", "ui", str(run_dir.parent), "--port", str(PORT)]
     server = subprocess.Popen(
         [*command, "--cache", str(cache), "--token", TOKEN], stdout=subprocess.DEVNULL, text=True
@@ -232,12 +210,11 @@ def ask_pages(run_dir: Path, cache: Path) -> None:
             first_times.append(first)
             whole_times.append(whole)
             count = text.split('id="found"')[1].split("<b>")[1].split("</b>")[0]
-            print(f"  {name:<26} {first:>8.0f} {whole:>8.0f}   {count} found", flush=True)
-        print(
-            f"  {'median':<26} {statistics.median(first_times):>8.0f} {statistics.median(whole_times):>8.0f}"
-        )
-        print(f"  {'most':<26} {max(first_times):>8.0f} {max(whole_times):>8.0f}")
-        print(f"  memory of the server at its most: {most_memory(server.pid):.0f} MiB")
+            line(name, f"{first:.0f}", f"{whole:.0f}", count)
+        medians = (statistics.median(times) for times in (first_times, whole_times))
+        line("**median**", *(f"{median:.0f}" for median in medians), "")
+        line("**most**", f"{max(first_times):.0f}", f"{max(whole_times):.0f}", "")
+        line("memory of the server at its most, MiB", f"{most_memory(server.pid):.0f}", "", "")
     finally:
         server.terminate()
         server.wait()
@@ -274,7 +251,7 @@ def compare(run_dir: Path, cache: Path, folder: Path) -> None:
         "rare expression": Filters.model_validate({"text": "seren\\w+tous", "mode": "regex", "case": "yes"}),
     }
     offsets = {"range, page 1,000": 49_950}
-    print(f"  {'':<12}{'made in s':>10}{'MB':>8}" + "".join(f"{name:>20}" for name in questions))
+    table("index in", "made in s", "MB", *(f"{name}, ms" for name in questions), "found")
 
     def ours(filters: Filters, offset: int) -> int:
         results = index.find(filters)
@@ -284,7 +261,7 @@ def compare(run_dir: Path, cache: Path, folder: Path) -> None:
         return len(results.rows)
 
     row("columns", 0.0, 0.0, questions, offsets, ours)
-    for name, make in {"sqlite": in_sqlite, "duckdb": in_duckdb, "parquet": in_parquet}.items():
+    for name, make in STORES.items():
         made = folder / name
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir()
@@ -293,7 +270,7 @@ def compare(run_dir: Path, cache: Path, folder: Path) -> None:
             ask = make(snapshot, made)
             took = time.perf_counter() - started
         except ImportError:
-            print(f"  {name:<12}not installed")
+            line(name, "not installed", *[""] * (len(questions) + 2))
             continue
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file()) / 1e6
         row(name, took, size, questions, offsets, ask)
@@ -313,127 +290,8 @@ def row(
         started = time.perf_counter()
         counts.append(ask(filters, offsets.get(question, 0)))
         cells.append((time.perf_counter() - started) * 1e3)
-    shown = "".join(f"{cell:>20,.0f}" for cell in cells)
-    print(f"  {name:<12}{took:>10.1f}{size:>8,.0f}{shown}   {counts}", flush=True)
-
-
-def batches(snapshot: Snapshot, rows: int = 20_000) -> Iterator[dict[str, list[object]]]:
-    """All rows with the columns that the questions need, as lists."""
-    columns, kinds = snapshot.columns, snapshot.problems.column("kind")
-    kind_of = np.asarray(kinds.names)[kinds.codes]
-    for start in range(0, snapshot.num_rows, rows):
-        here = slice(start, min(start + rows, snapshot.num_rows))
-        yield {
-            "kind": kind_of[columns["problem"][here]].tolist(),
-            "step": snapshot.column("step")[here].tolist(),
-            "is_right": ((columns["flags"][here] & 4) > 0).tolist(),
-            "total": columns["total"][here].tolist(),
-            "advantage": columns["advantage"][here].tolist(),
-            "tokens": columns["tokens"][here].tolist(),
-            "said": [snapshot.text(i) for i in range(here.start, here.stop)],
-        }
-
-
-def clause(filters: Filters, regex: str) -> tuple[str, list[object], str]:
-    """The question as SQL: a condition, its values, an order."""
-    if filters.text is not None and filters.mode == "regex":
-        return regex, [filters.text], "rowid"
-    if filters.text is not None:
-        return "instr(said, ?) > 0", [filters.text], "rowid"
-    if filters.kind is not None:
-        return "kind = ? AND is_right", [filters.kind], "total DESC"
-    return "advantage >= ?", [filters.advantage_min], "advantage DESC"
-
-
-def in_sqlite(snapshot: Snapshot, folder: Path) -> Callable[[Filters, int], int]:
-    import re
-
-    connection = sqlite3.connect(folder / "index.sqlite")
-    connection.execute("PRAGMA journal_mode = OFF")
-    connection.execute("PRAGMA synchronous = OFF")
-    # texts in a table of their own, or every filter would have to step over them
-    connection.execute(
-        "CREATE TABLE r (kind TEXT, step INT, is_right INT, total REAL, advantage REAL, tokens INT)"
-    )
-    connection.execute("CREATE TABLE said (said TEXT)")
-    for batch in batches(snapshot):
-        texts = batch.pop("said")
-        connection.executemany("INSERT INTO r VALUES (?, ?, ?, ?, ?, ?)", zip(*batch.values(), strict=True))
-        connection.executemany("INSERT INTO said VALUES (?)", ((text,) for text in texts))
-    for column in ("kind, is_right, total", "advantage"):
-        connection.execute(f"CREATE INDEX i{len(column)} ON r ({column})")
-    connection.commit()
-    connection.create_function(
-        "has", 2, lambda pattern, text: bool(re.search(pattern, text)), deterministic=True
-    )
-
-    def ask(filters: Filters, offset: int) -> int:
-        condition, values, order = clause(filters, "has(?, said)")
-        table = "said" if "said" in condition else "r"
-        page = f"SELECT rowid FROM {table} WHERE {condition} ORDER BY {order} LIMIT 50 OFFSET {offset}"
-        found = connection.execute(page, values).fetchall()
-        for (number,) in found:
-            connection.execute("SELECT said FROM said WHERE rowid = ?", (number,)).fetchone()
-        return int(
-            connection.execute(f"SELECT count(*) FROM {table} WHERE {condition}", values).fetchone()[0]
-        )
-
-    return ask
-
-
-def in_duckdb(snapshot: Snapshot, folder: Path) -> Callable[[Filters, int], int]:
-    import duckdb
-    import pyarrow as pa
-
-    connection = duckdb.connect(str(folder / "index.duckdb"))
-    connection.execute("SET threads = 1")
-    for number, batch in enumerate(batches(snapshot)):
-        table = pa.table(batch)
-        connection.register("batch", table)
-        connection.execute(f"{'INSERT INTO t' if number else 'CREATE TABLE t AS'} SELECT * FROM batch")
-        connection.unregister("batch")
-    connection.execute("CHECKPOINT")
-
-    def ask(filters: Filters, offset: int) -> int:
-        condition, values, order = clause(filters, "regexp_matches(said, ?)")
-        page = f"SELECT * FROM t WHERE {condition} ORDER BY {order} LIMIT 50 OFFSET {offset}"
-        connection.execute(page, values).fetchall()
-        counted = connection.execute(f"SELECT count(*) FROM t WHERE {condition}", values).fetchall()
-        return int(counted[0][0])
-
-    return ask
-
-
-def in_parquet(snapshot: Snapshot, folder: Path) -> Callable[[Filters, int], int]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.dataset as ds
-    import pyarrow.parquet as pq
-
-    pa.set_cpu_count(1)
-    writer = None
-    for batch in batches(snapshot):
-        table = pa.table(batch)
-        writer = writer or pq.ParquetWriter(folder / "index.parquet", table.schema, compression="zstd")
-        writer.write_table(table)
-    assert writer is not None
-    writer.close()
-
-    def ask(filters: Filters, offset: int) -> int:
-        found = ds.dataset(folder / "index.parquet")
-        if filters.text is not None:
-            match = pc.match_substring_regex if filters.mode == "regex" else pc.match_substring
-            rows = found.to_table(columns=["step"], filter=match(pc.field("said"), filters.text))
-            return int(rows.num_rows)
-        if filters.kind is not None:
-            condition, order = (pc.field("kind") == filters.kind) & pc.field("is_right"), "total"
-        else:
-            condition, order = pc.field("advantage") >= filters.advantage_min, "advantage"
-        rows = found.to_table(columns=[order], filter=condition).sort_by([(order, "descending")])
-        rows.slice(offset, 50).to_pylist()
-        return int(rows.num_rows)
-
-    return ask
+    shown = (f"{cell:,.0f}" for cell in cells)
+    line(name, f"{took:.1f}", f"{size:,.0f}", *shown, " ".join(map(str, counts)))
 
 
 if __name__ == "__main__":

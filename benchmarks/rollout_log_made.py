@@ -35,8 +35,9 @@ _KINDS = ("math", "math", "math", "choice", "logic", "code")
 def make_log(run_dir: Path, num_rollouts: int, *, seed: int = 0) -> int:
     """Write a run's folder with the step logs of three stages; returns the log's bytes."""
     rng = np.random.default_rng(seed)
-    per_step = PROBLEMS_PER_STEP * GROUP
-    num_steps = max(len(STAGES), -(-num_rollouts // per_step))
+    # at least a step for every stage
+    per_step = min(PROBLEMS_PER_STEP * GROUP, -(-num_rollouts // len(STAGES)))
+    num_steps = -(-num_rollouts // per_step)
     logprobs = [f"{value:.9g}" for value in -rng.exponential(0.3, 200_000)]
     ids = [str(value) for value in rng.integers(5, 151_000, 200_000)]
     sentences = [
@@ -69,7 +70,6 @@ def _step(rng, step, first, rows, logprobs, ids, sentences):  # type: ignore[no-
     lengths = np.clip(rng.lognormal(5.7, 0.5, rows), 30, 2048).astype(int)  # median 300 tokens
     starts = rng.integers(0, 190_000, (rows, 2))
     rights = rng.random(rows)
-    rare = rng.random(rows)
     for i in range(rows):
         group, sample = divmod(i, GROUP)
         if sample == 0:
@@ -94,7 +94,7 @@ def _step(rng, step, first, rows, logprobs, ids, sentences):  # type: ignore[no-
         length = int(lengths[i])
         a, b = starts[i]
         body = "".join(sentences[(a + j * 37) % len(sentences)] for j in range(length // 22 + 1))
-        if rare[i] < 1 / 20_000:
+        if (first + i) % 20_000 == 777:
             body += f"What a {RARE} result. "
         right, cut = rights[i] < chance, length >= 1000
         text = f"<think>\\n{body}</think>\\n\\nThe answer is \\\\boxed{{{number * 8 if right else number}}}."

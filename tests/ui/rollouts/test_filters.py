@@ -15,7 +15,7 @@ from r1kit.ui.rollouts.filters import Filters
 from r1kit.ui.rollouts.index import RunIndex, page_of
 from r1kit.ui.rollouts.listing import neighbours, row_lines
 from r1kit.ui.rollouts.rows import Address
-from r1kit.ui.rollouts.search import TextSearch, find_in
+from r1kit.ui.rollouts.search import TextSearch, find_in, first_match
 from tests.ui.rollouts.made_log import commit_step, make_row, small_run, write_stage
 
 
@@ -167,6 +167,17 @@ def test_a_search_goes_on_where_it_stopped(index: RunIndex, monkeypatch: pytest.
     assert (len(enough.rows), enough.num_left) == (1, 7)  # the third row is the first with an e
 
 
+def test_a_new_step_does_not_begin_a_search_anew(index: RunIndex) -> None:
+    filters = Filters(text="six")
+    index.find(filters).look(60)
+    commit_step(index.run.folder / "zero" / "rollouts", 3, [make_row(3, text="six again")])
+    index.wait()
+    results = index.find(filters)
+    assert (len(results.rows), results.num_left) == (2, 1)
+    results.look(60)
+    assert (len(results.rows), results.num_left) == (3, 0)
+
+
 @pytest.mark.parametrize("pattern", ["(", r"(?=a)b", r"(a)\1", "[b-a]", "a{2000}"])
 def test_expressions_that_can_not_be_used_are_refused_with_a_sentence(index: RunIndex, pattern: str) -> None:
     with pytest.raises(UserError, match="can't be used"):
@@ -196,6 +207,24 @@ def test_excerpts_show_what_was_looked_for(tmp_path: Path) -> None:
     (plain,) = row_lines(snapshot, np.arange(1))
     assert plain.excerpt[0].startswith("start xxx")
     assert len(plain.excerpt[0]) < 200
+
+
+@pytest.mark.parametrize(
+    ("pattern", "match_case", "found"),
+    [
+        (r"n\w+e", False, "Nadel"[:4]),
+        (r"n\w+e", True, None),
+        (r"(再|x)+", True, "再再"),
+        ("$", True, ""),
+        (r"l\z", True, "l"),
+    ],
+)
+def test_the_first_match_of_an_expression_is_marked(
+    pattern: str, match_case: bool, found: str | None
+) -> None:
+    text = "é 再再 Nadel Nadel"
+    place = first_match(text, pattern, is_regex=True, match_case=match_case)
+    assert (None if place is None else text[slice(*place)]) == found
 
 
 def test_neighbours_are_those_of_the_filter(index: RunIndex) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,10 +11,12 @@ import numpy as np
 import pytest
 
 from r1kit.ui.folders import Run
+from r1kit.ui.rollouts import build as build_module
 from r1kit.ui.rollouts import index as index_module
 from r1kit.ui.rollouts.build import build
 from r1kit.ui.rollouts.filters import Filters
 from r1kit.ui.rollouts.index import RunIndex, Seen
+from r1kit.ui.rollouts.logs import LogState
 from r1kit.ui.rollouts.rows import Address, read_row
 from r1kit.ui.rollouts.store import open_current
 from tests.ui.rollouts.made_log import commit_step, encode, make_row, small_run, write_stage
@@ -100,6 +104,24 @@ def test_a_stage_that_is_finished_keeps_its_index(run_dir: Path, base: Path) -> 
     assert len(texts(seen)) == 16  # the rows are read where they are now
 
 
+def test_a_file_that_is_moved_while_it_is_read_is_read_where_it_is(
+    run_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_dir / ".work").mkdir()
+    (run_dir / "zero").rename(run_dir / ".work" / "zero")
+    read_state = build_module.read_state
+
+    def read_and_move(run: Run) -> LogState:
+        state = read_state(run)
+        if (run_dir / ".work" / "zero").exists():
+            (run_dir / ".work" / "zero").rename(run_dir / "zero")
+        return state
+
+    monkeypatch.setattr(build_module, "read_state", read_and_move)
+    seen = open_index(run_dir, base).wait()
+    assert (len(texts(seen)), seen.faults) == (8, ())
+
+
 def test_a_stage_that_is_being_made_again_hides_its_earlier_result(run_dir: Path, base: Path) -> None:
     index = open_index(run_dir, base)
     index.wait()
@@ -132,7 +154,7 @@ def test_a_pointer_to_nothing_is_mended(run_dir: Path, base: Path) -> None:
         assert len(texts(open_index(run_dir, base).wait())) == 8
 
 
-def test_another_format_has_a_folder_of_its_own(
+def test_an_index_of_an_older_format_is_thrown_away(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from r1kit.ui.site import Site
@@ -145,7 +167,10 @@ def test_another_format_has_a_folder_of_its_own(
     other = index_module.index_of(run, site)
     assert other.base != first.base
     assert len(texts(other.wait())) == 8
-    assert not first.base.exists() or len(texts(first.wait())) == 8
+    assert [path.name for path in first.base.parent.iterdir()] == ["rollouts-99"]
+    # a server of the older version that is still there makes its own again, and leaves the newer one alone
+    assert len(texts(first.wait())) == 8
+    assert other.base.exists()
 
 
 def test_damaged_lines_are_named_and_the_rest_is_shown(run_dir: Path, base: Path) -> None:
@@ -265,3 +290,24 @@ def test_nothing_is_found_before_anything_is_indexed(tmp_path: Path, base: Path)
     seen = open_index(tmp_path / "empty", base).look()
     assert (seen.share, seen.faults, seen.snapshot.num_rows) == (1.0, (), 0)
     assert len(open_index(tmp_path / "empty", base).find(Filters(text="x")).rows) == 0
+
+
+def test_a_page_waits_for_no_heavy_library(run_dir: Path, base: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from r1kit.ui.rollouts import views
+from r1kit.ui.folders import Run
+from r1kit.ui.rollouts.filters import Filters
+from r1kit.ui.rollouts.index import RunIndex
+from r1kit.ui.rollouts.listing import row_lines
+index = RunIndex(Run("run", Path({str(run_dir)!r})), Path({str(base)!r}))
+assert index.wait().share == 1.0
+for filters in (Filters(), Filters(text="six"), Filters(text="s.x", mode="regex"), Filters(prompt="what")):
+    results = index.find(filters)
+    results.look(60)
+    assert row_lines(results.snapshot, results.rows, filters)
+print([name for name in ("torch", "transformers", "pandas", "datasets") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

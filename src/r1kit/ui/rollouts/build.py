@@ -9,6 +9,7 @@ process of its own, at a low priority, for much.
 import fcntl
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,7 @@ def _update(base: Path, state: LogState) -> None:
     index = open_current(base)
     if index is None:
         index = start_anew(base)
+        _forget_older_formats(base)
     stale = [
         number
         for key, number in index.live().items()
@@ -115,11 +117,20 @@ def _update(base: Path, state: LogState) -> None:
         appender.close()
 
 
+def _forget_older_formats(base: Path) -> None:
+    """Delete the indexes beside this one that have an earlier number."""
+    for other in base.parent.glob("rollouts-*"):
+        numbers = [path.name.rsplit("-", 1)[1] for path in (other, base)]
+        if all(number.isdecimal() for number in numbers) and int(numbers[0]) < int(numbers[1]):
+            shutil.rmtree(other, ignore_errors=True)
+
+
 def _add_step(appender: Appender, reader: LineReader, step: LoggedStep) -> None:
     gathered = _Gathered(appender, reader)
     faults: list[str] = []
     digest = hashlib.sha256()
     num_faults = offset = number = 0
+    mark = step.mark
     try:
         with step.path.open("rb", buffering=_BUFFER) as file:
             for number, raw in enumerate(file, 1):
@@ -133,6 +144,7 @@ def _add_step(appender: Appender, reader: LineReader, step: LoggedStep) -> None:
                 offset += len(raw)
     except FileNotFoundError:
         faults.append(f"{step.path} is missing; its rollouts are left out here")
+        mark = (step.sha256, -1, 0)  # it may have been moved just now: it is looked for again
     except OSError as error:
         faults.append(f"{step.path} can't be read: {error.strerror}; its rollouts are left out here")
     else:
@@ -143,7 +155,7 @@ def _add_step(appender: Appender, reader: LineReader, step: LoggedStep) -> None:
                 f"{step.path} is not the file that was committed (its checksum differs); what can be read of "
                 "it is shown"
             )
-    gathered.commit(step, faults)
+    gathered.commit(step, mark, faults)
 
 
 def _checked(line: Line, step: LoggedStep) -> Line:
@@ -185,7 +197,7 @@ class _Gathered:
         ))  # fmt: skip
         self._appender.write_text(line.text)
 
-    def commit(self, step: LoggedStep, faults: list[str]) -> None:
+    def commit(self, step: LoggedStep, mark: tuple[str, int, int], faults: list[str]) -> None:
         index, rows = self._appender.index, self._rows
         names = (
             "group", "sample", "offset", "length", "problem", "problem_set", "tokens", "flags", "advantage",
@@ -202,7 +214,7 @@ class _Gathered:
         self._appender.commit(
             step.stage,
             step.step,
-            step.mark,
+            mark,
             columns,
             problems=[problem._asdict() for problem in self._reader.new_problems()],
             parts=[name for name in self._parts if name not in index.parts],

@@ -165,17 +165,19 @@ def _sorted(snapshot: Snapshot, rows: Rows, sort: str, order: str) -> Rows:
     if not len(rows):
         return rows
     if sort == "step":
-        # by stage, then by step: commits are few, and their ranks are small numbers
-        commits = np.lexsort((snapshot.step_of_commit, snapshot.stage_of_commit))
-        ranks = np.empty(len(commits), np.int32)
-        ranks[commits] = np.arange(len(commits))
-        keys = ranks[snapshot.columns["segment"][rows]]
-    else:
-        values = snapshot.columns.get(sort if sort in SORTS else f"part {sort}")
-        if values is None:
-            return rows
-        keys = values[rows]
-    return rows[_stable_order(keys, falling=order == "desc")]
+        return _by_step(snapshot, rows, falling=order == "desc")
+    values = snapshot.columns.get(sort if sort in SORTS else f"part {sort}")
+    if values is None:
+        return rows
+    return rows[_stable_order(values[rows], falling=order == "desc")]
+
+
+def _by_step(snapshot: Snapshot, rows: Rows, *, falling: bool) -> Rows:
+    """Rows by stage and step: the rows of a commit lie together, so only commits have to be sorted."""
+    commits = np.lexsort((snapshot.step_of_commit, snapshot.stage_of_commit))
+    edges = np.searchsorted(rows, [*(commit.first for commit in snapshot.commits), snapshot.num_rows])
+    in_order = commits[::-1] if falling else commits
+    return np.concatenate([rows[edges[number] : edges[number + 1]] for number in in_order])
 
 
 def _stable_order(keys: NDArray[Any], *, falling: bool) -> Rows:

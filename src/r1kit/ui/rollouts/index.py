@@ -22,7 +22,7 @@ from r1kit.ui.rollouts.snapshot import Rows, Snapshot, take_snapshot
 from r1kit.ui.rollouts.store import FORMAT, DamagedIndexError, Index, open_current
 from r1kit.ui.site import Site
 
-_LOOK_AGAIN_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 1.0
 _TRY_AGAIN_SECONDS = 10.0  # after a build that failed
 _IN_PROCESS_BYTES = 24 << 20  # more than this is built by a process of its own
 _KEPT_INDEXES, _KEPT_RESULTS, _KEPT_SEARCHES = 3, 8, 4
@@ -85,11 +85,12 @@ class RunIndex:
     _builder: threading.Thread | None = None
     _fault: str | None = None
     _failed: float = float("-inf")
-    _results: "OrderedDict[tuple[object, ...], Results]" = field(default_factory=OrderedDict)
+    _current: tuple[str, int, int] | None = None  # the snapshot that results and searches are of
+    _results: "OrderedDict[Filters, Results]" = field(default_factory=OrderedDict)
     _searches: "OrderedDict[tuple[object, ...], TextSearch]" = field(default_factory=OrderedDict)
 
     def look(self) -> Seen:
-        """What there is; starts a build if the log has more. Looks at the files twice a second at most."""
+        """What there is; starts a build if the log has more. Looks at the files once a second at most."""
         with self._lock:
             if self._seen is None or time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
                 self._seen = self._look()
@@ -118,34 +119,43 @@ class RunIndex:
     def find(self, filters: Filters) -> Results:
         """The rows that pass the filters; kept, so that the next page of them is there at once."""
         snapshot = self.look().snapshot
-        key = (snapshot.version, filters)
         with self._lock:
-            if (kept := self._results.get(key)) is not None:
-                self._results.move_to_end(key)
+            self._forget_outdated(snapshot)
+            if (kept := self._results.get(filters)) is not None:
+                self._results.move_to_end(filters)
                 return kept
-        search = self._search(snapshot, filters)
+            search = self._search(snapshot, filters)
         results = Results(snapshot, matching_rows(snapshot, filters), search)
         with self._lock:
-            self._results[key] = results
-            while len(self._results) > _KEPT_RESULTS:
-                self._results.popitem(last=False)
+            if self._current == snapshot.version:
+                self._results[filters] = results
+                while len(self._results) > _KEPT_RESULTS:
+                    self._results.popitem(last=False)
         return results
+
+    def _forget_outdated(self, snapshot: Snapshot) -> None:
+        """Results of an earlier snapshot would keep all of it in memory; searches go on in the new one."""
+        if self._current == snapshot.version:
+            return
+        self._current = snapshot.version
+        self._results.clear()
+        same = [(key, old) for key, old in self._searches.items() if old.snapshot.name == snapshot.name]
+        self._searches = OrderedDict((key, old.in_later(snapshot)) for key, old in same)
 
     def _search(self, snapshot: Snapshot, filters: Filters) -> TextSearch | None:
         """The search for the filters' text, which other filters and orders share."""
         if filters.text is None:
             return None
-        key = (snapshot.version, filters.text, filters.mode, filters.case)
-        with self._lock:
-            found = self._searches.get(key)
-            if found is None:
-                found = self._searches[key] = TextSearch(
-                    snapshot, filters.text, is_regex=filters.mode == "regex", match_case=bool(filters.case)
-                )
-            self._searches.move_to_end(key)
-            while len(self._searches) > _KEPT_SEARCHES:
-                self._searches.popitem(last=False)
-            return found
+        key = (filters.text, filters.mode, filters.case)
+        found = self._searches.get(key)
+        if found is None:
+            found = self._searches[key] = TextSearch(
+                snapshot, filters.text, is_regex=filters.mode == "regex", match_case=bool(filters.case)
+            )
+        self._searches.move_to_end(key)
+        while len(self._searches) > _KEPT_SEARCHES:
+            self._searches.popitem(last=False)
+        return found
 
     def _look(self) -> Seen:
         state = read_state(self.run)

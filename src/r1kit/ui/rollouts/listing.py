@@ -1,6 +1,5 @@
 """What the list of rollouts shows: a line per rollout, and what the filters can be set to."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from r1kit.ui.rollouts.filters import SORTS, Filters
 from r1kit.ui.rollouts.index import Results
 from r1kit.ui.rollouts.rows import Address
+from r1kit.ui.rollouts.search import first_match
 from r1kit.ui.rollouts.shown import excerpt, visible
 from r1kit.ui.rollouts.snapshot import PROBLEM_FIELDS, Rows, Snapshot
 from r1kit.ui.rollouts.store import MALFORMED, RIGHT, TRUNCATED, WRONG
@@ -125,9 +125,7 @@ def _counted(names: tuple[str, ...], codes: Any, counts: Any) -> list[tuple[str,
 
 
 def _place_in(text: str, filters: Filters | None) -> tuple[int, int] | None:
-    """Where in a text the thing looked for is; only literal texts, as Python's expressions may hang."""
-    if filters is None or filters.text is None or filters.mode == "regex":
+    if filters is None or filters.text is None:
         return None
-    flags = re.NOFLAG if filters.case else re.IGNORECASE
-    found = re.search(re.escape(filters.text), text, flags)
-    return found.span() if found else None
+    is_regex, match_case = filters.mode == "regex", bool(filters.case)
+    return first_match(text, filters.text, is_regex=is_regex, match_case=match_case)

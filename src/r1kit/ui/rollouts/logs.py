@@ -5,6 +5,7 @@ and not an error.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from r1kit.types import PromptStyle
@@ -69,23 +70,32 @@ def read_state(run: Run) -> LogState:
         if not folder.is_dir():
             continue
         styles[view.name], folders[view.name] = style_of(view), folder
-        rows, found = read_rows(index)
+        lines, found = _committed(index, _stamp(index))
         faults += found
         if not index.is_file() and any(folder.glob("step-*.jsonl")):
             faults.append(f"{index} is missing: without it, no step of {view.name} counts as committed")
-        latest: dict[int, LoggedStep] = {}
-        for row in rows:
-            try:
-                step = int(row["step"])
-                path = folder / f"step-{step:05d}.jsonl"
-                # a later line for a step replaces an earlier one
-                latest[step] = LoggedStep(
-                    view.name, step, path, int(row["bytes"]), str(row["sha256"]), *_stamp(path)
-                )
-            except (KeyError, TypeError, ValueError):
-                faults.append(f"{index}: a line without step, bytes or sha256; it is left out here")
-        steps |= {step.key: step for _, step in sorted(latest.items())}
+        for step, (num_bytes, sha256) in lines.items():
+            path = folder / f"step-{step:05d}.jsonl"
+            logged = LoggedStep(view.name, step, path, num_bytes, sha256, *_stamp(path))
+            steps[logged.key] = logged
     return LogState(steps, styles, folders, tuple(faults))
+
+
+@lru_cache(maxsize=64)
+def _committed(index: Path, stamp: tuple[int, int]) -> tuple[dict[int, tuple[int, str]], tuple[str, ...]]:
+    """The size and checksum of each committed step, and what can't be read of the log's index.
+
+    Read again only when its stamp has changed: open pages ask every second.
+    """
+    rows, faults = read_rows(index)
+    found: dict[int, tuple[int, str]] = {}
+    for row in rows:
+        try:
+            # a later line for a step replaces an earlier one
+            found[int(row["step"])] = int(row["bytes"]), str(row["sha256"])
+        except (KeyError, TypeError, ValueError):
+            faults.append(f"{index}: a line without step, bytes or sha256; it is left out here")
+    return dict(sorted(found.items())), tuple(faults)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

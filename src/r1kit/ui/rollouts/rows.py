@@ -1,13 +1,17 @@
 """Whole rows of the step log, read when a page shows them; the index has only their places."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from r1kit.data.jsonl import parse_line
 from r1kit.errors import DataError
 from r1kit.ui.rollouts.index import Seen
 from r1kit.ui.rollouts.snapshot import Rows, Snapshot
+
+_MOST_OPEN = 64  # files
 
 
 class Address:
@@ -18,12 +22,13 @@ class Address:
         commit = snapshot.commits[int(columns["segment"][row])]
         self.stage, self.step = commit.stage, commit.step
         self.group, self.sample = int(columns["group"][row]), int(columns["sample"][row])
+        self.mark = commit.mark
         self.offset, self.length = int(columns["offset"][row]), int(columns["length"][row])
 
     @property
     def path(self) -> str:
         """The part of a page's address after `rollouts/`."""
-        return f"{self.stage}/{self.step}/{self.group}/{self.sample}"
+        return f"{quote(self.stage, safe='')}/{self.step}/{self.group}/{self.sample}"
 
 
 def read_row(seen: Seen, row: int) -> dict[str, Any]:
@@ -40,26 +45,25 @@ def read_row(seen: Seen, row: int) -> dict[str, Any]:
 
 def raw_rows(seen: Seen, snapshot: Snapshot, rows: Rows) -> Iterator[bytes]:
     """The lines of the log, as they are there, in the order of the rows. Raises like `read_row`."""
-    file: BinaryIO | None = None
-    opened: Path | None = None
-    try:
+    with ExitStack() as stack:
+        opened: dict[Path, BinaryIO] = {}
         for row in rows:
             place = Address(snapshot, int(row))
             path = _file_of(seen, place)
-            if file is None or path != opened:
-                if file is not None:
-                    file.close()
-                file, opened = path.open("rb"), path
-            yield _read_raw(file, place, path)
-    finally:
-        if file is not None:
-            file.close()
+            if path not in opened:
+                if len(opened) >= _MOST_OPEN:  # rows in another order than the log's jump between files
+                    stack.close()
+                    opened.clear()
+                opened[path] = stack.enter_context(path.open("rb"))
+            yield _read_raw(opened[path], place, path)
 
 
 def _file_of(seen: Seen, place: Address) -> Path:
     step = seen.state.steps.get((place.stage, place.step))
     if step is None:
         raise DataError(f"step {place.step} of {place.stage} is not in the log any more")
+    if step.mark != place.mark:
+        raise DataError(f"{step.path} has changed since it was indexed; the index is being made anew")
     return step.path
 
 

@@ -5,6 +5,7 @@ of a large log, and nobody's expression can hold the server. Expressions are RE2
 takes time linear in the text for any expression; back references and look-arounds are therefore not there.
 """
 
+import re
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from r1kit.errors import UserError
+from r1kit.ui.rollouts.arrow import as_mask, text_array
 from r1kit.ui.rollouts.snapshot import Mask, Rows, Snapshot
 
 _BLOCK = 2 << 20  # bytes of text looked at between two looks at the clock
@@ -30,10 +32,16 @@ class TextSearch:
     def __init__(self, snapshot: Snapshot, pattern: str, *, is_regex: bool, match_case: bool) -> None:
         if is_regex:
             check_regex(pattern)
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._pattern, self._is_regex, self._match_case = pattern, is_regex, match_case
         self._found: NDArray[np.uint8] = np.zeros(snapshot.num_rows, np.uint8)
         self._lock = Lock()
+
+    def in_later(self, snapshot: Snapshot) -> "TextSearch":
+        """The same search in a later snapshot of the same index, with what is known: rows come at the end."""
+        later = TextSearch(snapshot, self._pattern, is_regex=self._is_regex, match_case=self._match_case)
+        later._found[: len(self._found)] = self._found
+        return later
 
     def matches(self, rows: Rows) -> Rows:
         """Those of the rows that are known to match, in the same order."""
@@ -51,18 +59,18 @@ class TextSearch:
             # more searches at once would only take the time from one another
             left = rows[self._found[rows] == _UNKNOWN]
             num_found = len(rows) - len(left) if enough is None else len(self.matches(rows))
-            for block in _in_blocks(left, self._snapshot.columns["text_start"]):
+            for block in _in_blocks(left, self.snapshot.columns["text_start"]):
                 num_found += self._look_at(block)
                 if time.monotonic() > stop or (enough is not None and num_found >= enough):
                     return
 
     def _look_at(self, rows: Rows) -> int:
         """Look at rows that lie close together, in the order of the file."""
-        columns = self._snapshot.columns
+        columns = self.snapshot.columns
         starts, lengths = columns["text_start"][rows], columns["text_length"][rows]
         first = int(starts[0])
-        assert self._snapshot.texts is not None
-        data = self._snapshot.texts.read(first, int(starts[-1] + lengths[-1]) - first)
+        assert self.snapshot.texts is not None
+        data = self.snapshot.texts.read(first, int(starts[-1] + lengths[-1]) - first)
         found = find_in(
             data, starts - first, starts - first + lengths, self._pattern,
             is_regex=self._is_regex, match_case=self._match_case,
@@ -74,11 +82,11 @@ class TextSearch:
 def check_regex(pattern: str) -> None:
     """Raises `UserError` if RE2 does not know the expression."""
     try:
-        pc.match_substring_regex(pa.array([""]), pattern=pattern)
+        pc.match_substring_regex(text_array([b""]), pattern=pattern)
     except pa.ArrowInvalid as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
         raise UserError(
-            f"the regular expression {pattern!r} can't be used: {reason}. Expressions are RE2's: without "
+            f"The regular expression {pattern!r} can't be used: {reason}. Expressions are RE2's: without "
             "back references and look-arounds."
         ) from None
 
@@ -86,7 +94,7 @@ def check_regex(pattern: str) -> None:
 def matching_texts(texts: Any, pattern: str, *, match_case: bool = False) -> Mask:
     """Which of an Arrow array's texts have the pattern in them."""
     found = pc.match_substring(texts, pattern=pattern, ignore_case=not match_case)
-    return np.asarray(found.to_numpy(zero_copy_only=False) if len(texts) else np.zeros(0), bool)
+    return as_mask(found)
 
 
 def find_in(
@@ -104,18 +112,27 @@ def find_in(
         if not match_case:
             data, pattern = data.lower(), pattern.lower()  # of bytes: ASCII alone, no length changes
         return _find_bytes(data, starts.tolist(), ends.tolist(), pattern.encode("utf-8", "replace"))
-    gaps = np.empty(2 * len(starts) + 1, np.int64)  # a piece, then the gap up to the next one
-    gaps[0:-1:2], gaps[1:-1:2], gaps[-1] = starts, ends, len(data)
-    buffers = [None, pa.py_buffer(gaps.tobytes()), pa.py_buffer(data)]
-    pieces = pa.Array.from_buffers(pa.large_string(), 2 * len(starts), buffers)
-    if np.any(starts[1:] > ends[:-1]):
-        pieces = pieces.take(pa.array(np.arange(0, 2 * len(starts), 2)))
-        step = 1
-    else:
-        step = 2
+    # expressions take longer than copying does: only the pieces are looked at, not what lies between them
+    pieces = text_array([data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)])
     match = pc.match_substring_regex if is_regex else pc.match_substring
-    found = match(pieces, pattern=pattern, ignore_case=not match_case)
-    return np.asarray(found.to_numpy(zero_copy_only=False), bool)[::step]
+    return as_mask(match(pieces, pattern=pattern, ignore_case=not match_case))
+
+
+def first_match(text: str, pattern: str, *, is_regex: bool, match_case: bool) -> tuple[int, int] | None:
+    """The first and last character of the first match, in a text that a page shows; None if there is none."""
+    if not is_regex:
+        found = re.search(re.escape(pattern), text, re.NOFLAG if match_case else re.IGNORECASE)
+        return found.span() if found else None
+    # by RE2 again; what is missing once the match is taken out is its length
+    pattern = pattern if match_case else f"(?i){pattern}"
+    data = text.encode("utf-8", "replace")
+    array = text_array([data])
+    start = pc.find_substring_regex(array, pattern=pattern)[0].as_py()
+    if start < 0:
+        return None
+    rest = pc.replace_substring_regex(array, pattern=pattern, replacement="", max_replacements=1)
+    end = start + len(data) - len(rest[0].as_py().encode())
+    return len(data[:start].decode("utf-8", "replace")), len(data[:end].decode("utf-8", "replace"))
 
 
 def _find_bytes(data: bytes, starts: list[int], ends: list[int], needle: bytes) -> Mask:
@@ -136,13 +153,18 @@ def _find_bytes(data: bytes, starts: list[int], ends: list[int], needle: bytes) 
 
 
 def _in_blocks(rows: Rows, text_starts: NDArray[np.int64]) -> Iterator[Rows]:
-    """The rows by the blocks of the file that they lie in, each in order; the first rows' blocks first."""
+    """The rows by the blocks of the file that they lie in, each in order; the first rows' blocks first.
+
+    A row that comes later than another has its text behind that one's.
+    """
     if not len(rows):
         return
     blocks = text_starts[rows] // _BLOCK
-    _, first, number = np.unique(blocks, return_index=True, return_inverse=True)
-    by_block = np.lexsort((rows, number))
-    edges = np.flatnonzero(np.diff(number[by_block], prepend=-1, append=-1))
-    pieces = [by_block[a:b] for a, b in pairwise(edges)]
-    for place in np.argsort(first, kind="stable"):
-        yield rows[pieces[place]]
+    first = np.zeros(int(blocks.max()) + 1, np.int64)
+    first[blocks[::-1]] = np.arange(len(rows))[::-1]  # of several writes, the last one stays
+    in_file = np.sort(rows)
+    block_of = text_starts[in_file] // _BLOCK
+    edges = np.flatnonzero(np.diff(block_of, prepend=-1, append=-1))
+    pieces = [in_file[start:end] for start, end in pairwise(edges)]
+    for place in np.argsort(first[block_of[edges[:-1]]]):
+        yield pieces[place]

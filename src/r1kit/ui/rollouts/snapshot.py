@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from r1kit.ui.rollouts.arrow import joined, text_array
 from r1kit.ui.rollouts.store import (
     COLUMNS,
     RIGHT,
@@ -48,18 +48,18 @@ class Problems:
 
     ids: Names = Names()
     fields: tuple[Names, ...] = (Names(),) * len(PROBLEM_FIELDS)
-    prompts: Any = field(default_factory=lambda: pa.chunked_array([], pa.large_string()))
+    prompts: Any = field(default_factory=lambda: joined(()))
 
     def extended(self, rows: Sequence[dict[str, Any]]) -> "Problems":
         """With these rows of the index's file at the end."""
-        texts = pa.array([str(row.get("prompt", "")) for row in rows], pa.large_string())
+        texts = text_array([str(row.get("prompt", "")).encode("utf-8", "replace") for row in rows])
         return Problems(
             self.ids.extended([str(row["id"]) for row in rows]),
             tuple(
                 names.extended([str(row.get(name, "")) for row in rows])
                 for name, names in zip(PROBLEM_FIELDS, self.fields, strict=True)
             ),
-            pa.chunked_array([*self.prompts.chunks, texts], pa.large_string()),
+            joined([*self.prompts.chunks, texts]),
         )
 
     def column(self, name: str) -> Names:

@@ -100,13 +100,11 @@ def shade_tokens(
     pieces = []
     for i, token_id in enumerate(token_ids[first:end], first):
         logprob = logprobs[i] if i < len(logprobs) else None
-        surprise = 0 if logprob is None else min(_LEVELS, round(-logprob / _NATS_PER_LEVEL))
+        surprise = 0 if logprob is None else _level(-logprob / _NATS_PER_LEVEL)
         moved = 0.0 if logprob is None else 1.0 - math.exp(min(logprob, 0.0))
         shown = visible(texts[i]) if texts else str(token_id)
-        pieces.append(
-            Piece(shown, token_id, logprob, max(0, surprise), min(_LEVELS, round(size * moved * 6)))
-        )
-    return Shaded(tuple(pieces), first, len(token_ids), advantage, _level(size), not texts, note)
+        pieces.append(Piece(shown, token_id, logprob, surprise, _level(size * moved * 6)))
+    return Shaded(tuple(pieces), first, len(token_ids), advantage, _level(size * 3), not texts, note)
 
 
 def token_texts(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[str]:
@@ -143,7 +141,7 @@ def find_tokenizer(run: Run, stage: str) -> tuple[Tokenizer | None, str | None]:
 
 
 def _level(value: float) -> int:
-    return min(_LEVELS, math.ceil(value * 3)) if math.isfinite(value) else _LEVELS
+    return round(min(max(value, 0.0), _LEVELS)) if math.isfinite(value) else _LEVELS
 
 
 @lru_cache(maxsize=4)

@@ -68,7 +68,8 @@ def read_verdict(row: Mapping[str, Any], style: PromptStyle) -> Verdict:
     faults = () if is_well_formed else tuple(format_faults(text, style, required=required, is_cut=is_cut))
     truth = problem.ground_truth if problem is not None else None
     raw = row.get("reward") or {}
-    weights = raw.get("weights") or {}
+    weights = raw.get("weights")
+    weights = weights if isinstance(weights, Mapping) else {}
     known = _Read(problem, answer, truth, faults, fault)
     parts = tuple(
         _part_line(str(name), value, weights.get(name), known)

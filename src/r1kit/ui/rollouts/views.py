@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
+from r1kit.errors import UserError
 from r1kit.ui.folders import Run
 from r1kit.ui.live import value_changes
 from r1kit.ui.pages import page
@@ -30,6 +31,7 @@ _MOST_FAULTS = 8
 _MOST_TEXT = 200_000  # characters of a completion on its page
 _MOST_TEXT_IN_GROUP = 3_000
 _MOST_GROUPS = 300
+_EXPORTED_BYTES = 1 << 18  # at a time
 
 Asked = Annotated[Filters, Query()]
 ThisRun = Annotated[Run, Depends(run_of)]
@@ -49,7 +51,10 @@ def list_page(
     seen = index.look()
     if not seen.snapshot.commits:
         seen = index.look_patiently()
-    results = index.find(filters)
+    try:
+        results = index.find(filters)
+    except UserError as error:  # an expression: to be mended in the form that it came from
+        return _refused(request, run, seen, filters, str(error))
     if _is_part(request) and request.headers.get("hx-trigger") != "filters":
         # the list asks again while a search goes on: someone looks at the first rows already
         results.look(2 * _SEARCH_SECONDS)
@@ -93,7 +98,15 @@ def export(run: ThisRun, site: ThisSite, filters: Asked) -> Response:
         while results.num_left:
             results.look(1.0)
             yield b""  # the server notices here that nobody listens any more
-        yield from raw_rows(seen, results.snapshot, results.rows)
+        held: list[bytes] = []
+        size = 0
+        for line in raw_rows(seen, results.snapshot, results.rows):
+            held.append(line)
+            size += len(line)
+            if size >= _EXPORTED_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
+        yield b"".join(held)
 
     stream = lines()
     first = list(itertools.islice(stream, 1))  # a fault in the first row is a sentence, not a broken file
@@ -155,7 +168,7 @@ def rollout_page(
         request, "rollout.html", **_about(run, seen), line=line, row=row, fault=fault, filters=filters,
         prompt=_prompt(row), text=text, left_out=left_out, verdict=verdict, before=before, after=after,
         place=place, num_found=len(results.rows), num_left=results.num_left, problem=line.problem,
-        num_prompt_tokens=len(row.get("prompt_token_ids") or ()),
+        num_prompt_tokens=_length(row.get("prompt_token_ids")),
     )  # fmt: skip
 
 
@@ -174,10 +187,15 @@ def tokens_part(
     seen, number = _find(index_of(run, site), stage, step, group, sample)
     row = read_row(seen, number)
     completion = row["completion"]
-    shaded = shade_tokens(
-        run, stage, completion.get("token_ids") or (), completion.get("sampler_logprobs") or (),
-        row.get("advantage"), text=str(completion.get("text", "")), first=first,
-    )  # fmt: skip
+    try:
+        shaded = shade_tokens(
+            run, stage, completion.get("token_ids") or (), completion.get("sampler_logprobs") or (),
+            row.get("advantage"), text=str(completion.get("text", "")), first=first,
+        )  # fmt: skip
+    except (TypeError, ValueError, OverflowError) as error:
+        raise HTTPException(
+            400, f"The row's tokens or logprobs are not what they should be: {error}."
+        ) from None
     path = f"{run.url}/rollouts/{Address(seen.snapshot, number).path}/tokens"
     return page(request, "rollout_tokens.html", shaded=shaded, path=path)
 
@@ -209,6 +227,13 @@ def problem_page(
         num_groups=len(lines), evaluations=evaluations, row=row, fault=fault, prompt=_prompt(row),
         truth=_truth(row), charts=[pass_rate_chart(lines), length_chart(lines)], filters=Filters(),
     )  # fmt: skip
+
+
+def _refused(request: Request, run: Run, seen: Seen, filters: Filters, sentence: str) -> Response:
+    if _is_part(request):
+        return page(request, "fault.html", status=400, sentence=sentence)
+    values = {**_about(run, seen), "filters": filters, "choices": choices_of(seen.snapshot)}
+    return page(request, "rollouts.html", status=400, sentence=sentence, **values)
 
 
 def _is_part(request: Request) -> bool:
@@ -291,6 +316,10 @@ def _prompt(row: dict[str, Any]) -> list[tuple[str, str]]:
         for m in messages
         if isinstance(m, dict)
     ]
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _truth(row: dict[str, Any]) -> str | None:
