@@ -64,7 +64,7 @@ def test_the_readme_is_read_to_its_end() -> None:
     assert len(README.split()) <= 900
     tables = re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE)
     assert [len(table.splitlines()) for table in tables] == [2 + 5]
-    assert README.count("![") == 1
+    assert README.count("![") == 2  # the flow, and the pages of `r1 ui`
 
 
 def test_numbers_of_the_readme_are_means_of_the_results() -> None:
