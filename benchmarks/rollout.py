@@ -1,7 +1,7 @@
 """How fast completions are sampled: the local engine, transformers' `generate`, and vLLM where it is.
 
-    python benchmarks/rollout.py [--sizes 0.9M 2M 10M] [--threads 2] [--rows 256] [--repeats 3]
-                                 [--vllm-python ENVIRONMENT/bin/python]
+    python benchmarks/rollout.py [--sizes 0.9M 2M 10M 135M] [--threads 2] [--rows 256] [--repeats 3]
+                                 [--unpacked] [--vllm-python ENVIRONMENT/bin/python]
 
 Randomly initialised Qwen3 models, 16 samples for each prompt of 96 tokens, temperature 1. "equal" lets
 every row make the same number of tokens; "natural" gives each row its own end, drawn once from a
@@ -9,6 +9,9 @@ long-tailed distribution as reasoning has it. All contestants get the same weigh
 tokens per second count the tokens up to each row's end. A second row has each contestant at its best
 precision: both are tried on a part of the work, and where float32 is the faster one for all, the row would
 be the same and is left out.
+
+With `--unpacked` the local engine is a contestant twice: as it is, and with torch's own matrix products
+where it would keep weights packed for oneDNN (`sampling.local.weights`).
 
 `generate` runs all rows as one batch with its dynamic cache and its sampler without top-k. vLLM's CPU build
 has an environment of its own (`docs/performance.md`), named by `--vllm-python` or R1KIT_VLLM_PYTHON; how it
@@ -32,7 +35,7 @@ import torch
 from transformers import PreTrainedModel, StoppingCriteriaList
 
 from r1kit.sampling.engine import RolloutEngine, SampleRequest, SamplingParams, sample_all
-from r1kit.sampling.local import make_engine
+from r1kit.sampling.local import make_engine, weights
 
 MAX_TOKENS = {"0.9M": 192, "2M": 112, "10M": 48, "135M": 48}  # fewer where a token takes long
 Prompts = Sequence[tuple[int, ...]]
@@ -126,6 +129,10 @@ def build(
         "local": local(make_engine(model, tokenizer, max_rows=options.rows), clock),
         "generate": generate(model, clock),
     }
+    if options.unpacked:
+        fewest, weights._FEWEST_PACKED = weights._FEWEST_PACKED, sys.maxsize
+        runs["unpacked"] = local(make_engine(model, tokenizer, max_rows=options.rows), clock)
+        weights._FEWEST_PACKED = fewest
     if options.vllm_python:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="r1kit-rollout-")))
         model.save_pretrained(folder)
@@ -184,12 +191,15 @@ def compare(name: str, options: argparse.Namespace, clock: contest.Clock, peak: 
                 )
 
 
-NAMES = ("local", "generate", "vllm")
+NAMES = ("local", "generate", "vllm", "unpacked")
 
 
 def main() -> None:
     parser = contest.parser(__doc__)
     parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument(
+        "--unpacked", action="store_true", help="also the local engine without packed weights"
+    )
     parser.add_argument("--vllm-python", default=os.environ.get("R1KIT_VLLM_PYTHON"))
     options = parser.parse_args()
     if options.quick:
@@ -198,8 +208,8 @@ def main() -> None:
     peak = contest.peak_gflops(clock)
     print(f"{options.rows} rows; matrix-product peak {peak:.0f} GFLOP/s\n")
     contest.header(
-        "size", "lengths", "precision", "tokens a row", "local, tokens/s", "generate", "vLLM",
-        "local / generate", "local / vLLM", "local: share of the peak",
+        "size", "lengths", "precision", "tokens a row", "local, tokens/s", "generate", "vLLM", "unpacked",
+        "local / generate", "local / vLLM", "local / unpacked", "local: share of the peak",
     )  # fmt: skip
     for name in options.sizes:
         compare(name, options, clock, peak)
