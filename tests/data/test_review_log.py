@@ -69,6 +69,50 @@ def test_a_skipped_item_stays_pending_and_a_decision_ends_the_skip(desk: Desk) -
     assert (desk.state(), desk.log.skipped_by("one")) == ("rejected", set())
 
 
+def test_what_was_said_of_a_row_that_has_changed_since_no_longer_counts(desk: Desk) -> None:
+    desk("r1 ui", "begin", "", items={"one": "a", "two": "b", "three": "c"})
+    accept = desk("Ann", "accept")
+    desk("Ben", "skip", "two")
+    rest = desk("Cat", "accept_rest", "", items={"two": "", "three": ""})
+    desk("Dan", "take_over", "", items={"one": "x", "two": "y", "three": "c"})
+    assert [desk.state(item) for item in ("one", "two", "three")] == ["pending", "pending", "accepted"]
+    assert desk.log.outcome("one", dropped_by_hand=True).state == "rejected"
+    assert (desk.log.skipped_by("two"), desk.log.last_of("Ann")) == (set(), None)
+    assert accept not in [event.id for event in desk.log.standing()]
+    desk("Ann", "undo", undoes=accept)  # of a page that was open
+    assert desk.state() == "pending"
+    desk("Ann", "reject", reason="hard to read")
+    desk("Dan", "take_over", "", items={"one": "x", "two": "y"})  # the third was taken out
+    assert (desk.state(), desk.state("three")) == ("rejected", "pending")
+    assert desk.log.last_of("Cat").id == rest
+    assert ReviewLog(desk.log.path).refresh().outcome("one").state == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ('"at": "yesterday"', "`at` must be a number, not 'yesterday'"),
+        ('"at": NaN', "`at` must be a number, not nan"),
+        ('"seconds": "x"', "`seconds` must be a number, not 'x'"),
+        ('"share": true', "`share` must be a number, not True"),
+        ('"value": 1' + 400 * "0", "int too large"),
+        ('"items": {"one": 1}', "`items` must be an object with texts"),
+        ('"item": ["one"]', r"`item` must be text, not ['one']"),
+        ('"reason": 5', "`reason` must be text, not 5"),
+        ('"settles": "no"', "`settles` must be true or false, not 'no'"),
+        ('"text": 5', "`text` must be text, not 5"),
+    ],
+)
+def test_a_field_of_another_type_is_a_damaged_line(desk: Desk, field: str, sentence: str) -> None:
+    desk("Ann", "accept", "two")
+    with desk.log.path.open("a") as file:
+        file.write('{"id": "x", "by": "Ann", "action": "accept", ' + field + "}\n")
+    log = ReviewLog(desk.log.path).refresh()
+    assert ("x" in log.events, len(log.faults)) == (False, 1)
+    assert f"{desk.log.path}:2 is damaged ({sentence}" in log.faults[0]
+    assert log.outcome("two").state == "accepted"
+
+
 def test_opinions_that_differ_are_disputed_until_settled(desk: Desk) -> None:
     desk("Ann", "accept")
     desk("Ben", "reject", reason="wrong step")

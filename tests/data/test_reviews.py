@@ -8,7 +8,16 @@ import pytest
 
 from r1kit.data.jsonl import read_jsonl
 from r1kit.data.records import Json, sft_record
-from r1kit.data.review_items import FIELD, Ids, digest_of, origin_of, problem_of, record_of, write_records
+from r1kit.data.review_items import (
+    FIELD,
+    Ids,
+    digest_of,
+    origin_of,
+    problem_of,
+    record_of,
+    top_difference,
+    write_records,
+)
 from r1kit.data.reviews import Objection, halt_for_review, take_review
 from r1kit.errors import DataError, StageHalted
 from r1kit.types import Problem
@@ -30,7 +39,7 @@ def records() -> list[Json]:
     ]
 
 
-def pair(number: int, difference: float = 0.75) -> Json:
+def pair(number: int, difference: float | None = 0.75) -> Json:
     turns = [{"role": "user", "content": f"Hello {number}"}]
     return {
         "messages": turns,
@@ -141,11 +150,35 @@ def test_a_file_that_was_changed_after_its_log_began_is_not_guessed_at(tmp_path:
         take_review(tmp_path, "stage", nothing_wrong)
     now = {row[FIELD]["id"]: digest_of(row) for row in rows[:-1]}
     decide(log, "", "take_over", items=now)
+    with pytest.raises(StageHalted, match="1 of 3 records are still under review"):  # nobody has seen it
+        take_review(tmp_path, "stage", nothing_wrong)
+    decide(log, two, "accept")
     taken = take_review(tmp_path, "stage", nothing_wrong)
     assert [row["response"] for row in taken.records] == ["by hand", "It is 3."]
     (tmp_path / "review_log.jsonl").unlink()
     assert len(take_review(tmp_path, "stage", nothing_wrong).records) == 2
     assert one != two
+
+
+def test_a_change_by_hand_that_is_taken_over_beats_what_was_decided_before(tmp_path: Path) -> None:
+    one, two, three, four = halted(tmp_path, records())
+    log = begin(tmp_path)
+    decide(log, one, "accept")
+    decide(log, two, "edit", text="typed on the page")
+    decide(log, "", "accept_rest", items={three: "", four: ""})
+    path = tmp_path / "review.jsonl"
+    rows = [row for _, row in read_jsonl(path)]
+    rows[0]["accepted"] = False
+    rows[1]["response"] = "typed into the file"
+    rows[2]["response"] = "typed, too"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    decide(log, "", "take_over", items={row[FIELD]["id"]: digest_of(row) for row in rows})
+    with pytest.raises(StageHalted, match=r"2 of 4 records .* \(2 without a decision"):
+        take_review(tmp_path, "stage", nothing_wrong)
+    decide(log, two, "accept")
+    decide(log, three, "accept")
+    taken = take_review(tmp_path, "stage", nothing_wrong)
+    assert [row["response"] for row in taken.records] == ["typed into the file", "typed, too", "It is 4."]
 
 
 def test_edits_are_checked_and_a_filter_of_style_gives_way_to_a_reason(tmp_path: Path) -> None:
@@ -180,13 +213,47 @@ def test_pairs_are_swapped_and_their_difference_is_the_reviewers_mean(tmp_path: 
     decide(log, two, "prefer", value=0)
     decide(log, three, "prefer", value=2)
     decide(log, "", "accept_rest", items={four: ""})
-    taken = take_review(tmp_path, "stage", nothing_wrong)
+    taken = take_review(tmp_path, "stage", nothing_wrong, top=2.0)
     assert [(r["chosen"], r["difference"]) for r in taken.records] == [
         ("No.", 1.5),
         ("Hi.", 2.0),
         ("Hi.", 0.75),
     ]
     assert (taken.num_dropped, taken.num_changed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "differences", "expected"),
+    [
+        ({"label": {"base_url": "u", "model": "m"}}, [1.25, 1.5, 1.75], [1.0, 2.0, 1.75]),
+        ({"label": "tinyworld"}, [0.1, 0.2, 0.3], [0.5, 1.0, 0.3]),  # an oracle's are from 0 to 1
+        ({"label": "tinyworld", "source": {}}, [3.5, 1.0, 2.0], [1.75, 3.5, 2.0]),  # a scale of its own
+        ({"label": "tinyworld", "source": {}}, [0.0, 0.0, 0.0], [1.0, 2.0, 0.0]),
+        ({"label": "tinyworld", "source": {}}, [None, None, None], [None, None, None]),
+    ],
+)
+def test_differences_that_people_give_are_on_the_scale_of_the_others(
+    tmp_path: Path, config: Json, differences: list[float | None], expected: list[float | None]
+) -> None:
+    pairs = [pair(n, gap) for n, gap in enumerate(differences)]
+    for row in pairs:
+        if row["difference"] is None:
+            del row["difference"]
+    one, two, three = halted(tmp_path, pairs)
+    log = begin(tmp_path)
+    decide(log, one, "prefer", value=1)
+    decide(log, two, "prefer", value=-2)
+    rest = decide(log, "", "accept_rest", items={three: ""})
+    top = top_difference(config)
+    taken = take_review(tmp_path, "stage", nothing_wrong, top=top)
+    assert [row.get("difference") for row in taken.records] == expected
+    assert ("`difference` is left out" in taken.in_words()) == (None in expected)
+    if None in expected:  # if people decide all pairs, theirs is the one scale
+        decide(log, "", "undo", undoes=rest)
+        decide(log, three, "prefer", value=1)
+        taken = take_review(tmp_path, "stage", nothing_wrong, top=top)
+        assert [row["difference"] for row in taken.records] == [1.0, 2.0, 1.0]
+        assert "left out" not in taken.in_words()
 
 
 def test_labels_are_what_reviewers_say(tmp_path: Path) -> None:
@@ -205,6 +272,17 @@ def test_labels_are_what_reviewers_say(tmp_path: Path) -> None:
     [
         ({"chosen": ""}, r"review\.jsonl:1: chosen must be text, not ''"),
         ({"accepted": "false"}, r"review\.jsonl:1: accepted must be true or false, not 'false'"),
+        ({"review": None}, r"review\.jsonl:1: review must be an object, as it was written, not None"),
+        ({"review": {"problem": [1]}}, r":1: review.problem must be an object, as it was written, not \[1\]"),
+        ({"review": {"problem": {"id": "p"}}}, r":1: review.problem must have its id and kind"),
+        ({"review": {"id": 5}}, r":1: review.id must be text"),
+        ({"review": {"chosen": "a"}}, r":1: review must name the samples of both"),
+        ({"messages": None}, r":1: messages must be a non-empty list of turns, not None"),
+        ({"messages": [{"content": "x"}]}, r":1: a turn needs a role"),
+        ({"rejected": 5}, r":1: rejected must be text, not 5"),
+        ({"view": {}}, r":1: view must be text, not {}"),
+        ({"difference": "much"}, r":1: difference must be a number of 0 or more, not 'much'"),
+        ({"difference": 10**400}, r":1: difference must be a number of 0 or more, not 1000"),
     ],
 )
 def test_a_file_that_was_broken_by_hand_is_named(tmp_path: Path, change: Json, message: str) -> None:

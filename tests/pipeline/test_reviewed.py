@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from r1kit.data.review_items import FIELD
+from r1kit.data.jsonl import read_jsonl, write_jsonl
+from r1kit.data.review_items import FIELD, digest_of
 from r1kit.data.review_log import ReviewLog
 from r1kit.data.reviews import halt_for_review, take_review
 from r1kit.errors import StageHalted
@@ -52,6 +53,33 @@ def test_decisions_on_records_that_are_made_again_still_hold(tmp_path: Path) -> 
     taken = take_review(work, "cold_start", lambda rows: [None] * len(rows))
     assert [row["response"] for row in taken.records] == ["It is 7.", "One it is.", "It is 2."]
     assert three not in ids_of(work)
+
+
+def test_a_decision_on_a_text_that_was_changed_by_hand_is_not_one_on_the_original(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    work = folder.work("cold_start")
+    for attempt in range(4):
+        folder.begin("cold_start", "cold_start", key(attempt))
+        with pytest.raises(StageHalted):
+            halt_for_review(work, [record(n) for n in range(3)], "cold_start", before={})
+        zero, one, two = ids_of(work)
+        log = ReviewLog(work / "review_log.jsonl").refresh()
+        if attempt == 0:
+            rows = [row for _, row in read_jsonl(work / "review.jsonl")]
+            rows[0]["response"] = "By hand, before it began."
+            write_jsonl(work / "review.jsonl", rows)
+            log = begin(work)
+            decide(log, "", "accept_rest", items={zero: "", two: ""})
+            rows[1]["response"] = "By hand, after it began."
+            write_jsonl(work / "review.jsonl", rows)
+            decide(log, "", "take_over", items={row[FIELD]["id"]: digest_of(row) for row in rows})
+            decide(log, one, "accept")
+            assert len(take_review(work, "cold_start", lambda rows: [None] * 3).records) == 3
+            continue
+        states = ["pending", "pending", "accepted"] if attempt < 3 else ["pending", "rejected", "accepted"]
+        assert [log.outcome(item).state for item in (zero, one, two)] == states
+        if attempt == 2:
+            decide(log, one, "reject", reason="hard to read")
 
 
 def test_a_stage_can_not_be_named_like_the_folder_of_reviews() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from r1kit.data.jsonl import read_jsonl
+from r1kit.data.jsonl import read_jsonl, write_jsonl
 from r1kit.errors import DataError, StageHalted
-from r1kit.rejection import run_rejection
+from r1kit.rejection import RejectionConfig, run_rejection
 from tests.data_stages import Script, math_problem, stage_context
 from tests.rejection.test_rejection import GOOD, chat, config, counts, general, rows
 from tests.reviewing import begin, decide, ids_of
@@ -57,3 +57,33 @@ def test_people_decide_on_reasoning_and_general_data(base, tmp_path, monkeypatch
     assert summary["mean_tokens"] == domains["total"]["mean tokens"]
     assert counts(tmp_path)["pass_rates"] == {"p1": 1.0}
     assert script.num_sampled == 4
+
+
+def test_an_edit_of_general_data_keeps_the_reasoning_that_its_prompt_wants(
+    base, tmp_path, monkeypatch
+) -> None:
+    Script(monkeypatch, lambda prompt, number: chat("I think about it.", f"Answer {number}."))
+    context = stage_context(tmp_path, base, {"general": [general(1, "Why?"), general(2, "Hello")]})
+    stage = RejectionConfig(
+        model="dev2",
+        max_new_tokens=400,
+        general={"problems": ["general"], "samples_per_problem": 1, "keep_per_problem": 1},
+        review="required",
+    )
+    with pytest.raises(StageHalted, match="2 records wait for review"):
+        run_rejection(context, stage)
+    path = tmp_path / "review.jsonl"
+    found = [row for _, row in read_jsonl(path)]
+    by_hand = [found[0] | {"response": "An answer alone."}, found[1]]
+    write_jsonl(path, by_hand)  # without a log: the row as it was is not known any more
+    with pytest.raises(DataError, match=r"review\.jsonl:1: the response must be <think>reasoning"):
+        run_rejection(context, stage)
+    write_jsonl(path, found)
+    log = begin(tmp_path)
+    one, two = ids_of(tmp_path)
+    decide(log, one, "edit", text="An answer alone.")
+    decide(log, two, "accept")
+    with pytest.raises(DataError, match=f"item {one}, decided by Ann: the response must be <think>"):
+        run_rejection(context, stage)
+    decide(log, one, "edit", text=chat("I thought.", "It is so."))
+    assert run_rejection(context, stage)["general_records"] == 2

@@ -74,7 +74,7 @@ def run_cold_start(context: StageContext, config: ColdStartConfig) -> dict[str, 
         if config.review == "required":
             halt_for_review(context.work_dir, records, context.name, before={})
     write_records(context.work_dir, records)
-    by_language = Counter(str(record["language"]) for record in records)
+    by_language = Counter(str(record.get("language")) for record in records)
     summary: dict[str, float | int | str] = {"records": len(records), "dropped_in_review": num_rejected}
     return summary | {f"records/{language}": num for language, num in sorted(by_language.items())}
 

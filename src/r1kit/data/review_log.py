@@ -9,6 +9,7 @@ the decisions (`reviews`).
 
 import fcntl
 import json
+import math
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from r1kit.data.faults import shown
 from r1kit.data.jsonl import encode_row, sync_folder
 from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
@@ -32,7 +34,7 @@ ACTIONS = (
     "undo",  # of the event `undoes`
     "accept_rest",  # of `items`: what nobody has decided stays as it is
     "share",  # of the items that get a second opinion
-    "take_over",  # changes of the file by hand, with the digests of all its rows
+    "take_over",  # changes of the file by hand, with the digests of all its rows; those are decided anew
     "closed",  # a stage has taken the decisions
     "reopened",
 )
@@ -102,6 +104,7 @@ class ReviewLog:
     def _forget(self) -> None:
         self.events: dict[str, Event] = {}
         self.items: dict[str, str] = {}  # the digest of each item's row as it was when the review began
+        self.digests: dict[str, str] = {}  # of every item that was ever under review, the last one
         self.share = 0.0
         self.closed = False
         self.faults: list[str] = []
@@ -154,7 +157,7 @@ class ReviewLog:
     def opinions(self, item: str) -> list[Event]:
         """The decisions on an item that hold, the last of each reviewer, in the order of the log."""
         last: dict[str, Event] = {}
-        for event in self._standing(item):
+        for event in self.standing_on(item):
             if event.action in DECISIONS:
                 last.pop(event.by, None)
                 last[event.by] = event
@@ -163,13 +166,13 @@ class ReviewLog:
     def skipped_by(self, item: str) -> set[str]:
         """Who has skipped an item and not decided it since."""
         skipped: set[str] = set()
-        for event in self._standing(item):
+        for event in self.standing_on(item):
             (skipped.add if event.action == "skip" else skipped.discard)(event.by)
         return skipped
 
     def outcome(self, item: str, *, dropped_by_hand: bool = False) -> Outcome:
         """What holds for an item: by its reviewers, or else by the file (`accepted` set to false by hand)."""
-        standing = self._standing(item)
+        standing = self.standing_on(item)
         opinions = self.opinions(item)
         rest = next((event for event in reversed(standing) if event.action == "accept_rest"), None)
         settling = next((event for event in reversed(opinions) if event.settles), None)
@@ -199,10 +202,11 @@ class ReviewLog:
         return None
 
     def standing(self) -> Iterator[Event]:
-        """Every event that was not undone, in order; for progress and exports."""
+        """Every event that still holds, in order; for progress and exports."""
         return (event for event in list(self.events.values()) if event.id not in self._undone)
 
-    def _standing(self, item: str) -> list[Event]:
+    def standing_on(self, item: str) -> list[Event]:
+        """The events on an item that still hold: not undone, and about its row as it is now."""
         return [event for event in self._by_item.get(item, ()) if event.id not in self._undone]
 
     def _read_on(self, file: BinaryIO) -> None:
@@ -219,7 +223,7 @@ class ReviewLog:
                 continue
             try:
                 self._take(event_from_json(json.loads(raw)))
-            except (ValueError, TypeError, RecursionError) as error:
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 self.faults.append(f"{self.path}:{self._num_lines} is damaged ({error}); it does not count")
 
     def _take(self, event: Event) -> None:
@@ -227,6 +231,7 @@ class ReviewLog:
             return
         self.events[event.id] = event
         if event.action in ("begin", "take_over"):
+            self._end_of_changed(event)
             self.items = dict(event.items)
         if event.action in ("begin", "share"):
             self.share = event.share
@@ -236,6 +241,16 @@ class ReviewLog:
             self._undone.add(event.undoes)
         for item in event.items if event.action == "accept_rest" else [event.item] if event.item else []:
             self._by_item.setdefault(item, []).append(event)
+
+    def _end_of_changed(self, event: Event) -> None:
+        """End what was said of rows that have changed since: it was said of another text."""
+        ended = {item for item, new in event.items.items() if self.digests.get(item, new) != new}
+        if event.action == "take_over":  # rows that were taken out, should they come back
+            ended |= self.items.keys() - event.items.keys()
+        for item in ended:
+            # of an `accept_rest`, other items may remain
+            self._undone.update(one.id for one in self._by_item.pop(item, ()) if one.item)
+        self.digests.update(event.items)
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -260,14 +275,32 @@ def event_from_json(row: Any) -> Event:
             raise DataError(f"`{name}` must be text")
     if known["action"] not in ACTIONS:
         raise DataError(f"there is no action {known['action']!r}; it was written by a newer version")
+    for name, value in known.items():
+        _check_field(name, value)
     event = Event(**{"at": 0.0, **known})
-    if event.action in ("prefer", "label") and not isinstance(event.value, int | float):
+    if event.action in ("prefer", "label") and event.value is None:
         raise DataError(f"`value` of {event.action} must be a number")
-    if event.action == "edit" and not isinstance(event.text, str):
+    if event.action == "edit" and event.text is None:
         raise DataError("`text` of edit must be text")
-    if not isinstance(event.items, Mapping):
-        raise DataError("`items` must be an object")
     return event
+
+
+def _check_field(name: str, value: Any) -> None:
+    """Raise `DataError` for a field of another type than its event's."""
+    if name in ("text", "value") and value is None:
+        return
+    if name in ("at", "seconds", "share", "value"):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
+            raise DataError(f"`{name}` must be a number, not {shown(value)}")
+    elif name == "settles":
+        if not isinstance(value, bool):
+            raise DataError(f"`settles` must be true or false, not {shown(value)}")
+    elif name == "items":
+        if not isinstance(value, Mapping) or not all(isinstance(one, str) for one in value.values()):
+            raise DataError("`items` must be an object with texts")
+    elif not isinstance(value, str):
+        raise DataError(f"`{name}` must be text, not {shown(value)}")
 
 
 def mean_value(opinions: Sequence[Event]) -> float | None:
@@ -296,15 +329,16 @@ def _state_of(event: Event) -> State:
 def carried_over(earlier: ReviewLog, items: Mapping[str, str]) -> list[Event]:
     """The first events of a log for these items: its beginning, and what an earlier log says of them.
 
-    An id follows from a record, so the decisions are about the very same texts.
+    Only of those whose rows are as they were when it was said: a row keeps its id when people edit it.
     """
-    begin = Event("begin", time.time(), "r1 run", "begin", items=items, share=earlier.share)
-    events = [begin]
+    same = {item for item, digest in items.items() if earlier.digests.get(item) == digest}
+    now = time.time()
+    events = [Event(f"begin-{now}", now, "r1 run", "begin", items=items, share=earlier.share)]
     for event in earlier.standing():
         if event.action == "accept_rest":
-            rest = {item: "" for item in event.items if item in items}
+            rest = {item: "" for item in event.items if item in same and event in earlier.standing_on(item)}
             events += [replace(event, items=rest)] if rest else []
-        elif event.action in (*DECISIONS, "skip") and event.item in items:
+        elif event.action in (*DECISIONS, "skip") and event.item in same:
             events.append(event)
     return events if len(events) > 1 else []
 

@@ -20,6 +20,7 @@ from r1kit.data.records import Json
 from r1kit.data.review_items import (
     FIELD,
     REVIEW_FILE,
+    TEXTS,
     Ids,
     decided_record,
     digest_of,
@@ -28,6 +29,8 @@ from r1kit.data.review_items import (
     origin_after,
     record_of,
     review_rows,
+    row_fault,
+    unit_of_strength,
 )
 from r1kit.data.review_log import (
     EARLIER_FILE,
@@ -44,7 +47,6 @@ from r1kit.errors import DataError, StageHalted
 # What the stage knew when it halted, for its summary after the review.
 BEFORE_FILE = "before_review.json"
 _NAMED_ITEMS = 3
-_TEXT_FIELDS = {"response": ("response",), "label": ("response",), "pair": ("chosen", "rejected")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,22 @@ class Reviewed:
     num_dropped: int
     num_changed: int
     num_overruled: int
+    # people decided some pairs, and there is no scale on which all of them have a `difference`
+    lost_differences: bool
     log: ReviewLog | None  # None: the file was edited by hand
     num_events: int = 0
 
     def in_words(self) -> str:
         """The counts, as a note for the user."""
         overruled = f", {self.num_overruled} against a filter of style" if self.num_overruled else ""
+        lost = (
+            "; `difference` is left out: reviewers gave it for some of the pairs, and the rest have none"
+            if self.lost_differences
+            else ""
+        )
         return (
             f"review: {len(self.records)} records accepted ({self.num_changed} of them changed{overruled}), "
-            f"{self.num_dropped} dropped"
+            f"{self.num_dropped} dropped{lost}"
         )
 
     def close(self, stage: str) -> None:
@@ -126,8 +135,8 @@ def _carry_over(folder: Path, rows: Sequence[Json]) -> str:
     return f"; decisions on {num} of them were made before the recipe changed, and still hold"
 
 
-def take_review(folder: Path, stage: str, check: Check) -> Reviewed:
-    """What the review has come to.
+def take_review(folder: Path, stage: str, check: Check, *, top: float | None = None) -> Reviewed:
+    """What the review has come to. `top`: the highest `difference` of pairs (`top_difference`).
 
     Raises `StageHalted` if records are not decided yet, `DataError` for a file that was changed after its log
     began, and for records that can't be used, with one line per kind of fault.
@@ -143,17 +152,22 @@ def take_review(folder: Path, stage: str, check: Check) -> Reviewed:
                 f"{path}:{number}: the id {item!r} is that of line {places[item]}, too; remove one"
             )
         rows[item], places[item] = row, number
+    if faults := [
+        Fault(f"{path}:{places[item]}", fault) for item, row in rows.items() if (fault := row_fault(row))
+    ]:
+        raise DataError("\n".join(summarise(faults, fix="mend the line, or take it out")))
     log = ReviewLog(folder / LOG_FILE).refresh()
     if log.faults:
         raise DataError(f"{log.faults[0]}. Mend the line, or take it out, and run again")
     if not log.begun:
-        return _checked(path, rows, places, _by_hand(rows), check, None)
+        return _checked(path, rows, places, _by_hand(rows), check, None, 1.0)
     _check_unchanged(path, log, rows)
     outcomes = {
         item: log.outcome(item, dropped_by_hand=row.get("accepted") is False) for item, row in rows.items()
     }
     _check_decided(log.path, stage, outcomes)
-    return _checked(path, rows, places, outcomes, check, log)
+    unit = unit_of_strength(((row, outcomes[item]) for item, row in rows.items()), top)
+    return _checked(path, rows, places, outcomes, check, log, unit)
 
 
 def _by_hand(rows: Mapping[str, Json]) -> dict[str, Outcome]:
@@ -201,12 +215,13 @@ def _checked(
     outcomes: Mapping[str, Outcome],
     check: Check,
     log: ReviewLog | None,
+    unit: float | None,
 ) -> Reviewed:
     kept: dict[str, Json] = {}
     faults: list[Fault] = []
     for item, row in rows.items():
         fault = _field_fault(row) if outcomes[item].state != "rejected" or log is None else None
-        record = decided_record(record_of(row), outcomes[item]) if fault is None else None
+        record = decided_record(record_of(row), outcomes[item], unit) if fault is None else None
         if fault is not None:
             faults.append(Fault(f"{path}:{places[item]}", fault))
         elif record is not None:
@@ -231,6 +246,7 @@ def _checked(
         num_dropped=len(rows) - len(kept),
         num_changed=sum(is_changed(rows[item], outcomes[item]) for item in kept),
         num_overruled=num_overruled,
+        lost_differences=unit is None and any(_is_preferred(outcomes[item]) for item in kept),
         log=log,
         num_events=len(log.events) if log is not None else 0,
     )
@@ -241,13 +257,14 @@ def _field_fault(row: Json) -> str | None:
         return f"accepted must be true or false, not {row.get('accepted')!r}"
     if row["accepted"] is False:
         return None
-    kind = kind_of(row)
-    for name in _TEXT_FIELDS[kind]:
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            return f"{name} must be text, not {shown(row.get(name))}"
-    if kind == "label" and not isinstance(row["safe"], bool):
-        return f"safe must be true or false, not {shown(row['safe'])}"
+    for name in TEXTS[kind_of(row)]:
+        if not row[name].strip():
+            return f"{name} must be text, not {shown(row[name])}"
     return None
+
+
+def _is_preferred(outcome: Outcome) -> bool:
+    return outcome.decision is not None and outcome.decision.action == "prefer"
 
 
 def _named(items: Sequence[str]) -> str:

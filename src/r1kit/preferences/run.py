@@ -15,7 +15,7 @@ from pathlib import Path
 from r1kit.data.guests import Oracle, find_oracle
 from r1kit.data.preference_sources import PreferenceSource, load_labels, load_pairs
 from r1kit.data.records import Json
-from r1kit.data.review_items import FIELD, REVIEW_FILE, origin_of
+from r1kit.data.review_items import FIELD, REVIEW_FILE, origin_of, top_difference
 from r1kit.data.reviews import BEFORE_FILE, halt_for_review, take_review
 from r1kit.errors import RecipeError
 from r1kit.judges.judge import ModelJudge
@@ -231,7 +231,8 @@ def _halt_if_required(
 
 def _after_review(context: StageContext, config: PreferencesConfig) -> dict[str, float | int | str]:
     # what people say of a pair or a label is not checked: no rule knows better
-    reviewed = take_review(context.work_dir, context.name, lambda rows: [None] * len(rows))
+    top = top_difference(config.model_dump())
+    reviewed = take_review(context.work_dir, context.name, lambda rows: [None] * len(rows), top=top)
     before = json.loads((context.work_dir / BEFORE_FILE).read_text(encoding="utf-8"))
     counts = Counter(before["counts"])
     counts["dropped_in_review"] = reviewed.num_dropped

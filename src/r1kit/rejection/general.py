@@ -114,7 +114,7 @@ def _keep_records(
     records = [
         {
             **sft_record(item.problem, item.text, style="chat", source=item.source),
-            FIELD: origin_of(item.problem, raw=item.raw),
+            FIELD: origin_of(item.problem, raw=item.raw, needs_reasoning=item.response.reasoning is not None),
         }
         for item in best
     ]

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from r1kit.data.jsonl import write_json
 from r1kit.data.records import Json
-from r1kit.data.review_items import FIELD, problem_of, write_records
+from r1kit.data.review_items import FIELD, origin_in, problem_of, write_records
 from r1kit.data.reviews import BEFORE_FILE, Objection, take_review
 from r1kit.model.loading import load_tokenizer
 from r1kit.rejection.config import RejectionConfig
@@ -79,7 +79,9 @@ def _is_reasoning(record: Json) -> bool:
 def _objections(config: RejectionConfig, rows: Sequence[Json]) -> list[Objection | None]:
     """What is wrong with reviewed records; None for those that pass. Judges are not asked again."""
     table = config.model_dump()
-    problems = [problem_of(row, row.get(FIELD, {})) for row in rows]
+    problems = [
+        problem_of(row, origin_in(row)) if isinstance(row.get("domain"), str) else None for row in rows
+    ]
     read = [
         (problem, parse_response(row["response"], "chat", reasoning_required=False))
         for row, problem in zip(rows, problems, strict=True)
@@ -89,7 +91,8 @@ def _objections(config: RejectionConfig, rows: Sequence[Json]) -> list[Objection
     right = iter(zip(read, find_right(read), strict=True))
     for row, problem in zip(rows, problems, strict=True):
         if problem is None:
-            found.append(Objection("its problem can't be read from the field `review`; do not change that"))
+            sentence = "its problem can't be read from the fields `review` and `domain`; do not change them"
+            found.append(Objection(sentence))
             continue
         (_, response), is_right = next(right)
         limits = limits_of("rejection", table, row, problem)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r1kit.data.review_items import origin_in
 from r1kit.rewards.accuracy import check_answers
 from r1kit.text.filters import has_code_block, is_one_language, longest_paragraph, repeated_frac
 from r1kit.types import Problem, Response
@@ -50,7 +51,10 @@ class TextLimits:
 def limits_of(
     kind: str, config: Mapping[str, Any], record: Mapping[str, Any], problem: Problem
 ) -> TextLimits:
-    """The limits for a record of a stage of this kind, from the stage's table of the recipe."""
+    """The limits for a record of a stage of this kind, from the stage's table of the recipe.
+
+    The record with its origin in `review`, so that an edit of its text does not change what is asked of it.
+    """
     languages = tuple(config["languages"]) if config.get("languages") else None
     if kind == "cold_start":
         return TextLimits(
@@ -71,9 +75,12 @@ def limits_of(
             allows_code=False,
         )
     general = config.get("general") or {}
-    # whether a prompt gets reasoning was decided before, so the record's own form says it
+    # whether a prompt gets reasoning was decided before; of older data, the record's own form says it
+    needs_reasoning = origin_in(record).get("needs_reasoning")
+    if not isinstance(needs_reasoning, bool):
+        needs_reasoning = "<think>" in str(record.get("response", ""))
     return TextLimits(
-        needs_reasoning="<think>" in str(record.get("response", "")),
+        needs_reasoning=needs_reasoning,
         min_language_share=general.get("min_language_share"),
         languages=languages,
     )

@@ -64,5 +64,9 @@ def test_reasoning_and_general_data_have_their_own_filters() -> None:
     plain = row(general, "Five.")
     assert check_text(view(), plain, "Good day.", runs_programs=True).lines[0].found == "a summary alone"
     assert check_text(view(), plain, "<think>half", runs_programs=True).faults == ("malformed",)
+    # whether there must be reasoning does not follow from a text that someone has edited
+    edited = row(general, "Five.")
+    edited[FIELD]["needs_reasoning"] = True
+    assert check_text(view(), edited, "Five.", runs_programs=True).faults == ("malformed",)
     # a record with reasoning keeps its reasoning
     assert check_text(view(), row(general, long), "Five.", runs_programs=True).faults == ("malformed",)

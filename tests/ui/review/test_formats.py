@@ -68,6 +68,74 @@ def test_all_rows_go_out_and_come_in_again(reviewer: Make, run_dir: Path) -> Non
     assert states == ["disputed", "edited", "rejected", "edited", "accepted", "pending"]
 
 
+def test_an_edit_against_a_filter_comes_in_again_with_its_reason(reviewer: Make, run_dir: Path) -> None:
+    ann = reviewer("Ann")
+    first = ids(run_dir)[0]
+    mixed = response(0, "我把这两个数加起来。")
+    ann.decide("edit", first, text=mixed, override="a translation is asked for")
+    content = download(ann, "review.jsonl")
+    assert rows(content)[0]["review"]["override"] == "a translation is asked for"
+    ben = reviewer("Ben")
+    answer = ben.client.post(
+        f"{ben.base}/import",
+        data={"by": "Ben"},
+        files={"file": ("x.jsonl", content.splitlines()[0] + "\n")},
+        follow_redirects=False,
+    )
+    assert answer.status_code == 303, answer.text
+    last = log_rows(run_dir)[-1]
+    assert (last["by"], last["text"], last["override"]) == ("Ben", mixed, "a translation is asked for")
+    assert rows(download(ben, "review.jsonl"))[0]["review"]["state"] == "edited"
+
+
+@pytest.mark.parametrize(
+    ("config", "differences"),
+    [
+        ({"label": "tinyworld", "source": {}}, [3.5, 0.0, 2.0]),
+        ({"label": "tinyworld"}, [1.0, 0.25, 0.5]),
+        ({"label": {"base_url": "u", "model": "m"}}, [1.25, 2.0, 1.5]),
+        ({"label": "tinyworld", "source": {}}, [None, None, None]),
+    ],
+)
+def test_pairs_of_every_scale_come_in_as_they_went_out(
+    reviewer: Make, run_dir: Path, config: dict[str, Any], differences: list[float | None]
+) -> None:
+    manifest = json.loads((run_dir / "pairs" / "manifest.json").read_text())
+    manifest["key"]["config"] |= config
+    (run_dir / "pairs" / "manifest.json").write_text(json.dumps(manifest))
+    path = run_dir / "pairs" / "data.jsonl"
+    found = rows(path.read_text())
+    for row, difference in zip(found, differences, strict=True):
+        row["difference"] = difference
+        if difference is None:
+            del row["difference"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    ann, ben = reviewer("Ann", "pairs"), reviewer("Ben", "pairs")
+    ann.form("begin")
+    ann.decide("prefer", ann.item(), value=1)
+    ann.form("rest")
+    content = download(ann, "review.jsonl")
+    taken = rows(download(ann, "accepted.jsonl"))
+    assert sum("difference" in row for row in taken) in (0, 3)
+    answer = ben.client.post(
+        f"{ben.base}/import",
+        data={"by": "Ben"},
+        files={"file": ("x.jsonl", content)},
+        follow_redirects=False,
+    )
+    assert answer.status_code == 303, answer.text
+    again = rows(download(ben, "accepted.jsonl"))
+    assert [row["chosen"] for row in again] == [row["chosen"] for row in taken]
+    if None not in differences:
+        assert [row["difference"] for row in again] == pytest.approx(
+            [row["difference"] for row in taken], abs=1e-5
+        )
+    too_much = json.dumps(rows(content)[0] | {"difference": 9})
+    files = {"file": ("x.jsonl", too_much)}
+    answer = ben.client.post(f"{ben.base}/import", data={"by": "Ben"}, files=files)
+    assert (answer.status_code, "the highest here, not 9" in answer.text) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

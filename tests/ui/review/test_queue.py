@@ -260,6 +260,7 @@ def test_a_file_that_was_changed_by_hand_is_shown_and_taken_over(reviewer: Make,
     ann.decide("accept", first)
     path = run_dir / ".work" / "cold_start" / "review.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    ann.decide("accept", second)
     rows[1]["accepted"] = False
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert f"was changed by hand after this review began, in 1 item ({second})" in ann.page()

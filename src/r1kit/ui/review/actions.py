@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from r1kit.data.review_items import FIELD, kind_of
+from r1kit.data.review_items import kind_of, origin_in
 from r1kit.data.review_log import Event, ReviewLog
 from r1kit.data.texts import surrogate_fault
 from r1kit.errors import DataError
@@ -109,7 +109,7 @@ def check(request: Request, run: Annotated[Run, Depends(run_of)], stage: str, ty
     row = desk.items.row(typed.item)
     checked = check_text(desk.review.view, row, typed.text, runs_programs=False)
     lines = [{"name": line.name, "found": line.found, "right": line.is_right} for line in checked.lines]
-    raw = row.get(FIELD, {}).get("raw")
+    raw = origin_in(row).get("raw")
     left, right = differences(raw, typed.text) if isinstance(raw, str) else ([], [])
     return JSONResponse(
         {
@@ -190,7 +190,10 @@ def accept_rest(
 def take_over(
     request: Request, run: Annotated[Run, Depends(run_of)], stage: str, by: Annotated[str, Form()]
 ) -> Response:
-    """Take changes that were made in the file by hand: its rows are what is reviewed from now on."""
+    """Take changes that were made in the file by hand: its rows are what is reviewed from now on.
+
+    What was decided about the changed ones before no longer counts.
+    """
     desk = desk_of(request, run, stage)
     if desk.changed_by_hand():
         _append(desk, by, "take_over", items=desk.items.digests)
@@ -229,7 +232,7 @@ def import_file(
     found = read_import(desk, content)
     for one in found:
         if one.text is not None:
-            _check_edit(desk, one.item, one.text, "")
+            _check_edit(desk, one.item, one.text, one.override)
     begin(desk)
     now = time.time()
     events = [
@@ -242,6 +245,7 @@ def import_file(
             text=one.text,
             value=one.value,
             reason=one.reason,
+            override=one.override.strip(),
         )
         for number, one in enumerate(found)
     ]

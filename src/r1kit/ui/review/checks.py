@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from r1kit.data.records import Json, messages_from_json
-from r1kit.data.review_items import FIELD, problem_of
+from r1kit.data.review_items import origin_in, problem_of
 from r1kit.errors import DataError
 from r1kit.rewards.record_faults import (
     FAULTS_IN_WORDS,
@@ -55,7 +55,7 @@ def check_text(view: StageView, row: Json, text: str, *, runs_programs: bool) ->
 
     Programs run in the sandbox, for seconds: when an edit is saved, not while someone types.
     """
-    known = problem_of(row, row.get(FIELD, {}))
+    known = problem_of(row, origin_in(row))
     problem = known or _stand_in(view, row)
     if problem is None:
         return _format_alone(row, text)
@@ -156,7 +156,7 @@ def _about_tokens(row: Json, response: Response) -> int | None:
 
     The tokenizer is not loaded here; the stage counts again.
     """
-    known = row.get(FIELD, {}).get("num_tokens")
+    known = origin_in(row).get("num_tokens")
     before = parse_response(str(row.get("response", "")), "chat", reasoning_required=False).reasoning
     if not isinstance(known, int) or not before or response.reasoning is None:
         return None

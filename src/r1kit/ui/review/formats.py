@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from r1kit.data.faults import shown
 from r1kit.data.jsonl import encode_row, parse_line, text_fault
 from r1kit.data.records import Json
 from r1kit.data.review_items import (
@@ -20,7 +21,10 @@ from r1kit.data.review_items import (
     ItemKind,
     decided_record,
     kind_of,
+    origin_in,
     record_of,
+    top_difference,
+    unit_of_strength,
 )
 from r1kit.data.review_log import UNDECIDED, Event, Outcome
 from r1kit.errors import DataError
@@ -31,12 +35,14 @@ _LABELS: Mapping[ItemKind, tuple[str, ...]] = {
     "pair": ("first", "second", "equal", "drop"),
     "label": ("safe", "unsafe", "drop"),
 }
+_LEAST = 1e-6  # of a strength: 0 would mean that no side is better
 
 
 def accepted_lines(desk: Desk) -> Iterator[str]:
     """The records that were accepted, as they would be trained on: a recipe's data file."""
+    unit = _unit(desk)
     for _, row, outcome in _decided(desk):
-        record = decided_record(record_of(row), outcome)
+        record = decided_record(record_of(row), outcome, unit)
         if record is not None:
             yield encode_row(record) + "\n"
 
@@ -44,17 +50,20 @@ def accepted_lines(desk: Desk) -> Iterator[str]:
 def review_lines(desk: Desk) -> Iterator[str]:
     """Every record of the review with `accepted` (null: undecided), its origin and the decision.
 
-    A file like the stage's `review.jsonl`; it can be edited, and read in again.
+    A file like the stage's `review.jsonl`; it can be edited, and read in again. `review.override` is why an
+    edit is kept against a filter of style.
     """
-    items = desk.items
+    items, unit = desk.items, _unit(desk)
     for item, outcome in desk.outcomes().items():
         row = items.row(item)
-        decided = None if outcome.state in UNDECIDED else decided_record(record_of(row), outcome)
+        decided = None if outcome.state in UNDECIDED else decided_record(record_of(row), outcome, unit)
         accepted = None if outcome.state in UNDECIDED else decided is not None
         opinions = [
             {"by": event.by, "says": event.stance, "reason": event.reason} for event in outcome.opinions
         ]
-        review = {**row.get(FIELD, {}), "id": item, "state": outcome.state, "opinions": opinions}
+        review = {**origin_in(row), "id": item, "state": outcome.state, "opinions": opinions}
+        if decided is not None and outcome.decision is not None and outcome.decision.override:
+            review["override"] = outcome.decision.override
         yield encode_row({"accepted": accepted, **(decided or record_of(row)), FIELD: review}) + "\n"
 
 
@@ -105,6 +114,7 @@ class Imported:
     text: str | None = None
     value: float | None = None
     reason: str = ""
+    override: str = ""
 
 
 def read_import(desk: Desk, content: bytes) -> list[Imported]:
@@ -112,7 +122,7 @@ def read_import(desk: Desk, content: bytes) -> list[Imported]:
 
     Rows are found by their id, or, without one, by their text. Raises `DataError` with the line.
     """
-    items, ids = desk.items, Ids()
+    items, ids, unit = desk.items, Ids(), _unit(desk) or 1.0
     found: list[Imported] = []
     for line, raw in enumerate(content.splitlines(), 1):
         if not raw.strip():
@@ -128,11 +138,11 @@ def read_import(desk: Desk, content: bytes) -> list[Imported]:
         if row.get("accepted") not in (True, False, None):
             raise DataError(f"line {line}: accepted must be true, false or null, not {row['accepted']!r}")
         if row.get("accepted") is not None:
-            found.append(_decision_in(item, record_of(items.row(item)), row, line))
+            found.append(_decision_in(item, record_of(items.row(item)), row, line, unit))
     return found
 
 
-def _decision_in(item: str, before: Json, row: Json, line: int) -> Imported:
+def _decision_in(item: str, before: Json, row: Json, line: int, unit: float) -> Imported:
     if row["accepted"] is False:
         return Imported(item, "reject", reason="rejected in an imported file")
     kind = kind_of(before)
@@ -145,15 +155,30 @@ def _decision_in(item: str, before: Json, row: Json, line: int) -> Imported:
         if sides not in ((before["chosen"], before["rejected"]), (before["rejected"], before["chosen"])):
             raise DataError(f"line {line}: the texts of a pair can be swapped, but not edited")
         sign = 1 if sides == (before["chosen"], before["rejected"]) else -1
-        difference = row.get("difference", 1.0)
-        if isinstance(difference, bool) or not isinstance(difference, int | float) or not 0 < difference <= 2:
-            raise DataError(f"line {line}: difference must be above 0 and at most 2, not {difference!r}")
-        return Imported(item, "prefer", value=sign * float(difference))
+        difference = row.get("difference", unit)
+        is_number = isinstance(difference, int | float) and not isinstance(difference, bool)
+        if not is_number or not 0 <= difference <= 2 * unit:
+            raise DataError(
+                f"line {line}: difference must be from 0 to {2 * unit:g}, the highest here, "
+                f"not {shown(difference)}"
+            )
+        return Imported(item, "prefer", value=sign * max(_LEAST, float(difference) / unit))
     if not isinstance(row.get("response"), str):
         raise DataError(f"line {line}: response must be text, not {row.get('response')!r}")
     if row["response"] == before["response"]:
         return Imported(item, "accept")
-    return Imported(item, "edit", text=row["response"])
+    override = origin_in(row).get("override", "")
+    if not isinstance(override, str):
+        raise DataError(f"line {line}: review.override must be text, not {shown(override)}")
+    return Imported(item, "edit", text=row["response"], override=override)
+
+
+def _unit(desk: Desk) -> float | None:
+    """What 1 of a reviewer's strength is in `difference`; see `unit_of_strength`."""
+    if desk.review.view.kind != "preferences":
+        return 1.0
+    decided = ((row, outcome) for _, row, outcome in _all(desk))
+    return unit_of_strength(decided, top_difference(desk.review.view.config))
 
 
 def _all(desk: Desk) -> Iterator[tuple[str, Json, Outcome]]:
@@ -167,7 +192,7 @@ def _decided(desk: Desk) -> Iterator[tuple[str, Json, Outcome]]:
 
 def _data(item: str, row: Json) -> dict[str, str]:
     """What a reviewer sees, as texts: also the names of Argilla's fields."""
-    problem = row.get(FIELD, {}).get("problem", {})
+    problem = origin_in(row).get("problem", {})
     turns = [turn for turn in row.get("messages", []) if isinstance(turn, Mapping)]
     question = "\n\n".join(str(turn.get("content", "")) for turn in turns)
     data = {"question": question, "ground_truth": str(problem.get("ground_truth") or "")}
@@ -176,7 +201,7 @@ def _data(item: str, row: Json) -> dict[str, str]:
     else:
         data["response"] = str(row.get("response", ""))
     if kind_of(row) == "response":
-        data["raw"] = str(row.get(FIELD, {}).get("raw") or "")
+        data["raw"] = str(origin_in(row).get("raw") or "")
     source, problem_id = str(row.get("source", "")), str(row.get("problem_id", ""))
     return {**data, "id": item, "source": source, "problem_id": problem_id}
 
