@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -111,6 +111,11 @@ class ReviewLog:
         self._file: tuple[int, int] = (0, 0)
 
     @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """Held by whoever must see the log stand still."""
+        return self._lock
+
+    @property
     def begun(self) -> bool:
         """Whether a review has begun: there is at least one event."""
         return bool(self.events)
@@ -201,6 +206,10 @@ class ReviewLog:
     def standing(self) -> Iterator[Event]:
         """Every event that was not undone, in order; for progress and exports."""
         return (event for event in list(self.events.values()) if event.id not in self._undone)
+
+    def standing_of(self, item: str) -> list[Event]:
+        """The events of one item that were not undone, in order."""
+        return self._standing(item)
 
     def _standing(self, item: str) -> list[Event]:
         return [event for event in self._by_item.get(item, ()) if event.id not in self._undone]
