@@ -159,7 +159,7 @@ class ReviewLog:
     def opinions(self, item: str) -> list[Event]:
         """The decisions on an item that hold, the last of each reviewer, in the order of the log."""
         last: dict[str, Event] = {}
-        for event in self._standing(item):
+        for event in self.standing_on(item):
             if event.action in DECISIONS:
                 last.pop(event.by, None)
                 last[event.by] = event
@@ -168,13 +168,13 @@ class ReviewLog:
     def skipped_by(self, item: str) -> set[str]:
         """Who has skipped an item and not decided it since."""
         skipped: set[str] = set()
-        for event in self._standing(item):
+        for event in self.standing_on(item):
             (skipped.add if event.action == "skip" else skipped.discard)(event.by)
         return skipped
 
     def outcome(self, item: str, *, dropped_by_hand: bool = False) -> Outcome:
         """What holds for an item: by its reviewers, or else by the file (`accepted` set to false by hand)."""
-        standing = self._standing(item)
+        standing = self.standing_on(item)
         opinions = self.opinions(item)
         rest = next((event for event in reversed(standing) if event.action == "accept_rest"), None)
         settling = next((event for event in reversed(opinions) if event.settles), None)
@@ -207,11 +207,8 @@ class ReviewLog:
         """Every event that was not undone, in order; for progress and exports."""
         return (event for event in list(self.events.values()) if event.id not in self._undone)
 
-    def standing_of(self, item: str) -> list[Event]:
-        """The events of one item that were not undone, in order."""
-        return self._standing(item)
-
-    def _standing(self, item: str) -> list[Event]:
+    def standing_on(self, item: str) -> list[Event]:
+        """The events on an item that still hold: not undone, and about its row as it is now."""
         return [event for event in self._by_item.get(item, ()) if event.id not in self._undone]
 
     def _read_on(self, file: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""Sums that are kept up to date are those that are made anew, and cost as much with many items as with few."""
+"""Sums that are kept up to date are those that are made anew, and cost the same with many items."""
 
 import random
 import time

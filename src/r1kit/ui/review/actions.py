@@ -192,6 +192,7 @@ def take_over(
 ) -> Response:
     """Take changes that were made in the file by hand: its rows are what is reviewed from now on."""
     desk = desk_of(request, run, stage)
+    desk.items.check_whole()
     if desk.changed_by_hand():
         _append(desk, by, "take_over", items=desk.items.digests)
     return _back(run, stage)
@@ -251,6 +252,7 @@ def begin(desk: Desk, num_items: int | None = None, share: float = 0.0, source: 
     if desk.log.begun:
         return
     items = desk.items
+    items.check_whole()  # else records would be missing from the review for ever
     # drawn by the ids alone: the same records for everybody who draws as many
     candidates = items.by_source[source] if source else items.ids
     drawn = sorted(candidates, key=lambda item: derive_seed("review", item))[:num_items]

@@ -36,18 +36,29 @@ class Items:
         self.by_source: dict[str, list[str]] = {}  # ids; of records without a source, none
         self.faults: list[str] = []
         self.num_faults = 0
+        self._torn = ""  # about a line that is no JSON, so that nobody can tell what it is about
         self._places = array("q")
         self._number: dict[str, int] = {}
         ids, place = Ids(), 0
         with path.open("rb") as file:
             for line, raw in enumerate(file, 1):
                 if raw.strip():
-                    try:
-                        self._add(ids, _parsed(raw), place)
-                    except DataError as error:
-                        self._leave_out(f"{path}:{line} is damaged ({error}); mend the line, or take it out")
+                    self._take(ids, raw, line, place)
                 place += len(raw)
         self._origins = Origins(origins) if origins is not None else None
+
+    def _take(self, ids: Ids, raw: bytes, line: int, place: int) -> None:
+        row = None
+        try:
+            row = _parsed(raw)
+            self._add(ids, row, place)
+        except DataError as error:
+            sentence = f"{self.path}:{line} is damaged ({error}); mend the line, or take it out"
+            self.num_faults += 1
+            if len(self.faults) < _MOST_FAULTS:
+                self.faults.append(sentence)
+            if row is None:
+                self._torn = self._torn or sentence
 
     def _add(self, ids: Ids, row: Json, place: int) -> None:
         item = ids.of(row)
@@ -63,10 +74,10 @@ class Items:
         if row.get("accepted") is False:
             self.dropped_by_hand.add(item)
 
-    def _leave_out(self, sentence: str) -> None:
-        self.num_faults += 1
-        if len(self.faults) < _MOST_FAULTS:
-            self.faults.append(sentence)
+    def check_whole(self) -> None:
+        """Raise `HTTPException` 503 if there is a line that is no JSON: someone may be writing the file."""
+        if self._torn:
+            _unreadable(self._torn)
 
     def __contains__(self, item: str) -> bool:
         """Whether there is such a record. Raises `HTTPException` 503 if a damaged line may be it."""

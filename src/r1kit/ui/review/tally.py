@@ -150,7 +150,7 @@ class Tally:
     def _share_of(self, item: str) -> _Share:
         share = _Share()
         last: dict[str, Event] = {}
-        for event in self._log.standing_of(item):
+        for event in self._log.standing_on(item):
             if event.action not in (*DECISIONS, "skip"):
                 continue
             last[event.by] = event
