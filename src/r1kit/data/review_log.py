@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -112,6 +112,11 @@ class ReviewLog:
         self._by_item: dict[str, list[Event]] = {}
         self._offset = self._num_lines = 0
         self._file: tuple[int, int] = (0, 0)
+
+    @property
+    def lock(self) -> AbstractContextManager[bool]:
+        """Held by whoever must see the log stand still."""
+        return self._lock
 
     @property
     def begun(self) -> bool:

@@ -155,6 +155,97 @@ def test_a_decision_is_sent_again_until_it_is_saved(serve: Serve, open_page: Ope
     assert [row["item"] for row in log_rows(run_dir)[1:]] == [first, second]
 
 
+def answer_with(status: int, error: str) -> Callable[[Any], None]:
+    body = json.dumps({"error": error})
+    return lambda route: route.fulfill(status=status, body=body, content_type="application/json")
+
+
+def test_a_decision_that_is_never_taken_is_set_aside_and_blocks_no_other(
+    serve: Serve, open_page: Open, run_dir: Path, no_serious_faults: Callable[[Any], None]
+) -> None:
+    page = open_page(serve(run_dir.parent), QUEUE)
+    as_reviewer(page, "Ann")
+    first, second, third, *_ = ids(run_dir)
+    page.route("**/decide", answer_with(404, "There is nothing to review in 'cold_start'."))
+    page.keyboard.press("x")
+    page.keyboard.press("5")
+    aside = page.locator("#aside")
+    aside.get_by_text("There is nothing to review in 'cold_start'.").wait_for()
+    assert f"Not saved: reject {first} (hard to read)." in aside.inner_text()
+    no_serious_faults(page)
+    page.reload()  # it is still there, and the way is free
+    page.unroute("**/decide")
+    aside.get_by_text("There is nothing to review").wait_for()
+    page.goto(f"{page.url.split('?')[0]}?item={second}")
+    on_item(page, second)
+    page.keyboard.press("a")
+    on_item(page, first)  # it is open, and comes again
+    assert [row["item"] for row in log_rows(run_dir)[1:]] == [second]
+    aside.get_by_role("button", name="Try again").click()
+    on_item(page, third)
+    assert [(row["action"], row["item"]) for row in log_rows(run_dir)[1:]] == [
+        ("accept", second),
+        ("reject", first),
+    ]
+    assert aside.is_hidden()
+
+
+def test_a_refusal_of_an_item_that_is_not_shown_is_kept_and_can_be_dropped(
+    serve: Serve, open_page: Open, run_dir: Path
+) -> None:
+    page = open_page(serve(run_dir.parent), QUEUE)
+    as_reviewer(page, "Ann")
+    first, second, *_ = ids(run_dir)
+    page.route("**/decide", answer_with(503, "`r1 run` is at work on this run."))
+    page.keyboard.press("e")
+    page.locator("#text").fill(format_chat("I count five up from nought.", "The answer is 5."))
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("#away:has-text('at work on this run. 1 decision is kept in this browser')")
+    page.unroute("**/decide")
+    page.route("**/decide", answer_with(409, "A filter objects."))
+    page.goto(f"{page.url.split('?')[0]}?item={second}")
+    aside = page.locator("#aside")
+    aside.get_by_text(f"Not saved: edit {first}. A filter objects.").wait_for()
+    aside.locator("summary").click()
+    assert "I count five up from nought." in aside.locator("pre").inner_text()
+    aside.get_by_role("button", name="Drop it").click()
+    assert aside.is_hidden()
+    page.reload()
+    on_item(page, second)
+    assert aside.is_hidden()
+
+
+def test_a_fault_of_the_server_is_tried_again_and_then_set_aside(
+    serve: Serve, open_page: Open, run_dir: Path
+) -> None:
+    page = open_page(serve(run_dir.parent), QUEUE)
+    as_reviewer(page, "Ann")
+    asked = []
+
+    def fault(route: Any) -> None:
+        asked.append(route.request.url)
+        answer_with(500, "A fault of r1kit.")(route)
+
+    page.route("**/decide", fault)
+    page.keyboard.press("a")
+    page.wait_for_selector("#away:has-text('A fault of r1kit. 1 decision is kept in this browser')")
+    page.evaluate("retrySeconds = 0.01")
+    page.locator("#aside").get_by_text("A fault of r1kit.").wait_for()
+    assert len(asked) == 5
+
+
+def test_a_decision_is_sent_though_the_browser_can_keep_nothing(
+    serve: Serve, open_page: Open, run_dir: Path
+) -> None:
+    page = open_page(serve(run_dir.parent), QUEUE)
+    as_reviewer(page, "Ann")
+    first, second, *_ = ids(run_dir)
+    page.evaluate("void (Storage.prototype.setItem = () => { throw new Error('full'); })")
+    page.keyboard.press("a")
+    on_item(page, second)
+    assert [row["item"] for row in log_rows(run_dir)[1:]] == [first]
+
+
 def test_pairs_and_labels_by_keys_on_a_small_dark_screen(
     serve: Serve, open_page: Open, run_dir: Path, no_serious_faults: Callable[[Any], None]
 ) -> None:

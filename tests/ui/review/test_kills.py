@@ -242,7 +242,7 @@ def _check_log(work: Path, items: dict[str, Any], ann: Scripted, ben: Scripted) 
         assert [row["id"] for row in events if row["by"] == reviewer.name] == reviewer.sent
     # each item was decided by one of the two, and by one alone
     assert sorted([*ann.outcome, *ben.outcome]) == sorted(items)
-    drafts = [json.loads(line) for line in (work / "review_drafts.jsonl").read_text().splitlines()]
+    drafts = [json.loads(line) for line in (work / ".review_drafts.jsonl").read_text().splitlines()]
     for reviewer in (ann, ben):
         assert reviewer.outcome
         kept = {(row["item"], row["text"]) for row in drafts if row["by"] == reviewer.name}

@@ -1,13 +1,16 @@
 """Counts, speed, time left and agreement, with numbers worked out by hand."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
 
 from r1kit.data.review_log import Event
 from r1kit.ui.folders import find_runs
+from r1kit.ui.review import marks
 from r1kit.ui.review.desks import Desk, reviews_of
 from r1kit.ui.review.marks import differences, visible
 from r1kit.ui.review.progress import cohen_kappa, progress_of
@@ -96,18 +99,56 @@ def test_differences_join_to_the_texts_and_mark_what_differs() -> None:
     left, right = differences(before, after)
     assert "".join(piece.text for piece in left) == before
     assert "".join(piece.text for piece in right) == after
-    assert [piece.text for piece in left if piece.kind == "only"] == ["We", "."]
-    assert [piece.text for piece in right if piece.kind == "only"] == ["First, we", "it is ", "!"]
+    assert [piece.text for piece in left if piece.kind == "only"] == ["We ", "."]
+    assert [piece.text for piece in right if piece.kind == "only"] == ["First, we ", "it is ", "!"]
     left, right = differences("我们一步一步来算", "我们慢慢来算")
     assert [piece.text for piece in left if piece.kind == "only"] == ["一步一步"]
     assert [piece.text for piece in right if piece.kind == "only"] == ["慢慢"]
 
 
-def test_long_texts_are_compared_by_lines_in_no_time() -> None:
+def test_what_is_equal_at_both_ends_is_not_compared_again() -> None:
     before = "".join(f"line {n} of many\n" for n in range(5000))
-    after = before.replace("line 2500 of", "row 2500 of")
+    left, right = differences(before, before.replace("line 2500 of", "row 2500 of"))
+    assert [piece.kind for piece in right] == ["same", "only", "same"]
+    assert [found[1].text for found in (left, right)] == ["line ", "row "]
+
+
+def test_long_texts_are_compared_by_lines_and_very_long_ones_not_at_all() -> None:
+    before = "".join(f"line {n} of many\n" for n in range(1500))
+    after = before.replace("line 2 of", "row 2 of").replace("line 1400 of", "row 1400 of")
     _, right = differences(before, after)
-    assert [piece.text for piece in right if piece.kind == "only"] == ["row 2500 of many\n"]
+    assert [piece.text for piece in right if piece.kind == "only"] == [
+        "row 2 of many\n",
+        "row 1400 of many\n",
+    ]
+    for one, other in (
+        ("ok\n" * 30_000, "x\n" + "ok\n" * 29_998 + "y"),  # a model in a loop
+        ("a b " * 10_000, "b c a " * 10_000),
+        ("!" * 300_000, "?" * 300_000),
+    ):
+        left, right = differences(one, other)
+        assert [(piece.kind, piece.text) for piece in left] == [("unmarked", one.strip())]
+        assert [(piece.kind, piece.text) for piece in right] == [("unmarked", other.strip())]
+
+
+def test_difflib_is_never_given_more_than_it_can_do_while_a_page_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[int] = []
+
+    class Counting(SequenceMatcher):
+        def __init__(self, junk: None, a: list[str], b: list[str], autojunk: bool) -> None:
+            counts = Counter(b)
+            given.append(sum(counts[key] for key in a) + len(a) * len(b) // 40)
+            super().__init__(junk, a, b, autojunk)
+
+    monkeypatch.setattr(marks, "SequenceMatcher", Counting)
+    words = [f"w{n % 97}" for n in range(6000)]
+    for num in (10, 300, 1000, 3000, 6000):
+        for sep in (" ", "\n", ""):
+            differences(sep.join(words[:num]), sep.join(reversed(words[:num])) + sep + "end")
+    assert given
+    assert max(given) <= 200_000
 
 
 def test_what_hides_text_is_written_out() -> None:

@@ -151,7 +151,7 @@ def test_what_is_typed_is_checked(reviewer: Make) -> None:
     assert found["language"] == ("100% of 8 words in en", True)  # `I` is no word of the measure
     assert found["length"] == ("about 10 tokens of 4 to 40", True)
     assert found["faults"] == []
-    assert ["only", "The answer is"] in found["right"]  # differs from the raw completion
+    assert ["only", "The answer is "] in found["right"]  # differs from the raw completion
     found = check(format_chat("We add and get it. " * 30, "It is 7."))
     assert found["answer"] == ("7: wrong", False)
     # 10 tokens for 39 characters, and 30 * 19 - 1 characters now

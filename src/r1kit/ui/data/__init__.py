@@ -6,7 +6,6 @@
     search    the rows that pass a page's filters
     near      near-duplicates, by MinHash
     lengths   tokens, words or characters
-    origins   where pairs and labels come from
     verdicts  a judge's votes on them
     funnel    counts as funnels
     facts     domains beside the paper's, balance, pass rates

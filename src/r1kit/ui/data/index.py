@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from r1kit.data.origins import Origins
 from r1kit.ui.data.entries import COLUMNS, Entry, read_entry
 from r1kit.ui.data.lengths import Measure, measure_for
-from r1kit.ui.data.origins import Origins
 
 MOST_ROWS_KEPT = 3_000_000  # of all indexes together: 180 MB
 # only appended to while a stage works

@@ -21,6 +21,7 @@ from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
 from r1kit.ui.folders import Run
 from r1kit.ui.pages import error_page
+from r1kit.ui.review.bounds import BoundedRoute
 from r1kit.ui.review.checks import check_text
 from r1kit.ui.review.desks import Desk, desk_of
 from r1kit.ui.review.formats import read_import
@@ -28,10 +29,9 @@ from r1kit.ui.review.marks import differences
 from r1kit.ui.review.shown import checked_name, is_swapped
 from r1kit.ui.site import run_of
 
-router = APIRouter()
+router = APIRouter(route_class=BoundedRoute)
 
 _MOST_CHARS = 1_000_000  # of a text that someone types
-_MOST_BYTES = 512 * 1024 * 1024  # of an imported file
 _ACTIONS_OF = {
     "response": ("accept", "edit", "reject", "skip", "undo"),
     "pair": ("prefer", "reject", "skip", "undo"),
@@ -195,6 +195,7 @@ def take_over(
     What was decided about the changed ones before no longer counts.
     """
     desk = desk_of(request, run, stage)
+    desk.items.check_whole()
     if desk.changed_by_hand():
         _append(desk, by, "take_over", items=desk.items.digests)
     return _back(run, stage)
@@ -226,10 +227,7 @@ def import_file(
     """Take the decisions of a JSONL file as those of this reviewer: all of its lines, or none."""
     desk = desk_of(request, run, stage)
     name = checked_name(by)
-    content = file.file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise DataError(f"The file has more than {_MOST_BYTES // 1024**2} MB; split it.")
-    found = read_import(desk, content)
+    found = read_import(desk, file.file)
     for one in found:
         if one.text is not None:
             _check_edit(desk, one.item, one.text, one.override)
@@ -258,6 +256,7 @@ def begin(desk: Desk, num_items: int | None = None, share: float = 0.0, source: 
     if desk.log.begun:
         return
     items = desk.items
+    items.check_whole()  # else records would be missing from the review for ever
     # drawn by the ids alone: the same records for everybody who draws as many
     candidates = items.by_source[source] if source else items.ids
     drawn = sorted(candidates, key=lambda item: derive_seed("review", item))[:num_items]

@@ -117,14 +117,14 @@ class Imported:
     override: str = ""
 
 
-def read_import(desk: Desk, content: bytes) -> list[Imported]:
-    """The decisions in a JSONL file with `accepted`; rows where it is null are left out.
+def read_import(desk: Desk, lines: Iterable[bytes]) -> list[Imported]:
+    """The decisions in the lines of a JSONL file with `accepted`; rows where it is null are left out.
 
     Rows are found by their id, or, without one, by their text. Raises `DataError` with the line.
     """
     items, ids, unit = desk.items, Ids(), _unit(desk) or 1.0
     found: list[Imported] = []
-    for line, raw in enumerate(content.splitlines(), 1):
+    for line, raw in enumerate(lines, 1):
         if not raw.strip():
             continue
         row = parse_line(raw, f"line {line}", is_first=line == 1)

@@ -4,12 +4,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
-from r1kit.data.review_log import DECISIONS, UNDECIDED, Event
+from r1kit.data.review_log import UNDECIDED
 from r1kit.ui.review.desks import Desk
+from r1kit.ui.review.tally import Sums, Tally
 
-_PAUSE_SECONDS = 600.0  # more than this on one item is counted as a pause
 _ACTIVE_SECONDS = 900.0  # a reviewer who decided within it is at work now
 STATES = ("pending", "waiting", "disputed", "accepted", "edited", "rejected")
 
@@ -68,36 +67,24 @@ class Progress:
 
 def progress_of(desk: Desk) -> Progress:
     """The state of a review now."""
-    outcomes = desk.outcomes()
-    counts: Counter[str] = Counter(outcome.state for outcome in outcomes.values())
-    pending = [item for item, outcome in outcomes.items() if outcome.state == "pending"]
-    skipped = sum(bool(desk.log.skipped_by(item)) for item in pending)
-    events = [event for event in desk.log.standing() if event.action in (*DECISIONS, "skip")]
-    names = list(dict.fromkeys(event.by for event in events))
-    lines = tuple(_line(name, [event for event in events if event.by == name]) for name in names)
-    needed = counts["pending"] + counts["waiting"]
-    needed += sum(map(desk.log.wants_second, pending))
-    return Progress(
-        {state: counts[state] for state in STATES},
-        skipped,
-        lines,
-        agreements(desk),
-        _seconds_left(needed, events),
-    )
+    with desk.tally() as tally:
+        lines = tuple(_line(name, sums) for name, sums in tally.reviewers.items() if sums.num_events)
+        return Progress(
+            {state: tally.counts[state] for state in STATES},
+            tally.num_skipped,
+            lines,
+            _agreements(tally),
+            _seconds_left(tally),
+        )
 
 
-def agreements(desk: Desk) -> tuple[Agreement, ...]:
+def _agreements(tally: Tally) -> tuple[Agreement, ...]:
     """Each two reviewers who decided items in common, without decisions that settle a disagreement."""
-    stances: dict[str, dict[str, str]] = {}
-    for event in desk.log.standing():
-        if event.action in DECISIONS and not event.settles:
-            stances.setdefault(event.by, {})[event.item] = event.stance
     found = []
-    for a, b in combinations(sorted(stances), 2):
-        common = [(stances[a][item], stances[b][item]) for item in stances[a] if item in stances[b]]
-        if common:
-            observed = sum(one == other for one, other in common) / len(common)
-            found.append(Agreement((a, b), len(common), observed, cohen_kappa(common)))
+    for names, counts in sorted(tally.agreement.items()):
+        if num_items := counts.total():
+            observed = sum(num for (a, b), num in counts.items() if a == b) / num_items
+            found.append(Agreement(names, num_items, observed, _kappa(counts)))
     return tuple(found)
 
 
@@ -106,11 +93,19 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
     None if that is 1 (both always say the same one thing), or if there are no pairs.
     """
-    if not pairs:
+    return _kappa(Counter(pairs))
+
+
+def _kappa(counts: Counter[tuple[str, str]]) -> float | None:
+    n = counts.total()
+    if not n:
         return None
-    n = len(pairs)
-    first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
-    observed = sum(a == b for a, b in pairs) / n
+    first: Counter[str] = Counter()
+    second: Counter[str] = Counter()
+    for (a, b), num in counts.items():
+        first[a] += num
+        second[b] += num
+    observed = sum(num for (a, b), num in counts.items() if a == b) / n
     # in whole numbers: a sum of rounded shares may miss 1
     expected = sum(first[label] * second[label] for label in first)
     if expected == n * n:
@@ -118,24 +113,18 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
     return (observed - expected / n**2) / (1 - expected / n**2)
 
 
-def _line(name: str, events: Sequence[Event]) -> ReviewerLine:
-    last: dict[str, Event] = {event.item: event for event in events}
-    decided = [event for event in last.values() if event.action in DECISIONS]
-    timed = [min(event.seconds, _PAUSE_SECONDS) for event in events if event.seconds > 0]
-    return ReviewerLine(
-        name,
-        len(decided),
-        sum(event.action == "edit" for event in decided),
-        sum(event.action == "reject" for event in decided),
-        len(last) - len(decided),
-        3600 * len(timed) / sum(timed) if timed else None,
-        max(event.at for event in events),
-    )
+def _line(name: str, sums: Sums) -> ReviewerLine:
+    per_hour = 3600 * sums.timed / sums.seconds if sums.timed else None
+    return ReviewerLine(name, sums.decided, sums.edited, sums.rejected, sums.skipped, per_hour, sums.last)
 
 
-def _seconds_left(needed: int, events: Sequence[Event]) -> float | None:
-    timed = [min(event.seconds, _PAUSE_SECONDS) for event in events if event.seconds > 0]
+def _seconds_left(tally: Tally) -> float | None:
+    timed = sum(sums.timed for sums in tally.reviewers.values())
     if not timed:
         return None
-    at_work = {event.by for event in events if time.time() - event.at < _ACTIVE_SECONDS}
-    return needed * sum(timed) / len(timed) / max(1, len(at_work))
+    seconds = sum(sums.seconds for sums in tally.reviewers.values())
+    now = time.time()
+    at_work = sum(
+        sums.num_events > 0 and now - sums.last < _ACTIVE_SECONDS for sums in tally.reviewers.values()
+    )
+    return tally.opinions_needed * seconds / timed / max(1, at_work)

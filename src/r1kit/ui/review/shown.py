@@ -72,6 +72,11 @@ class Shown:
     before: str | None
     after: str | None
 
+    @property
+    def is_unmarked(self) -> bool:
+        """Whether the texts are too long to mark where they differ."""
+        return any(piece.kind == "unmarked" for piece in self.left)
+
 
 @dataclass(frozen=True)
 class ReviewLine:
@@ -84,6 +89,7 @@ class ReviewLine:
     closed: bool
     progress: Progress | None
     fault: str
+    left_out: str  # a sentence about rows that are damaged
     taken: Progress | None  # of the review that a finished stage had waited for
 
 
@@ -124,7 +130,6 @@ def queue_page(
     """One item: the given one, or the next for this reviewer."""
     desk = desk_of(request, run, stage)
     reviewer = reviewer_of(request)
-    items = desk.under_review()
     shown = None
     # a stage waits for all of its records; of finished data, people may want to see some
     starts = not desk.review.required and not desk.log.begun and item is None
@@ -134,7 +139,7 @@ def queue_page(
             if chosen not in desk.items:
                 raise HTTPException(404, f"There is no item {chosen!r} in the review of {stage}.")
             held_by = desk.lease(chosen, reviewer)
-            shown = _shown(desk, chosen, reviewer, items, held_by)
+            shown = _shown(desk, chosen, reviewer, held_by)
     return page(
         request,
         "review_queue.html",
@@ -150,8 +155,8 @@ def queue_page(
         progress=progress_of(desk),
         reasons=REASONS[shown.kind] if shown else (),
         changed=desk.changed_by_hand(),
-        num_gone=0 if desk.review.required else max(0, len(desk.log.items) - len(items)),
-        faults=desk.log.faults,
+        num_gone=0 if desk.review.required else max(0, len(desk.log.items) - len(desk.under_review())),
+        faults=_faults(desk),
         visible=visible,
     )
 
@@ -193,6 +198,7 @@ def items_page(
         first=first,
         per_page=_ITEMS_PER_PAGE,
         progress=progress_of(desk),
+        faults=_faults(desk),
     )
 
 
@@ -206,7 +212,9 @@ def export(request: Request, run: Annotated[Run, Depends(run_of)], stage: str, n
         "label-studio.json": formats.label_studio_tasks,
         "argilla.json": formats.argilla_records,
     }
-    items = desk.items  # a damaged file is a fault now, not in the middle of the download
+    items = desk.items
+    if items.faults:  # now, not in the middle of the download
+        raise DataError(items.faults[0])
     if name == "label-studio.xml":
         kind = kind_of(items.row(items.ids[0])) if items.ids else "response"
         content = iter([formats.label_studio_interface(kind)])
@@ -243,7 +251,7 @@ def is_swapped(item: str, reviewer: str) -> bool:
     return bool(derive_seed("sides", item, reviewer) & 1)
 
 
-def _shown(desk: Desk, item: str, reviewer: str, items: Sequence[str], held_by: str | None) -> Shown:
+def _shown(desk: Desk, item: str, reviewer: str, held_by: str | None) -> Shown:
     row = desk.items.row(item)
     kind = kind_of(row)
     outcome = desk.outcome(item)
@@ -256,7 +264,7 @@ def _shown(desk: Desk, item: str, reviewer: str, items: Sequence[str], held_by: 
         left, right = differences(*(sides[::-1] if swapped else sides))
     else:
         left, right = differences(raw if isinstance(raw, str) else text, text)
-    place = items.index(item) if item in items else -1
+    number, before, after = desk.neighbours(item)
     return Shown(
         id=item,
         kind=kind,
@@ -274,9 +282,9 @@ def _shown(desk: Desk, item: str, reviewer: str, items: Sequence[str], held_by: 
         draft=desk.draft(item, reviewer) if kind == "response" else None,
         mine=next((event for event in outcome.opinions if event.by == reviewer), None),
         held_by=held_by,
-        number=place + 1,
-        before=items[place - 1] if place > 0 else None,
-        after=items[place + 1] if 0 <= place < len(items) - 1 else None,
+        number=number,
+        before=before,
+        after=after,
     )
 
 
@@ -308,16 +316,30 @@ def _facts(row: Json) -> list[tuple[str, str]]:
 def _line(request: Request, run: Run, stage: str) -> ReviewLine:
     desk = desk_of(request, run, stage)
     review = desk.review
-    progress, fault = None, ""
+    progress, fault, left_out = None, "", ""
     try:
-        progress = progress_of(desk) if review.required or desk.log.begun else None
+        if review.required or desk.log.begun:
+            progress = progress_of(desk)
+            found = desk.items.num_faults
+            left_out = desk.items.faults[0] if found else ""
+            left_out += f"; and {found - 1} more" if found > 1 else ""
     except (DataError, OSError) as error:
         fault = str(error)
+    except HTTPException as error:
+        fault = error.detail
     taken = None
     if not review.required and (review.view.folder / LOG_FILE).is_file():
         taken = _taken(desk)
     return ReviewLine(
-        stage, review.view.kind, review.required, desk.log.begun, desk.log.closed, progress, fault, taken
+        stage,
+        review.view.kind,
+        review.required,
+        desk.log.begun,
+        desk.log.closed,
+        progress,
+        fault,
+        left_out,
+        taken,
     )
 
 
@@ -327,8 +349,16 @@ def _taken(desk: Desk) -> Progress | None:
     try:
         before.log.refresh()
         return progress_of(before)
-    except (DataError, OSError):
+    except (DataError, OSError, HTTPException):
         return None
+
+
+def _faults(desk: Desk) -> list[str]:
+    """What is wrong with the log, and with rows, which are left out."""
+    items = desk.items
+    more = items.num_faults - len(items.faults)
+    rest = [f"{items.path}: {more} more lines are damaged"] if more else []
+    return [*items.faults, *rest, *desk.log.faults]
 
 
 def _is_skipped(desk: Desk, item: str, outcome: Outcome) -> bool:

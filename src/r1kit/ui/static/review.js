@@ -1,93 +1,14 @@
-// The queue of a review. A decision is kept in this browser until the server says that it is on disk, and sent
-// again until then; what is typed is kept here at once, and on the server a moment later.
+// The queue of a review. Decisions go through the outbox (outbox.js); what is typed is kept in this browser at
+// once, and on the server a moment later.
 "use strict";
 
-const desk = () => document.getElementById("desk");
-const byId = (id) => document.getElementById(id);
-const base = desk().dataset.base;
-const outboxKey = `r1-review-outbox:${base}`;
 const draftKey = () => `r1-review-draft:${base}:${desk().dataset.item}:${desk().dataset.by}`;
-const outbox = () => recall(outboxKey) ?? [];
-const keep = (list) => remember(outboxKey, list);
-const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, "0")).join("");
-
-// the browser's store; if it is full or forbidden, this page's memory
-const memory = {};
-function remember(key, value) {
-  memory[key] = value;
-  try { localStorage.setItem(key, JSON.stringify(value)); } catch { return false; }
-  return true;
-}
-function recall(key) {
-  try { return JSON.parse(localStorage.getItem(key)) ?? null; } catch { return memory[key] ?? null; }
-}
-function forget(key) {
-  delete memory[key];
-  try { localStorage.removeItem(key); } catch { /* nothing was kept */ }
-}
-
 let shownAt = performance.now(); // when the item came, or the page was last hidden and shown again
 let spent = 0; // milliseconds on this item before that
-let sending = false;
-let retrySeconds = 1;
 let checkNumber = 0;
 let checkTimer = null;
 let draftTimer = null;
 let original = "";
-
-// --- sending ---------------------------------------------------------------------------------------------
-async function post(what, body, options = {}) {
-  const headers = { "content-type": "application/json", accept: "application/json" };
-  const answer = await fetch(`${base}/${what}`, { method: "POST", headers, body: JSON.stringify(body), signal: AbortSignal.timeout(30_000), ...options });
-  const text = await answer.text();
-  let value = {};
-  try { value = JSON.parse(text); } catch { /* a proxy's page */ }
-  return { status: answer.status, value };
-}
-
-function say(text) {
-  byId("away").textContent = text;
-  byId("away").hidden = !text;
-}
-
-function busy(isBusy) {
-  document.querySelectorAll(".bar button, #save-edit").forEach((button) => { button.disabled = isBusy; });
-  if (byId("saved")) byId("saved").textContent = isBusy ? "Saving…" : "";
-}
-
-// Sends what is in the outbox, oldest first; never two at once.
-async function flush() {
-  if (sending) return;
-  sending = true;
-  try {
-    for (let list = outbox(); list.length; list = outbox()) {
-      const decision = list[0];
-      let answer = null;
-      try { answer = await post("decide", decision); } catch { /* no server */ }
-      const refused = answer && (answer.status === 409 || answer.status === 422);
-      if (!answer || (answer.status !== 200 && !refused)) {
-        const why = answer?.value.error || "The server is away.";
-        const num = `${list.length} decision${list.length > 1 ? "s are" : " is"}`;
-        say(`${why} ${num} kept in this browser, and sent again until saved.`);
-        setTimeout(flush, 1000 * retrySeconds);
-        retrySeconds = Math.min(retrySeconds * 2, 8);
-        return;
-      }
-      retrySeconds = 1;
-      keep(outbox().filter((other) => other.id !== decision.id));
-      say("");
-      if (refused) {
-        busy(false);
-        delete desk().dataset.busy;
-        refuse(answer.value);
-      } else {
-        await saved(decision, answer.value);
-      }
-    }
-  } finally {
-    sending = false;
-  }
-}
 
 async function saved(decision, value) {
   if (decision.action !== "undo" && decision.action !== "skip") {
@@ -113,7 +34,10 @@ function decide(action, more = {}) {
   const { item = "", by } = desk().dataset;
   const required = desk().dataset.required === "1";
   const decision = { id: newId(), by, action, item: action === "undo" ? "" : item, seconds, required, ...more };
-  if (outbox().some((other) => other.item && other.item === decision.item)) return;
+  if (outbox().some((other) => other.item && other.item === decision.item)) {
+    say("Your earlier decision on this item is kept in this browser, and not saved yet; wait for it.");
+    return;
+  }
   keep([...outbox(), decision]);
   if (byId("refusal")) byId("refusal").hidden = true;
   busy(true);
@@ -126,6 +50,7 @@ async function go(item) {
   for (;;) {
     try {
       const answer = await fetch(address, { signal: AbortSignal.timeout(30_000) });
+      if (answer.status >= 400 && answer.status < 500) return location.assign(address); // it says why
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("desk");
       if (!answer.ok || !fresh) throw new Error();
       say("");
@@ -221,8 +146,9 @@ async function check() {
 function mark(side, pieces, tag) {
   const place = byId(`${side}-text`);
   if (!place || !pieces.length) return;
+  byId("unmarked").hidden = pieces[0][0] !== "unmarked";
   place.replaceChildren(...pieces.map(([kind, text]) => {
-    if (kind === "same") return document.createTextNode(text);
+    if (kind !== "only") return document.createTextNode(text);
     const marked = document.createElement(tag);
     marked.textContent = text;
     return marked;
@@ -278,6 +204,7 @@ const actions = {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
+  if (button.dataset.aside) settleAside(button);
   if (button.dataset.action) actions[button.dataset.action](button);
   if (button.dataset.reason) reject(button.dataset.reason);
   if (button.id === "reject-cancel") byId("reject-dialog").close();
@@ -328,4 +255,5 @@ setInterval(() => {
 }, 120_000);
 
 begin();
+showAside();
 flush();

@@ -1,4 +1,4 @@
-"""Where pairs and labels come from: `origins.jsonl`, which their stage writes beside `data.jsonl`."""
+"""Where records come from: `origins.jsonl`, which their stage writes beside `data.jsonl`."""
 
 import json
 from array import array
@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from r1kit.data.records import record_key
-
-Json = dict[str, Any]
+from r1kit.data.records import Json, record_key
 
 
 class Origins:
@@ -20,19 +18,24 @@ class Origins:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._keys: np.ndarray[Any, Any] | None = None
-        self._offsets: np.ndarray[Any, Any] = np.empty(0, dtype=np.int64)
+        self._found: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None  # keys, offsets
 
     def offset_of(self, record: Json) -> int:
         """Where the row of a record is; -1 if it has none."""
-        if self._keys is None:
-            self._keys, self._offsets = self._read()
+        if self._found is None:
+            self._found = self._read()
+        keys, offsets = self._found
         try:
             key = np.uint64(int(record_key(record), 16))
         except (TypeError, ValueError):
             return -1
-        at = int(np.searchsorted(self._keys, key))
-        return int(self._offsets[at]) if at < len(self._keys) and self._keys[at] == key else -1
+        at = int(np.searchsorted(keys, key))
+        return int(offsets[at]) if at < len(keys) and keys[at] == key else -1
+
+    def of(self, record: Json) -> Json:
+        """The row of a record; {} if it has none."""
+        offset = self.offset_of(record)
+        return self.at(offset) if offset >= 0 else {}
 
     def at(self, offset: int) -> Json:
         """The row at this place; {} if it has gone."""
