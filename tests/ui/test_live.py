@@ -4,6 +4,7 @@ import asyncio
 import html
 import re
 import shutil
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -176,3 +177,20 @@ def test_links_do_not_multiply_a_walk(tmp_path: Path, monkeypatch: pytest.Monkey
     runs = find_runs([tmp_path])
     assert [run.folder.resolve() for run in runs] == [tmp_path / "z" / "run"]
     assert len(looked) < 20
+
+
+def test_a_run_that_is_killed_is_a_change(
+    tmp_path: Path, client_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_stage(tmp_path / "run", "zero", work=True)
+    (tmp_path / "run" / ".lock").write_text(f'{{"host": "{socket.gethostname()}"}}')
+    monkeypatch.setattr(folders, "lock_holder", lambda folder: 1)
+    client = client_of(tmp_path)
+    for path in ("/", "/runs/run", "/runs/run/stages", "/runs/run/stages/zero"):
+        monkeypatch.setattr(folders, "lock_holder", lambda folder: 1)
+        running = client.get(path).text
+        monkeypatch.setattr(folders, "lock_holder", lambda folder: None)  # its files are as they were
+        stopped = client.get(path).text
+        for text, state in ((running, "running"), (stopped, "stopped")):
+            assert f'<span class="state {state}">{state}</span>' in text
+        assert re.findall('data-events="[^"]+"', running) != re.findall('data-events="[^"]+"', stopped)
