@@ -1,6 +1,7 @@
 """Folders and files as an attacker, a crash or another program would leave them: shown as text."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from r1kit.ui.folders import find_runs
+from r1kit.ui.folders import Run, StageView, find_runs
+from tests.ui.made_runs import make_stage, rl_rows
 
 SCRIPT = "<script>window.r1_ran = 1</script>"
 # `onerror` and quotes would get out of an attribute; the rest gets into other lines or directions
@@ -48,6 +50,7 @@ def hostile_run(folder: Path) -> None:
     write(folder / "eval" / "zero" / "summary.json", summary)
 
 
+PROGRESS = '{"part": "p", "done": 1, "total": 2, "unit": "u", "seconds": 3.0}'
 DAMAGED: dict[str, Any] = {
     "not json": "[" + SCRIPT,
     "a list": [SCRIPT],
@@ -57,6 +60,14 @@ DAMAGED: dict[str, Any] = {
     "a config that is a list": {"key": {"config": [1], "inputs": [2], "settings": "x"}, "kind": "grpo"},
     "numbers that are text": {"key": {"config": {"group_size": "x"}}, "kind": "grpo", "seconds": -1},
     "deep": "[" * 100_000,
+    "numbers that are not finite": '{"part": "p", "done": 1e999, "total": 2, "unit": "u", "seconds": NaN}',
+    "time without end": PROGRESS.replace("3.0", '3.0, "left_seconds": -Infinity'),
+    "numbers as text": PROGRESS.replace("3.0", '"nan", "left_seconds": "inf"'),
+    "huge numbers": {
+        **dict.fromkeys(("done", "total", "seconds", "left_seconds", "seed", "pid"), 10**400),
+        **{"part": "p", "unit": "u", "kind": "grpo", "started": "1", "host": socket.gethostname()},
+        "reasoning": {"pass@1": dict.fromkeys(("value", "low", "high"), 10**400)},
+    },
 }
 
 
@@ -74,12 +85,51 @@ def test_damaged_records_are_sentences(
                 write(place / name, DAMAGED[what])
         if place != folder:
             write(place / "metrics.jsonl", metrics)
+    make_stage(tmp_path / "good", "zero", rl_rows(1, 5))
     client = client_of(tmp_path)
-    for path in ("/", "/runs/out", "/runs/out/chat"):
+    assert "/runs/good" in client.get("/").text
+    tabs = ("", "/stages", "/rollouts", "/data", "/review", "/chat", "/report")
+    for path in ("/", *(f"/runs/out{tab}" for tab in tabs), "/runs/good", "/runs/good/stages/zero"):
         answer = client.get(path)
         assert answer.status_code == 200, f"{path}: {answer.text[-600:]}"
         assert SCRIPT not in answer.text
         assert "<b>x</b>" not in answer.text
+
+
+def test_a_run_that_can_not_be_read_leaves_the_others_in_the_list(
+    tmp_path: Path, client_of: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bad", "good"):
+        make_stage(tmp_path / name, "zero", rl_rows(1, 5))
+    stages = Run.stages
+
+    def broken(run: Run) -> list[StageView]:
+        if run.id == "bad":
+            raise OverflowError(f"too large {SCRIPT}")
+        return stages(run)
+
+    monkeypatch.setattr(Run, "stages", broken)
+    answer = client_of(tmp_path).get("/")
+    assert answer.status_code == 200
+    assert SCRIPT not in answer.text
+    assert f"{tmp_path / 'bad'} can&#39;t be shown: OverflowError: too large" in answer.text
+    assert answer.text.count('class="open"') == 2
+
+
+def test_long_texts_are_shortened(tmp_path: Path, client_of: Callable[..., TestClient]) -> None:
+    long = "A" * 1_000_000
+    folder = tmp_path / "out"
+    jobs = [{"name": long, "kind": long}]
+    write(folder / "run.json", {"seed": long, "report": {"title": long}, "jobs": jobs})
+    write(folder / ".work" / "now" / "manifest.json", {"kind": long, "seconds": long})
+    progress = {"part": long, "done": 1, "total": 2, "unit": long, "seconds": 3.0}
+    write(folder / ".work" / "now" / "progress.json", progress)
+    client = client_of(tmp_path)
+    for path in ("/", "/runs/out", "/runs/out/stages", "/runs/out/stages/now"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "A" * 200 in answer.text
+        assert "A" * 201 not in answer.text, path
 
 
 def test_bytes_that_are_no_text_and_files_without_rights_are_sentences(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
@@ -17,7 +18,7 @@ from r1kit.report.combine import CombinedRuns, combined
 from r1kit.report.reader import EvalData, RunData
 from r1kit.report.table import Cell, StageTable, TableRow, stage_table
 from r1kit.ui.folders import Run, StageView, read_json
-from r1kit.ui.live import changes
+from r1kit.ui.live import Watch, named_mark
 from r1kit.ui.pages import page
 from r1kit.ui.site import Site, site_of
 from r1kit.ui.stage.charts import Chart, Course, address_of, chart_of, course_of, specs_of
@@ -89,6 +90,7 @@ def compare_page(request: Request, site: OfSite, chosen: Chosen = None) -> Respo
         raise HTTPException(422, f"{len(names)} runs side by side: {MOST_OVERLAYS + 1} is the most.")
     known = {run.id: run for run in site.runs()}
     runs = [known[name] for name in names if name in known]
+    events = _watch(runs).address(f"/compare/events?{urlencode([('run', run.id) for run in runs])}")
     enough = len(runs) > 1
     faults: list[str] = [f"There is no run {name!r} here." for name in names if name not in known]
     data = [_evaluated(run, faults) for run in runs] if enough else []
@@ -96,6 +98,7 @@ def compare_page(request: Request, site: OfSite, chosen: Chosen = None) -> Respo
         request,
         "compare.html",
         part="compare",
+        events=events,
         runs=runs,
         offered=sorted(known),
         stages=_stages(runs, data) if enough else [],
@@ -110,12 +113,18 @@ def compare_page(request: Request, site: OfSite, chosen: Chosen = None) -> Respo
 @router.get("/compare/events")
 def compare_events(request: Request, site: OfSite, chosen: Chosen = None) -> Response:
     """`changed` when a stage or an evaluation of these runs has."""
+    runs = [run for name in dict.fromkeys(chosen or ()) for run in site.runs() if run.id == name]
+    return _watch(runs).events(request, pause_seconds=_PAUSE_SECONDS)
 
-    def watched() -> list[Path]:
-        views = [view for run in site.runs() if run.id in (chosen or ()) for view in _views(run)]
-        return [view.folder / name for view in views for name in ("metrics.jsonl", "summary.json")]
 
-    return changes(request, watched, pause_seconds=_PAUSE_SECONDS)
+def _watch(runs: Sequence[Run]) -> Watch:
+    names = ("metrics.jsonl", "manifest.json", "summary.json")
+
+    def look() -> object:
+        folders = [folder for run in runs for folder in run.stage_folders()]
+        return named_mark(folder / name for folder in folders for name in names)
+
+    return Watch(("compare", *(run.folder for run in runs)), look)
 
 
 def _views(run: Run) -> list[StageView]:

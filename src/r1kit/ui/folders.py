@@ -5,13 +5,13 @@ the page shows as a sentence; the rest is shown all the same.
 """
 
 import json
+import math
 import os
 import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -27,6 +27,13 @@ _DEPTH = 6  # levels of folders below a root that are looked through for runs
 _STAGE_FILES = ("manifest.json", "metrics.jsonl")
 _NO_ADDRESS = re.compile(r"[^\w.:~@+=,-]|^\.+$")
 _SKIPPED = ("node_modules", "site-packages", "__pycache__")
+_SHOWN_CHARS = 200
+_MOST_KEPT = 5000
+_MOST_KEPT_BYTES = 1_000_000
+_SETTLED_NS = 2_000_000_000  # a file may be written twice within one tick of its clock
+
+Stamp = tuple[int, int, int]
+_kept: dict[str, tuple[Stamp, "Json"]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class StageView:
     @property
     def kind(self) -> str:
         """grpo, sft, cold_start, ...; "" if there is no manifest."""
-        return str(self.manifest.get("kind", ""))
+        return short(self.manifest.get("kind", ""))
 
     @property
     def config(self) -> Json:
@@ -67,14 +74,13 @@ class StageView:
     @property
     def seconds(self) -> float | None:
         """The time it took, or has taken so far; None if unknown."""
-        value = self.manifest.get("seconds") or self.reached.seconds
-        return float(value) if isinstance(value, int | float) and value else None
+        return finite(self.manifest.get("seconds")) or self.reached.seconds or None
 
     @property
     def changed(self) -> float:
         """When its metrics or progress last changed, in seconds since 1970; 0 if never."""
-        times = (_mtime(self.folder / name) for name in ("metrics.jsonl", "progress.json", "manifest.json"))
-        return max(times, default=0.0)
+        names = ("metrics.jsonl", "progress.json", "manifest.json")
+        return max(_mtime(self.folder / name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,10 @@ class Run:
     id: str
     folder: Path
 
-    @cached_property
+    @property
     def record(self) -> Json:
-        """run.json, or {}."""
-        return read_json(self.folder / RECORD_NAME)[0]
+        """run.json, or {}. It must not be changed."""
+        return read_json_kept(self.folder / RECORD_NAME)[0]
 
     @property
     def url(self) -> str:
@@ -100,7 +106,7 @@ class Run:
         """The report's title, or the folder's name."""
         report = self.record.get("report")
         title = report.get("title") if isinstance(report, dict) else None
-        return str(title or self.folder.resolve().name)
+        return short(title or self.folder.resolve().name)
 
     @property
     def holder(self) -> int | None:
@@ -109,7 +115,7 @@ class Run:
             lock = json.loads((self.folder / ".lock").read_text(encoding="utf-8"))
             # a folder copied from another machine brings that machine's lock
             return lock_holder(self.folder) if lock["host"] == socket.gethostname() else None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
             return None
 
     def stages(self) -> list[StageView]:
@@ -120,6 +126,12 @@ class Run:
         """The evaluations of its stages; each is named after its stage."""
         return _in_order(self._views(self.folder / EVAL_FOLDER, self.folder / ".work" / EVAL_FOLDER))
 
+    def stage_folders(self) -> list[Path]:
+        """The folders of its stages and evaluations, finished or not; no file in them is read."""
+        work = self.folder / ".work"
+        parents = (self.folder, work, self.folder / EVAL_FOLDER, work / EVAL_FOLDER)
+        return [folder for parent in parents for folder in _stage_folders(parent)]
+
     def to_do(self) -> list[StageView]:
         """The recipe's stages that have not begun, in its order; their folders are not there."""
         jobs = self.record.get("jobs")
@@ -127,7 +139,7 @@ class Run:
         rows = [job for job in jobs if isinstance(job, dict)] if isinstance(jobs, list) else []
         names = [(str(row.get("name")), str(row.get("kind"))) for row in rows]
         return [
-            StageView(name, self.folder / name, "to do", {"kind": kind})
+            StageView(short(name), self.folder / name, "to do", {"kind": kind})
             for name, kind in names
             if name not in begun and "/" not in name
         ]
@@ -154,7 +166,7 @@ def find_runs(roots: Sequence[Path]) -> list[Run]:
     found: dict[Path, Run] = {}
     ids: set[str] = set()
     for root in roots:
-        for folder in _run_folders(root, _DEPTH):
+        for folder in _run_folders(root, _DEPTH, {}):
             if (real := folder.resolve()) in found:
                 continue
             relative = folder.relative_to(root).parts or (root.resolve().name or "run",)
@@ -169,9 +181,13 @@ def find_runs(roots: Sequence[Path]) -> list[Run]:
 
 
 def read_json(path: Path) -> tuple[Json, str | None]:
-    """A JSON object and None, or {} and what is wrong; a missing file is {} and None."""
+    """A JSON object and None, or {} and what is wrong; a missing file is {} and None.
+
+    A number that is not finite is wrong: no file of r1kit has one.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_not_finite, parse_float=_finite_float)
     except FileNotFoundError:
         return {}, None
     except OSError as error:
@@ -181,6 +197,42 @@ def read_json(path: Path) -> tuple[Json, str | None]:
     if not isinstance(value, dict):
         return {}, f"{path} is damaged: expected an object, not {type(value).__name__}"
     return value, None
+
+
+def read_json_kept(path: Path) -> tuple[Json, str | None]:
+    """`read_json` of a file that seldom changes, kept until it does. The object must not be changed."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return read_json(path)
+    stamp = stat.st_mtime_ns, stat.st_size, stat.st_ino
+    kept = _kept.get(str(path))
+    if kept is not None and kept[0] == stamp:
+        return kept[1], None
+    value, fault = read_json(path)
+    is_settled = time.time_ns() - stat.st_mtime_ns > _SETTLED_NS
+    if fault is None and is_settled and stat.st_size < _MOST_KEPT_BYTES:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        _kept[str(path)] = stamp, value
+    return value, fault
+
+
+def finite(value: object) -> float | None:
+    """A number of a file as a float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def short(value: object, most: int = _SHOWN_CHARS) -> str:
+    """A text of a file that has no bound, as far as a page shows it: a long one would hold the browser."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def read_rows(path: Path) -> tuple[list[Json], list[str]]:
@@ -220,7 +272,7 @@ def seconds_left(view: StageView) -> float | None:
 
 
 def _view(folder: Path, state: State) -> StageView:
-    manifest, fault = read_json(folder / "manifest.json")
+    manifest, fault = read_json_kept(folder / "manifest.json")
     progress, other = read_json(folder / "progress.json") if state != "done" else ({}, None)
     faults = tuple(found for found in (fault, other) if found)
     return StageView(folder.name, folder, state, manifest, _reached(progress), faults)
@@ -228,34 +280,46 @@ def _view(folder: Path, state: State) -> StageView:
 
 def _reached(row: Json) -> Reached:
     try:
-        left = row.get("left_seconds")
         return Reached(
-            str(row["part"]),
+            short(row["part"]),
             int(row["done"]),
             int(row["total"]),
-            str(row["unit"]),
-            float(row["seconds"]),
-            None if left is None else float(left),
+            short(row["unit"]),
+            finite(row["seconds"]) or 0.0,
+            finite(row.get("left_seconds")),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return Reached()
 
 
 def _stage_folders(parent: Path) -> Iterator[Path]:
     for folder in _folders_in(parent):
-        if folder.name != EVAL_FOLDER and any((folder / name).is_file() for name in _STAGE_FILES):
+        if folder.name != EVAL_FOLDER and _is_stage(folder):
             yield folder
 
 
-def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
+def _is_stage(folder: Path) -> bool:
+    return any(os.path.isfile(f"{folder}/{name}") for name in _STAGE_FILES)
+
+
+def _run_folders(folder: Path, depth: int, seen: dict[tuple[int, int], int]) -> Iterator[Path]:
+    """`seen`: how deep each folder was looked into; a link may lead to one that was, or to one above it."""
+    try:
+        stat = folder.stat()
+    except OSError:
+        return
+    place = stat.st_dev, stat.st_ino
+    if seen.get(place, -1) >= depth:
+        return
+    seen[place] = depth
     children = _folders_in(folder)
     if _is_run(folder, children):
         yield folder
     if depth > 0:
         for child in children:
             # no run lies within a stage, but seeds lie within a run's folder
-            if not any((child / name).is_file() for name in _STAGE_FILES):
-                yield from _run_folders(child, depth - 1)
+            if not _is_stage(child):
+                yield from _run_folders(child, depth - 1, seen)
 
 
 def _is_run(folder: Path, children: Sequence[Path]) -> bool:
@@ -272,6 +336,15 @@ def _folders_in(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [folder / name for name in sorted(names)]
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text} is not a finite number")
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_finite(text[:40])
 
 
 def _is_dir(entry: "os.DirEntry[str]") -> bool:

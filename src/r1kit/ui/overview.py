@@ -1,7 +1,8 @@
 """The runs, and one run: the state of its stages, time left, alarms, the last numbers, the route."""
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,18 @@ from r1kit.report.flow import flow_picture
 from r1kit.report.reader import RECORD_NAME, EvalData, RunData, StageData
 from r1kit.report.table import stage_table
 from r1kit.training.alarms import ALARMS, PREFIX
-from r1kit.ui.folders import Json, Run, StageView, read_json, read_rows, seconds_left
-from r1kit.ui.live import changes
+from r1kit.ui.folders import (
+    Json,
+    Run,
+    StageView,
+    finite,
+    read_json,
+    read_json_kept,
+    read_rows,
+    seconds_left,
+    short,
+)
+from r1kit.ui.live import Watch, named_mark
 from r1kit.ui.pages import page
 from r1kit.ui.review.desks import reviews_of
 from r1kit.ui.site import Site, run_of, site_of
@@ -22,6 +33,11 @@ from r1kit.ui.stage.facts import UNREADABLE
 from r1kit.ui.stage.log import log_of
 
 router = APIRouter()
+
+_PAUSE_SECONDS = 3.0  # between two events of the list of runs
+# what a damaged file, which may hold other values than numbers, raises where it is read
+_BROKEN = (*UNREADABLE, ArithmeticError)
+_MOST_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -48,24 +64,34 @@ class RunLine:
     num_alarms: int
     pass_at_1: tuple[str, float] | None  # of the stage evaluated last
     changed: float
+    fault: str = ""  # what keeps it from being read
+
+
+_lines: dict[Path, tuple[object, RunLine]] = {}
 
 
 @router.get("/")
 def runs_page(request: Request, site: Annotated[Site, Depends(site_of)]) -> Response:
     """All runs below the given folders."""
-    lines = sorted(map(run_line, site.runs()), key=lambda line: line.changed, reverse=True)
-    return page(request, "runs.html", lines=lines, roots=site.roots, part="runs")
+    runs = site.runs()
+    seen = {run.id: _seen(run) for run in runs}
+    events = _runs_watch(site, lambda: seen).address("/events")
+    lines = [_line_of(run, seen[run.id]) for run in runs]
+    lines.sort(key=lambda line: line.changed, reverse=True)
+    return page(request, "runs.html", lines=lines, roots=site.roots, part="runs", events=events)
 
 
 @router.get("/events")
 def runs_events(request: Request, site: Annotated[Site, Depends(site_of)]) -> Response:
     """`changed` when a run has."""
-    return changes(request, lambda: [path for run in site.runs() for path in _watched(run)])
+    watch = _runs_watch(site, lambda: {run.id: _seen(run) for run in site.runs()})
+    return watch.events(request, pause_seconds=_PAUSE_SECONDS)
 
 
 @router.get("/runs/{run}")
 def run_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response:
     """One run: route, stages, alarms."""
+    events = _run_watch(run).address(f"{run.url}/events")
     data = watched_data(run)
     findings = all_findings(data)
     lines = [_stage_line(view, data, findings) for view in run.stages()]
@@ -74,6 +100,7 @@ def run_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response
         "run.html",
         run=run,
         part="overview",
+        events=events,
         line=run_line(run),
         lines=lines,
         to_do=run.to_do(),
@@ -88,7 +115,7 @@ def run_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response
 @router.get("/runs/{run}/events")
 def run_events(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response:
     """`changed` when a stage of the run has."""
-    return changes(request, lambda: _watched(run))
+    return _run_watch(run).events(request)
 
 
 def run_line(run: Run) -> RunLine:
@@ -144,7 +171,7 @@ def _evaluated(run: Run) -> dict[str, EvalData]:
             data = EvalData(view.name, view.folder, summary)
             try:
                 stage_table(RunData(run.folder, {}, {view.name: data}))
-            except UNREADABLE:
+            except _BROKEN:
                 continue
             found[view.name] = data
     return found
@@ -154,8 +181,8 @@ def all_findings(data: RunData) -> list[Finding]:
     """What the report's alarms find, quiet ones too."""
     findings: list[Finding] = []
     for check in (training_alarms, reward_hacking, verifier_faults):
-        # a damaged file may hold other values than numbers: the page is shown without what needs them
-        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
+        # the page is shown without what needs a damaged file
+        with contextlib.suppress(*_BROKEN):
             findings += check(data)
     return findings
 
@@ -183,15 +210,44 @@ def _has_alarm(view: StageView) -> bool:
 
 def _last_pass_at_1(evaluations: list[StageView]) -> tuple[str, float] | None:
     for view in sorted(evaluations, key=lambda view: view.changed, reverse=True):
-        value: object = read_json(view.folder / "summary.json")[0]
+        value: object = read_json_kept(view.folder / "summary.json")[0]
         for name in ("reasoning", "pass@1", "value"):
             value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, int | float):
-            return view.name, float(value)
+        if (number := finite(value)) is not None:
+            return view.name, number
     return None
 
 
-def _watched(run: Run) -> list[Path]:
-    views = (*run.stages(), *run.evaluations())
-    names = ("metrics.jsonl", "progress.json", "manifest.json")
-    return [run.folder / ".lock", *(view.folder / name for view in views for name in names)]
+def _line_of(run: Run, seen: object) -> RunLine:
+    """The line of a run in the list, kept until its files are not as `seen`.
+
+    A run that is damaged must not keep the others from being shown.
+    """
+    kept = _lines.get(run.folder)
+    if kept is not None and kept[0] == seen:
+        now = kept[1].now
+        return replace(kept[1], run=run, left=seconds_left(now) if now is not None else None)
+    try:
+        line = run_line(run)
+    except (*_BROKEN, OSError, RuntimeError) as error:
+        fault = f"{run.folder} can't be shown: {type(error).__name__}: {short(error)}"
+        return RunLine(run, "damaged", None, None, 0, 0, 0, None, 0.0, fault)
+    if len(_lines) >= _MOST_KEPT:
+        _lines.clear()
+    _lines[run.folder] = seen, line
+    return line
+
+
+def _runs_watch(site: Site, look: Callable[[], object]) -> Watch:
+    return Watch(("runs", *site.roots), look)
+
+
+def _run_watch(run: Run) -> Watch:
+    return Watch(("run", run.folder), lambda: _seen(run))
+
+
+def _seen(run: Run) -> object:
+    names = ("metrics.jsonl", "progress.json", "manifest.json", "summary.json")
+    files = [f"{folder}/{name}" for folder in run.stage_folders() for name in names]
+    # a process that was killed leaves its lock as it was
+    return run.holder, named_mark([f"{run.folder}/{RECORD_NAME}", *files])

@@ -9,6 +9,8 @@ from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from r1kit.ui.folders import finite, short
+
 STATIC = Path(__file__).parent / "static"
 
 _environment = Environment(
@@ -28,11 +30,6 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     return HTMLResponse(text, status)
 
 
-def part(template: str, **values: Any) -> str:
-    """A template as text, for events and tests."""
-    return _environment.get_template(template).render(values)
-
-
 def error_page(request: Request, status: int, sentence: str) -> Response:
     """A sentence as a page; as JSON for whoever asks for JSON."""
     if "application/json" in request.headers.get("accept", ""):
@@ -43,11 +40,13 @@ def error_page(request: Request, status: int, sentence: str) -> Response:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """`0.812`, `1,024`, `3e-07`; a dash for nothing, text as it is."""
+    """`0.812`, `1,024`, `3e-07`; a dash for nothing, text as it is, no more than a page can show."""
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+        return short(value)
+    if isinstance(value, int) and finite(value) is None:  # too large for what is below
+        return short(value, 20)
     if float(value).is_integer() and abs(value) < 1e12:
         return f"{int(value):,}"
     return f"{value:,.{digits}f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.{digits}g}"
@@ -67,7 +66,10 @@ def duration(seconds: float | None) -> str:
 
 def moment(seconds: float) -> str:
     """A file's time as `2026-11-30 11:08 UTC`; a dash for 0."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds else "–"
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds else "–"
+    except (ValueError, OverflowError, OSError):  # of a clock that was wrong
+        return "–"
 
 
 def ago(seconds: float) -> str:
@@ -82,4 +84,4 @@ def ago(seconds: float) -> str:
     return f"{passed / 60:.0f} min ago" if passed < 5400 else moment(seconds)
 
 
-_environment.filters |= {"number": number, "duration": duration, "moment": moment, "ago": ago}
+_environment.filters |= {"number": number, "duration": duration, "moment": moment, "ago": ago, "short": short}

@@ -10,7 +10,6 @@ import uvicorn
 
 from r1kit.errors import UserError
 from r1kit.ui.app import make_app
-from r1kit.ui.folders import find_runs
 from r1kit.ui.guard import LOOPBACK
 
 DEFAULT_PORT = 8642
@@ -55,12 +54,12 @@ def serve(
     listening = _listen(host, port)
     bound = listening.getsockname()[1]
     shown = host if ":" not in host else f"[{host}]"
-    num_runs = len(find_runs(roots))
+    app = make_app(roots, token=token, cache=cache, hosts=LOOPBACK if is_local else None)
+    num_runs = len(app.state.site.runs())  # kept for the first page
     where = ", ".join(str(root) for root in roots)
     tell(f"{num_runs} run{'' if num_runs == 1 else 's'} in {where}")
     tell(f"Open  http://{shown}:{bound}/?token={token}")
     tell("Stop with Ctrl-C; runs are not touched.")
-    app = make_app(roots, token=token, cache=cache, hosts=LOOPBACK if is_local else None)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -12,7 +12,9 @@ from starlette.exceptions import HTTPException
 
 from r1kit.ui.folders import Run, find_runs
 
-_LOOK_AGAIN_SECONDS = 2.0  # a tree of folders is not walked for every request
+_LOOK_AGAIN_SECONDS = 2.0  # a tree of folders is not walked for every request,
+_PAUSE_PER_WALK = 20.0  # nor for more than a twentieth of the time,
+_SLOW_WALK_SECONDS = 0.2  # nor while a request waits, if it takes longer
 
 
 @dataclass
@@ -24,17 +26,41 @@ class Site:
 
     roots: tuple[Path, ...]
     cache: Path
-    _runs: dict[str, Run] = field(default_factory=dict)
-    _looked: float = float("-inf")
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _runs: list[Run] | None = None
+    _walked: float = float("-inf")
+    _walk_seconds: float = 0.0
+    _walking: threading.Lock = field(default_factory=threading.Lock)
 
     def runs(self) -> list[Run]:
-        """The runs, looked for again every few seconds."""
-        with self._lock:
-            if time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
-                self._runs = {run.id: run for run in find_runs(self.roots)}
-                self._looked = time.monotonic()
-            return list(self._runs.values())
+        """The runs, looked for again every few seconds.
+
+        Where that takes long, what was found last is given meanwhile; the first time, it is waited for.
+        """
+        if self._runs is None:
+            with self._walking:
+                if self._runs is None:
+                    self._walk()
+        pause = max(_LOOK_AGAIN_SECONDS, _PAUSE_PER_WALK * self._walk_seconds)
+        if time.monotonic() - self._walked > pause and self._walking.acquire(blocking=False):
+            if self._walk_seconds > _SLOW_WALK_SECONDS:
+                threading.Thread(target=self._walk_and_release, name="r1-ui-runs", daemon=True).start()
+            else:
+                self._walk_and_release()
+        return list(self._runs or ())
+
+    def _walk_and_release(self) -> None:
+        try:
+            self._walk()
+        finally:
+            self._walking.release()
+
+    def _walk(self) -> None:
+        began = time.monotonic()
+        try:
+            self._runs = find_runs(self.roots)
+        finally:
+            self._walked = time.monotonic()
+            self._walk_seconds = self._walked - began
 
     def run(self, run_id: str) -> Run:
         """The run of this id. Raises `HTTPException` 404 with a sentence."""

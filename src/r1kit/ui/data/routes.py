@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -20,7 +19,7 @@ from r1kit.ui.data.search import ORDERS, ORDERS_OF_PAIRS, Filters, duplicates, f
 from r1kit.ui.data.stage_page import stage_values
 from r1kit.ui.data.verdicts import Vote, verdict_log, votes_on
 from r1kit.ui.folders import Json, Run, StageView
-from r1kit.ui.live import changes
+from r1kit.ui.live import Watch, named_mark
 from r1kit.ui.pages import page
 from r1kit.ui.site import run_of
 
@@ -110,14 +109,15 @@ TheseFilters = Annotated[Filters, Depends(filters_of)]
 @router.get("/runs/{run}/data")
 def list_page(request: Request, run: ThisRun) -> Response:
     """The run's data stages."""
+    events = _watch(run).address(f"{run.url}/data-events")
     lines = [_line(view) for view in data_stages(run)]
-    return _page(request, "data/list.html", run=run, lines=lines)
+    return _page(request, "data/list.html", run=run, lines=lines, events=events)
 
 
 @router.get("/runs/{run}/data-events")
 def list_events(request: Request, run: ThisRun) -> Response:
     """`changed` when a data stage of the run has."""
-    return changes(request, lambda: [path for view in data_stages(run) for path in _watched(view)])
+    return _watch(run).events(request)
 
 
 @router.get("/runs/{run}/data/{stage}")
@@ -128,22 +128,22 @@ def stage_page(
     of: Annotated[str, Query(max_length=500)] = "",
 ) -> Response:
     """One stage: its funnel, what its filters dropped, its records in numbers. `of`: one source or domain."""
+    events = _watch(run, view.name).address(f"{run.url}/data/{quote(view.name, safe='')}/events")
+    view = stage_of(view.name, run)  # as it is since then
     index = _index(run, view, "data")
     dropped = _index(run, view, "dropped")
     counts, fault = counts_of(view)
     values = stage_values(counts, index, dropped, of=of)
     faults = [*view.faults, *([fault] if fault else []), *(index.faults if index else [])]
     line = _line(view)
-    return _page(request, "data/stage.html", run=run, view=view, line=line, faults=faults, **values)
+    shown = {"run": run, "view": view, "line": line, "faults": faults, "events": events}
+    return _page(request, "data/stage.html", **shown, **values)
 
 
 @router.get("/runs/{run}/data/{stage}/events")
 def stage_events(request: Request, run: ThisRun, view: ThisStage) -> Response:
     """`changed` when the stage's files have."""
-    # asked anew each time: a finished stage moves to another folder
-    return changes(
-        request, lambda: [p for found in data_stages(run) if found.name == view.name for p in _watched(found)]
-    )
+    return _watch(run, view.name).events(request)
 
 
 @router.get("/runs/{run}/data/{stage}/records")
@@ -340,8 +340,15 @@ def _line(view: StageView) -> DataLine:
     return DataLine(view, funnels(counts), num if isinstance(num, int) else None, files, num_out)
 
 
-def _watched(view: StageView) -> list[Path]:
-    return [view.folder / name for name in _WATCHED]
+def _watch(run: Run, stage: str | None = None) -> Watch:
+    """The run's data stages, or one of them."""
+
+    def look() -> object:
+        # asked anew each time: a finished stage moves to another folder
+        views = [view for view in data_stages(run) if stage in (None, view.name)]
+        return run.holder, named_mark(view.folder / name for view in views for name in _WATCHED)
+
+    return Watch(("data", run.folder, stage), look)
 
 
 def _index(run: Run, view: StageView, file: str) -> Index | None:

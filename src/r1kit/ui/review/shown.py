@@ -15,7 +15,7 @@ from r1kit.data.review_log import LOG_FILE, Event, Outcome
 from r1kit.errors import DataError
 from r1kit.seeds import derive_seed
 from r1kit.ui.folders import Run
-from r1kit.ui.live import changes
+from r1kit.ui.live import Watch, named_mark
 from r1kit.ui.pages import page
 from r1kit.ui.review import formats
 from r1kit.ui.review.checks import Checked, check_text
@@ -96,18 +96,26 @@ class ReviewLine:
 @router.get("/runs/{run}/review")
 def reviews_page(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response:
     """The reviews of a run."""
+    events = _watch(run).address(f"{run.url}/reviews/events")
     lines = [_line(request, run, review.stage) for review in reviews_of(run)]
+    reviewer = reviewer_of(request)
     return page(
-        request, "review_list.html", run=run, part="review", lines=lines, reviewer=reviewer_of(request)
+        request, "review_list.html", run=run, part="review", lines=lines, reviewer=reviewer, events=events
     )
 
 
 @router.get("/runs/{run}/reviews/events")
 def reviews_events(request: Request, run: Annotated[Run, Depends(run_of)]) -> Response:
     """`changed` when someone has decided something."""
-    return changes(
-        request, lambda: [path for review in reviews_of(run) for path in (review.log_path, review.items_path)]
-    )
+    return _watch(run).events(request)
+
+
+def _watch(run: Run) -> Watch:
+    def look() -> object:
+        reviews = reviews_of(run)
+        return named_mark(path for review in reviews for path in (review.log_path, review.items_path))
+
+    return Watch(("reviews", run.folder), look)
 
 
 @router.post("/runs/{run}/review/{stage}/reviewer")

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from r1kit.errors import DataError
 from r1kit.ui.folders import Run, StageView, seconds_left
-from r1kit.ui.live import changes
+from r1kit.ui.live import Watch, named_mark
 from r1kit.ui.pages import page
 from r1kit.ui.site import Site, run_of, site_of
 from r1kit.ui.stage.charts import (
@@ -66,12 +66,14 @@ OfStage = Annotated[StageView, Depends(stage_of)]
 @router.get("/runs/{run}/stages")
 def stages_page(request: Request, run: OfRun, view: OfView) -> Response:
     """The main curves of all stages."""
+    events = _stages_watch(run).address(f"{run.url}/stages/events")
     courses = [course_of(run, stage) for stage in run.stages()]
     drawn = [(c, [chart_of([c], spec, view) for spec in specs_of([c])[:_CHARTS_IN_LIST]]) for c in courses]
     return page(
         request,
         "stages.html",
         run=run,
+        events=events,
         part="stages",
         view=view,
         stages=[(course, [chart for chart in charts if chart.drawing]) for course, charts in drawn],
@@ -84,12 +86,14 @@ def stages_page(request: Request, run: OfRun, view: OfView) -> Response:
 @router.get("/runs/{run}/stages/events")
 def stages_events(request: Request, run: OfRun) -> Response:
     """`changed` when a stage's numbers have."""
-    return changes(request, lambda: _watched(run.stages()), pause_seconds=_PAUSE_SECONDS)
+    return _stages_watch(run).events(request, pause_seconds=_PAUSE_SECONDS)
 
 
 @router.get("/runs/{run}/stages/{stage}")
 def stage_page(request: Request, run: OfRun, stage: OfStage, site: OfSite, view: OfView) -> Response:
     """One stage: its curves, and what it was made from."""
+    events = _stage_watch(run, stage, site, view).address(view.address(f"{address_of(run, stage)}/events"))
+    stage = stage_of(run, stage.name)  # as it is since then
     first = course_of(run, stage)
     courses, missing = courses_of(site, first, view)
     large = None
@@ -100,6 +104,7 @@ def stage_page(request: Request, run: OfRun, stage: OfStage, site: OfSite, view:
         request,
         "stage.html",
         run=run,
+        events=events,
         part="stages",
         stage=stage,
         view=view,
@@ -127,12 +132,7 @@ def stage_page(request: Request, run: OfRun, stage: OfStage, site: OfSite, view:
 @router.get("/runs/{run}/stages/{stage}/events")
 def stage_events(request: Request, run: OfRun, stage: OfStage, site: OfSite, view: OfView) -> Response:
     """`changed` when the numbers of the stage, or of one laid over it, have."""
-
-    # a finished stage moves to another folder: both are watched
-    named = [(run, stage.name), *others(site, view)]
-    folders = [base / name for other, name in named for base in (other.folder, other.folder / ".work")]
-    paths = [folder / name for folder in folders for name in _WATCHED]
-    return changes(request, lambda: paths, pause_seconds=_PAUSE_SECONDS)
+    return _stage_watch(run, stage, site, view).events(request, pause_seconds=_PAUSE_SECONDS)
 
 
 @router.get("/runs/{run}/stages/{stage}/chart")
@@ -258,8 +258,19 @@ def _offered(site: Site, run: Run, stage: StageView, view: View) -> list[tuple[s
     return [(name, not away) for away, _, _, name in sorted(found)[:_MOST_OFFERED]]
 
 
-def _watched(views: Sequence[StageView]) -> list[Path]:
-    return [view.folder / name for view in views for name in _WATCHED]
+def _stages_watch(run: Run) -> Watch:
+    return Watch(("stages", run.folder), lambda: (run.holder, _seen(run.stage_folders())))
+
+
+def _stage_watch(run: Run, stage: StageView, site: Site, view: View) -> Watch:
+    named = [(run, stage.name), *others(site, view)]
+    # a finished stage moves to another folder: both are watched
+    folders = [base / name for other, name in named for base in (other.folder, other.folder / ".work")]
+    return Watch(("stage", *folders), lambda: (run.holder, _seen(folders)))
+
+
+def _seen(folders: Sequence[Path]) -> object:
+    return named_mark(folder / name for folder in folders for name in _WATCHED)
 
 
 def _download(run: Run, stage: StageView, name: str, ending: str) -> dict[str, str]:
