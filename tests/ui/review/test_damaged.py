@@ -35,7 +35,7 @@ def change(run_dir: Path, number: int, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"review": None}, "review must be an object, not None"),
+        ({"review": None}, "review must be an object, as it was written, not None"),
         ({"review": {"problem": [1]}}, "review.problem must be an object"),
         ({"review": {"raw": 7}}, "review.raw must be text"),
         ({"messages": None}, "messages must be a non-empty list"),

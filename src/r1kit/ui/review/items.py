@@ -11,14 +11,11 @@ from typing import NoReturn
 
 from starlette.exceptions import HTTPException
 
-from r1kit.data.faults import shown
 from r1kit.data.origins import Origins
-from r1kit.data.records import Json, messages_from_json
-from r1kit.data.review_items import FIELD, Ids, digest_of, kind_of
-from r1kit.data.texts import surrogate_fault
+from r1kit.data.records import Json
+from r1kit.data.review_items import FIELD, Ids, digest_of, row_fault
 from r1kit.errors import DataError
 
-_TEXTS = {"response": ("response",), "label": ("response",), "pair": ("chosen", "rejected")}
 _MOST_FAULTS = 20  # sentences; a file that is no file of records has one in each line
 
 
@@ -125,26 +122,8 @@ def _parsed(raw: bytes) -> Json:
 
 def _check(row: Json) -> None:
     """Raise `DataError` for a row that can't be shown or trained on, whatever people decide."""
-    messages_from_json(row.get("messages"))
-    kind = kind_of(row)
-    for name in _TEXTS[kind]:
-        if not isinstance(row.get(name), str):
-            raise DataError(f"{name} must be text, not {shown(row.get(name))}")
-    if kind == "label" and not isinstance(row["safe"], bool):
-        raise DataError(f"safe must be true or false, not {shown(row['safe'])}")
-    if fault := surrogate_fault(row, "the row"):
+    if fault := row_fault(row):
         raise DataError(fault)
-    if FIELD not in row:
-        return
-    if not isinstance(row[FIELD], Mapping):
-        raise DataError(f"{FIELD} must be an object, not {shown(row[FIELD])}")
-    for name, needed in (("problem", Mapping), ("raw", str), ("id", str)):
-        value = row[FIELD].get(name)
-        if value is not None and not isinstance(value, needed):
-            raise DataError(f"{FIELD}.{name} must be {_WORDS[needed]}, not {shown(value)}")
-
-
-_WORDS = {Mapping: "an object", str: "text"}
 
 
 def _usable(origin: Mapping[str, object]) -> Json:
