@@ -209,6 +209,15 @@ def test_a_missing_extra_is_a_sentence_with_the_command(monkeypatch: pytest.Monk
     assert service_fault("wandb") == "wandb is not installed: pip install 'r1kit[wandb]'"
 
 
+def test_a_folder_of_the_services_own_files_is_no_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_service_of_no_one").mkdir()  # as W&B makes ./wandb
+    monkeypatch.syspath_prepend(tmp_path)
+    fault = service_fault("a_service_of_no_one")
+    assert fault == "a_service_of_no_one is not installed: pip install 'r1kit[a_service_of_no_one]'"
+
+
 SCRIPT = """\
 import sys
 from pathlib import Path

@@ -12,6 +12,7 @@ from r1kit.errors import UserError
 from r1kit.ui.app import make_app
 from r1kit.ui.folders import find_runs
 from r1kit.ui.guard import LOOPBACK
+from r1kit.ui.site import Site
 
 DEFAULT_PORT = 8642
 _TRIED_PORTS = 20
@@ -60,6 +61,7 @@ def serve(
     tell(f"{num_runs} run{'' if num_runs == 1 else 's'} in {where}")
     tell(f"Open  http://{shown}:{bound}/?token={token}")
     tell("Stop with Ctrl-C; runs are not touched.")
+    Site(tuple(roots), cache).forget_gone()
     app = make_app(roots, token=token, cache=cache, hosts=LOOPBACK if is_local else None)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])

@@ -91,7 +91,7 @@ def test_what_a_model_wrote_is_text_on_every_page(client_of: Clients, tmp_path: 
         assert "\x1b" not in page.text
         assert "\u202e" not in page.text
     assert (
-        "&lt;b id=hostile&gt;bold&lt;/b&gt;⟨1b⟩[31m red ⟨202e⟩ turned"
+        "&lt;b id=hostile&gt;bold&lt;/b&gt;␛[31m red ⟨U+202E⟩ turned"
         in client.get("/runs/run/data/cold_start/records/4").text
     )
 

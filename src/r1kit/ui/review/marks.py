@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
+from r1kit.ui.text import visible
+
 # Han, kana, Thai: one piece a character. White space is a piece, so that no text is lost, and so is a tag.
 _PIECES = re.compile(r"</?\w+>|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|\s+|[^\w\s]")
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 # difflib is quadratic: beyond this, texts are compared by lines, which takes a fraction of a second
 _MOST_PIECES = 4000
-# what would hide or reorder text: control characters, and marks of direction
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,8 @@ def differences(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
     return left, right
 
 
-def visible(text: str) -> str:
-    """The text with control characters and marks of direction written out: `␛`, `<U+202E>`."""
-    return _INVISIBLE.sub(lambda found: _written(ord(found.group())), text)
-
-
 def _keys(pieces: Sequence[str]) -> list[str]:
     return [" " if piece.isspace() else piece for piece in pieces]
-
-
-def _written(code: int) -> str:
-    return chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>"
 
 
 def _add(pieces: list[Piece], kind: Literal["same", "only"], texts: Sequence[str]) -> None:
