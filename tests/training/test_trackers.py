@@ -17,6 +17,7 @@ from r1kit.stage import SilentProgress, StageContext, Tracking
 from r1kit.training import trackers
 from r1kit.training.metrics_log import MetricsWriter, read_metrics
 from r1kit.training.trackers import STATE_NAME, TrackedRun, Trackers, forget_tracked, service_fault
+from tests.services import service_module
 
 
 class Notes(SilentProgress):
@@ -246,7 +247,7 @@ def run_with(service: str, folder: Path, **variables: str) -> None:
 
 
 def test_trackio_keeps_each_step_once_in_one_run(tmp_path: Path) -> None:
-    pytest.importorskip("trackio")
+    service_module("trackio")
     run_with("trackio", tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"))
     (database,) = (tmp_path / "trackio").glob("r1kit*.db")
     with sqlite3.connect(database) as connection:
@@ -259,7 +260,7 @@ def test_trackio_keeps_each_step_once_in_one_run(tmp_path: Path) -> None:
 
 
 def test_wandb_keeps_each_step_once_in_one_run_without_a_network(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
+    service_module("wandb")
     run_with("wandb", tmp_path, WANDB_MODE="offline")
     files = sorted(
         (tmp_path / "kept" / "wandb").glob("offline-run-*/*.wandb"), key=lambda f: f.stat().st_mtime
