@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
+from r1kit.data.guests import find_checkpoint
+from r1kit.pipeline.fingerprints import Fingerprints
 from r1kit.ui.folders import Run
 from r1kit.ui.rollouts.shown import cut, excerpt
 from r1kit.ui.rollouts.tokens import find_tokenizer, shade_tokens, token_texts
@@ -163,3 +165,16 @@ def test_tokens_that_share_a_character_are_one_text() -> None:
     assert len(texts) == len(ids)
     assert "".join(texts).strip() == text
     assert texts.count("") == 2  # the character's three bytes are three tokens, and the last has it
+
+
+def test_in_a_copied_run_the_base_models_tokenizer_is_found_by_its_content(tmp_path: Path) -> None:
+    small = find_checkpoint("tinyworld-small")
+    assert small is not None
+    fingerprint = Fingerprints(tmp_path / "none.json", writes=False).model(str(small))
+    write_stage(tmp_path, "zero")
+    manifest = {"kind": "grpo", "key": {"config": {}, "inputs": {"model base": fingerprint}}}
+    (tmp_path / "zero" / "manifest.json").write_text(json.dumps(manifest))
+    tokenizer, note = find_tokenizer(Run("run", tmp_path), "zero")
+    assert tokenizer is not None
+    assert note is not None
+    assert str(small / "tokenizer.json") in note
