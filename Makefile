@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --con
 
 PYTEST := $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test check slow numerics peers vllm bench docs docs-serve clean
+.PHONY: demo test check slow numerics peers services vllm bench docs docs-serve clean
 
 demo: $(INSTALLED)  ## the whole recipe on the embedded model, to runs/demo/report.html
 	$(BIN)/r1 run demo
@@ -32,6 +32,12 @@ numerics: $(READY)  ## the numerical tests under other instruction sets, orders 
 
 peers: $(READY)  ## TRL, for the slow test that compares losses with it; --no-deps: torch stays as it is
 	$(PIP) --no-deps trl accelerate psutil
+
+# what they import, and no more: Trackio wants an older pillow, and the SDK's own wants a gigabyte
+SERVICES := trackio gradio-client httpx httpcore orjson wandb platformdirs argilla label-studio-sdk appdirs faker jsf \
+	lxml pyjwt rstr smart-open wrapt xmljson
+services: $(READY)  ## Trackio, W&B, Label Studio, Argilla: tests check with their code; --no-deps: torch stays as it is
+	$(PIP) --no-deps $(SERVICES)
 
 vllm: $(READY)  ## a judge behind vLLM's CPU build, which wants an environment of its own (two gigabytes)
 	test -d .venv-vllm || $(PYTHON) -m venv .venv-vllm

@@ -1,6 +1,7 @@
 """`run.trackers`: no part of what a stage depends on, and looked at before a run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_a_tracker_that_is_not_installed_stops_a_run_before_it_begins(
     assert fault == "run.trackers: trackio is not installed: pip install 'r1kit[trackio]'"
     with pytest.raises(RecipeError, match="pip install 'r1kit\\[trackio\\]'"):
         doctor.refuse_faults(context, [])
-    monkeypatch.setattr(trackers, "find_spec", lambda name: "found")
+    monkeypatch.setattr(trackers, "find_spec", lambda name: SimpleNamespace(origin="found"))
     assert [check.found for check in examine(context, [])] == ["trackio can be written to"]
 
 

@@ -17,6 +17,7 @@ from r1kit.stage import SilentProgress, StageContext, Tracking
 from r1kit.training import trackers
 from r1kit.training.metrics_log import MetricsWriter, read_metrics
 from r1kit.training.trackers import STATE_NAME, TrackedRun, Trackers, forget_tracked, service_fault
+from tests.services import service_module
 
 
 class Notes(SilentProgress):
@@ -209,6 +210,15 @@ def test_a_missing_extra_is_a_sentence_with_the_command(monkeypatch: pytest.Monk
     assert service_fault("wandb") == "wandb is not installed: pip install 'r1kit[wandb]'"
 
 
+def test_a_folder_of_the_services_own_files_is_no_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_service_of_no_one").mkdir()  # as W&B makes ./wandb
+    monkeypatch.syspath_prepend(tmp_path)
+    fault = service_fault("a_service_of_no_one")
+    assert fault == "a_service_of_no_one is not installed: pip install 'r1kit[a_service_of_no_one]'"
+
+
 SCRIPT = """\
 import sys
 from pathlib import Path
@@ -237,7 +247,7 @@ def run_with(service: str, folder: Path, **variables: str) -> None:
 
 
 def test_trackio_keeps_each_step_once_in_one_run(tmp_path: Path) -> None:
-    pytest.importorskip("trackio")
+    service_module("trackio")
     run_with("trackio", tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"))
     (database,) = (tmp_path / "trackio").glob("r1kit*.db")
     with sqlite3.connect(database) as connection:
@@ -250,7 +260,7 @@ def test_trackio_keeps_each_step_once_in_one_run(tmp_path: Path) -> None:
 
 
 def test_wandb_keeps_each_step_once_in_one_run_without_a_network(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
+    service_module("wandb")
     run_with("wandb", tmp_path, WANDB_MODE="offline")
     files = sorted(
         (tmp_path / "kept" / "wandb").glob("offline-run-*/*.wandb"), key=lambda f: f.stat().st_mtime

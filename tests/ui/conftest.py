@@ -89,8 +89,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         servers.append((server, thread))
+        until = time.monotonic() + 60
         while not server.started:
             assert thread.is_alive()
+            assert time.monotonic() < until
             time.sleep(0.02)
         return f"http://127.0.0.1:{listening.getsockname()[1]}"
 

@@ -141,7 +141,9 @@ def wandb_fault() -> str | None:
 
 def service_fault(service: str) -> str | None:
     """Why a tracker can't be used as things are, with the fix; None if it can."""
-    if find_spec(service) is None:
+    spec = find_spec(service)
+    # the folder ./wandb that Weights & Biases makes looks like a package without a file
+    if spec is None or spec.origin is None:
         return f"{service} is not installed: pip install 'r1kit[{service}]'"
     return wandb_fault() if service == "wandb" else None
 

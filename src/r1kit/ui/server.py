@@ -60,6 +60,7 @@ def serve(
     tell(f"{num_runs} run{'' if num_runs == 1 else 's'} in {where}")
     tell(f"Open  http://{shown}:{bound}/?token={token}")
     tell("Stop with Ctrl-C; runs are not touched.")
+    app.state.site.forget_gone()
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from r1kit.ui.folders import Run, find_runs
 
+_NOTE = "folder"  # in a folder of the cache: the path of what it is about
 _LOOK_AGAIN_SECONDS = 2.0  # a tree of folders is not walked for every request,
 _PAUSE_PER_WALK = 20.0  # nor for more than a twentieth of the time,
 _SLOW_WALK_SECONDS = 0.2  # nor while a request waits, if it takes longer
@@ -76,7 +78,26 @@ class Site:
         digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
         path = self.cache / f"{real.name}-{digest}"
         path.mkdir(parents=True, exist_ok=True)
+        note = path / _NOTE
+        if not note.is_file():
+            note.write_bytes(os.fsencode(real))
         return path
+
+    def forget_gone(self) -> list[Path]:
+        """Delete what is kept about folders that are gone, and return their paths. Never raises.
+
+        What is kept of a run is about as large as its rollouts' texts. It is made again when it is needed.
+        """
+        gone = []
+        for note in self.cache.glob(f"*/{_NOTE}"):
+            try:
+                folder = Path(os.fsdecode(note.read_bytes()))
+                if folder.is_absolute() and not folder.exists():
+                    shutil.rmtree(note.parent, ignore_errors=True)
+                    gone.append(folder)
+            except (OSError, ValueError):
+                continue
+        return gone
 
 
 def site_of(request: Request) -> Site:

@@ -1,6 +1,7 @@
 """A worker without a model, for the pool's tests: it answers with its folder's name and what it was asked.
 
-What it does is in the question: `hold` waits to be stopped, `die` ends it, `noise` prints, and a folder named
+What it does is in the question: `hold` waits to be stopped, `die` ends it, `noise` prints, `garble` says
+what is no JSON, and a folder named
 `broken` can't be loaded.
 """
 
@@ -19,7 +20,7 @@ name = Path(spec["model"]).name
 if name == "broken":
     send({"fault": "broken: it can't be loaded."})
     sys.exit()
-send({"ready": {"device": "cpu", "dtype": "float32"}})
+send({"ready": {"device": "cuda" if spec["device"] == "auto" else "cpu", "dtype": "float32"}})
 for line in sys.stdin:
     message = json.loads(line)
     if "stop" in message:
@@ -33,6 +34,8 @@ for line in sys.stdin:
         print(
             "Traceback (most recent call last):\n  somewhere\nValueError: noise", file=sys.stderr, flush=True
         )
+    if text == "garble":
+        print("not JSON", flush=True)
     send({"id": key, "piece": f"{name} {os.getpid()} ", "dim": False})
     if text != "hold":
         send({"id": key, "piece": text, "dim": False})

@@ -171,15 +171,20 @@ def test_a_closed_tab_stops_the_sampling(
     wait_for_answers(page, 1)
     (pid,) = set(children()) - before
     (worker,) = [one for one in gc.get_objects() if type(one) is Worker and is_process(one, pid)]
+    wait_until_idle(worker)  # the page shows an answer's numbers before the process has said that it ends
     os.kill(pid, signal.SIGSTOP)
     ask(page, "Talk for long.")
     expect(page.locator(".answer .wait")).to_have_text("reading the question")
     assert worker.num_asked == 1
     page.close()
+    wait_until_idle(worker)
+
+
+def wait_until_idle(worker: Worker) -> None:
     until = time.monotonic() + PATIENCE / 1000
-    while worker.num_asked and time.monotonic() < until:
+    while worker.num_asked:
+        assert time.monotonic() < until
         time.sleep(0.02)
-    assert worker.num_asked == 0
 
 
 def is_process(worker: Worker, pid: int) -> bool:

@@ -101,12 +101,16 @@ def test_when_all_are_busy_a_question_waits_its_turn(folder_of: Callable[[str], 
         async for event in holding:
             if "piece" in event:
                 break
-        waiting = asyncio.create_task(answer(pool, folder_of("b"), "x"))
-        await asyncio.sleep(0.05)
+        stream = pool.ask(ModelSpec.of(folder_of("b"), "cpu"), {"text": "x"})
+        assert await anext(stream) == {"state": "waiting"}
+        waiting = asyncio.create_task(anext(stream))
+        # another model's answer needs more turns of the loop than the waiting one would, were it let in
+        assert pool.workers[0].spec.folder.name == "a"
+        await asyncio.sleep(0)
         assert not waiting.done()
         await holding.aclose()  # the tab with the first question is closed
-        events = await waiting
-        assert states(events) == ["waiting", "loading", "answering"]
+        events = [await waiting, *[event async for event in stream]]
+        assert states(events) == ["loading", "answering"]
         assert text_of(events).startswith("b ")
 
     run(body, most=1)
@@ -211,6 +215,52 @@ def test_an_idle_process_is_ended(folder_of: Callable[[str], Path]) -> None:
         assert pool.workers == []
 
     run(body, idle_seconds=0.02)
+
+
+def test_a_run_that_begins_gets_the_gpu_back_also_from_an_answer(folder_of: Callable[[str], Path]) -> None:
+    async def body(pool: Pool) -> None:
+        is_wanted = False
+        on_cpu = pid_in(await answer(pool, folder_of("a"), "x"))
+        spec = ModelSpec.of(folder_of("b"), "auto")
+        idle = pid_in([event async for event in pool.ask(spec, {"text": "x"})])
+        held = pool.ask(ModelSpec.of(folder_of("c"), "auto"), {"text": "hold"})
+        async for event in held:
+            if "piece" in event:
+                break
+        looks: list[bool] = []
+
+        def look() -> bool:
+            looks.append(is_wanted)
+            return is_wanted
+
+        watching = asyncio.create_task(pool.give_way(look, pause=0.01))
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+        assert len(pool.workers) == 3
+        is_wanted = True
+        rest = [event async for event in held]
+        assert "was ended because a run has begun to work, which gets the GPU." in rest[0]["fault"]
+        while is_alive(idle):
+            await asyncio.sleep(0.01)
+        assert is_alive(on_cpu)
+        assert [worker.spec.folder.name for worker in pool.workers] == ["a"]
+        looks.clear()
+        await asyncio.sleep(0.1)
+        assert looks == []  # without a model on the GPU no run is looked at
+        watching.cancel()
+
+    run(body)
+
+
+def test_what_a_process_says_that_is_no_message_is_a_sentence(folder_of: Callable[[str], Path]) -> None:
+    async def body(pool: Pool) -> None:
+        events = await answer(pool, folder_of("zero"), "garble")
+        assert events[-2]["fault"] == (
+            "The process of zero said what can't be read. Ask again to start it anew."
+        )
+        assert text_of(await answer(pool, folder_of("zero"), "x")).endswith(" x")
+
+    run(body)
 
 
 def test_closing_the_pool_ends_its_processes(folder_of: Callable[[str], Path]) -> None:

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from r1kit.seeds import derive_seed
 from r1kit.ui.chat import routes
 from r1kit.ui.chat.pool import Pool
+from r1kit.ui.folders import Run
 from tests.ui.chat.test_questions import rollout
 from tests.ui.chat.test_speakers import make_stage
 
@@ -180,3 +181,20 @@ def test_a_run_without_models_says_so(tmp_path: Path, client_of: Callable[..., T
     page = client_of(tmp_path).get(f"/runs/{tmp_path.name}/chat")
     assert page.status_code == 200
     assert "No stage of this run has a model yet." in page.text
+
+
+def test_a_link_on_another_site_asks_nothing_by_itself(site: TestClient) -> None:
+    address = "/runs/one/chat?q=What+is+1%3F&seed=3"
+    own = config_of(site.get(address))
+    assert (own["questions"], own["draft"]) == (["What is 1?"], "")
+    other = config_of(site.get(address, headers={"Sec-Fetch-Site": "cross-site"}))
+    assert (other["questions"], other["draft"]) == ([], "What is 1?")
+
+
+def test_a_gpus_model_is_given_up_while_any_run_is_at_work(
+    site: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = site.app.state.site  # type: ignore[attr-defined]
+    assert not routes._is_at_work(shown)
+    monkeypatch.setattr(Run, "holder", 7)
+    assert routes._is_at_work(shown)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from r1kit.ui.data import index as index_module
 from r1kit.ui.data import lengths, search
-from r1kit.ui.data.entries import marked, read_entry, sample_name, split_thought, visible
+from r1kit.ui.data.entries import marked, read_entry, sample_name, split_thought
 from r1kit.ui.data.index import Index, Indexes, hash_of
 from r1kit.ui.data.lengths import measure_for
 from r1kit.ui.data.near import has_near, near_groups, share, signature
@@ -41,6 +42,37 @@ def test_rows_are_found_again_and_what_is_damaged_is_left_out(tmp_path: Path) ->
     again = Indexes().get(path, wait=60)
     assert again is not None
     assert (again.num_rows, again.num_faults) == (3, 0)
+
+
+def test_a_number_that_no_float_holds_leaves_the_row_without_it(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    numbers = ("1" + "0" * 400, "-1e999", "NaN", "1e300", "0.5")
+    rows = [json.dumps(pair(i, f"good {i}", f"bad {i}", difference=7.25)) for i in range(len(numbers))]
+    path.write_text("".join(row.replace("7.25", n) + "\n" for row, n in zip(rows, numbers, strict=True)))
+    index = index_of(path)
+    assert (index.num_rows, index.num_faults) == (5, 0)
+    assert np.isnan(index.differences).tolist() == [True] * 4 + [False]
+    assert index.entry(0).difference is None
+
+
+def test_a_row_that_cannot_be_measured_is_in_no_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = index_module.hash_of
+
+    def odd(text: str) -> int:
+        if "4" in text:
+            raise OverflowError("too large")
+        return real(text)
+
+    monkeypatch.setattr(index_module, "hash_of", odd)
+    index = index_of(numbered(tmp_path, 6))
+    assert (index.num_rows, index.num_faults) == (5, 1)
+    assert "data.jsonl:5 can't be read, and is left out here: too large" in index.faults[0]
+    columns = [*index.lengths, index.differences, index.origin_offsets, *index.hashes.values()]
+    columns += [column.codes for column in index.columns.values()]
+    assert {len(column) for column in columns} == {5}
+    assert [index.entry(row).problem_id for row in range(5)] == ["p/0", "p/1", "p/2", "p/3", "p/5"]
 
 
 def test_an_index_is_kept_until_its_file_changes_and_few_rows_are_kept(tmp_path: Path) -> None:
@@ -248,7 +280,6 @@ def test_rows_of_any_shape_become_entries() -> None:
 
 
 def test_what_a_model_wrote_is_shown_as_text() -> None:
-    assert visible("a\x1b[31m\u202eb\nc\td\x00") == "a⟨1b⟩[31m⟨202e⟩b\nc\td⟨00⟩"
     assert str(marked("<b>One</b> one", "one")) == "&lt;b&gt;<mark>One</mark>&lt;/b&gt; <mark>one</mark>"
     assert str(marked("a <i>", "")) == "a &lt;i&gt;"
     assert str(marked("x\ny", "x y")) == "<mark>x\ny</mark>"
@@ -287,3 +318,11 @@ def test_the_share_of_two_texts_is_estimated() -> None:
         # 64 functions: a standard error of at most 1/16
         assert share(signature(one, {}), signature(other, {})) == pytest.approx(same / every, abs=4 / 16)
     assert share(signature(one, {}), signature(one.upper(), {})) == 1.0
+
+
+def test_a_kept_search_is_not_used_once_other_rows_are_kept(tmp_path: Path) -> None:
+    index = index_of(numbered(tmp_path, 4))
+    filters = Filters(q="word", kept="yes")
+    first = find(index, filters, is_kept=np.array([True, False, False, False]))
+    second = find(index, filters, is_kept=np.array([True, True, False, True]))
+    assert (first.rows.tolist(), second.rows.tolist()) == ([0], [0, 1, 3])

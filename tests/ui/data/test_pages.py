@@ -91,7 +91,7 @@ def test_what_a_model_wrote_is_text_on_every_page(client_of: Clients, tmp_path: 
         assert "\x1b" not in page.text
         assert "\u202e" not in page.text
     assert (
-        "&lt;b id=hostile&gt;bold&lt;/b&gt;⟨1b⟩[31m red ⟨202e⟩ turned"
+        "&lt;b id=hostile&gt;bold&lt;/b&gt;␛[31m red ⟨U+202E⟩ turned"
         in client.get("/runs/run/data/cold_start/records/4").text
     )
 
@@ -243,6 +243,35 @@ def test_pairs_are_side_by_side_with_each_vote_of_the_judge(client_of: Clients, 
     assert "unbalanced 1 33.3% 2" in stage
     both = text_of(client.get("/runs/run/data/prefs/records?file=dropped").text)
     assert "chosen Long one. rejected Short." in both
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": 3},
+        {"key": {"config": {"judgments": "four"}, "settings": [1]}},
+        {"key": {"config": {"judgments": 10**400}, "settings": {"run": {"seed": "x"}}}},
+        {"key": {"config": {"judgments": -1}, "settings": {"run": 7}}, "metrics": [2]},
+    ],
+)
+def test_a_damaged_manifest_leaves_a_records_page(
+    client_of: Clients, tmp_path: Path, change: dict[str, object]
+) -> None:
+    row = pair(1, "Good.", "Bad.", difference=1.5)
+    folder = made_stage(
+        tmp_path / "run",
+        "prefs",
+        "preferences",
+        data=[row],
+        origins=[{"record": record_key(row), "problem_id": "p", "chosen": "a", "rejected": "b"}],
+        judgments=[{"name": "a b 0", "score": 10**400, "analysis": "so"}],
+    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | change))
+    client = client_of(tmp_path / "run")
+    for path in ("", "/prefs", "/prefs/records", "/prefs/records/1", "/prefs/duplicates"):
+        assert client.get(f"/runs/run/data{path}").status_code == 200, path
+    assert "The judge's verdicts: the judge gave none." in client.get("/runs/run/data/prefs/records/1").text
 
 
 def test_safety_labels_can_be_filtered(client_of: Clients, tmp_path: Path) -> None:
@@ -429,4 +458,4 @@ def test_a_page_that_waits_for_a_large_file_goes_on_by_itself(
     page.get_by_text("data.jsonl is being read: 50%").wait_for()
     page.locator("article").first.wait_for()
     assert page.locator("article").count() == 4
-    assert len(asked) == 3
+    assert len(asked) >= 3

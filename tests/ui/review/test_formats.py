@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.services import service_module
 from tests.ui.review.conftest import Reviewer, ids, log_rows, response
 
 Make = Callable[..., Reviewer]
@@ -199,7 +200,7 @@ def test_label_studio_has_tasks_and_an_interface_that_fits(reviewer: Make, run_d
 
 @pytest.mark.parametrize("stage", ["cold_start", "pairs", "labels"])
 def test_label_studios_own_check_accepts_the_tasks(reviewer: Make, run_dir: Path, stage: str) -> None:
-    interface_of = pytest.importorskip("label_studio_sdk.label_interface").LabelInterface
+    interface_of = service_module("label_studio_sdk.label_interface").LabelInterface
     ann = reviewer("Ann", stage)
     ann.form("begin")
     item = ann.item()
@@ -234,7 +235,7 @@ def test_argilla_has_records(reviewer: Make, run_dir: Path) -> None:
 
 
 def test_argillas_own_reader_accepts_the_records(reviewer: Make, run_dir: Path, tmp_path: Path) -> None:
-    io = pytest.importorskip("argilla.records._io")
+    io = service_module("argilla.records._io")
     path = tmp_path / "records.json"
     path.write_text(download(decided(reviewer, run_dir), "argilla.json"))
     records = io.JsonIO._records_from_json(path)

@@ -24,6 +24,7 @@ from tests.judges.chat_server import chat_server
 from tests.tiny_models import tiny_model
 
 NUM_ITEMS = 200
+PATIENCE = 120  # seconds until what has to happen counts as not happening
 KILL_AT = (15, 50, 90, 130, 175)  # lines of the log
 TOKEN = "a-token-for-tests-only"
 
@@ -82,8 +83,10 @@ class Server:
             env={**os.environ, "R1_UI_TOKEN": TOKEN},
             stdout=subprocess.DEVNULL,
         )
+        until = time.monotonic() + PATIENCE
         while True:
             assert self.process.poll() is None
+            assert time.monotonic() < until
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
                 return
@@ -155,7 +158,9 @@ class Scripted:
         address = f"http://127.0.0.1:{self.port}/runs/out/review/cold_start{path}"
         cookies = f"r1_token_{self.port}={TOKEN}; r1_reviewer={self.name}"
         headers = {"Cookie": cookies, "Content-Type": "application/json"}
+        until = time.monotonic() + PATIENCE
         while True:
+            assert time.monotonic() < until, address
             try:
                 with urllib.request.urlopen(
                     urllib.request.Request(address, body, headers), timeout=60
@@ -218,9 +223,11 @@ def _review(run_dir: Path, cache: Path, log: Path) -> tuple[Scripted, Scripted]:
     try:
         for thread in threads:
             thread.start()
+        until = time.monotonic() + 4 * PATIENCE
         for lines in KILL_AT:
             while not log.is_file() or log.read_bytes().count(b"\n") < lines:
                 assert any(thread.is_alive() for thread in threads)
+                assert time.monotonic() < until
                 time.sleep(0.01)
             server.kill()
             server.start()

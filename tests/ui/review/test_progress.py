@@ -12,8 +12,9 @@ from r1kit.data.review_log import Event
 from r1kit.ui.folders import find_runs
 from r1kit.ui.review import marks
 from r1kit.ui.review.desks import Desk, reviews_of
-from r1kit.ui.review.marks import differences, visible
+from r1kit.ui.review.marks import differences
 from r1kit.ui.review.progress import cohen_kappa, progress_of
+from r1kit.ui.text import visible
 from tests.ui.review.conftest import Reviewer, ids, make_run
 
 
@@ -152,4 +153,4 @@ def test_difflib_is_never_given_more_than_it_can_do_while_a_page_waits(
 
 
 def test_what_hides_text_is_written_out() -> None:
-    assert visible("a\x1b[0m\u202eb\x00\n\tc\u200b\x85") == "a␛[0m<U+202E>b␀\n\tc<U+200B><U+0085>"
+    assert visible("a\x1b[0m\u202eb\x00\n\tc\u200b\x85") == "a␛[0m⟨U+202E⟩b␀\n\tc⟨U+200B⟩⟨U+0085⟩"

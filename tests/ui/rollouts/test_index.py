@@ -13,13 +13,16 @@ import pytest
 from r1kit.ui.folders import Run
 from r1kit.ui.rollouts import build as build_module
 from r1kit.ui.rollouts import index as index_module
-from r1kit.ui.rollouts.build import build
+from r1kit.ui.rollouts import logs
+from r1kit.ui.rollouts.build import UNTIL_CLOSED, build
 from r1kit.ui.rollouts.filters import Filters
 from r1kit.ui.rollouts.index import RunIndex, Seen
 from r1kit.ui.rollouts.logs import LogState
 from r1kit.ui.rollouts.rows import Address, read_row
 from r1kit.ui.rollouts.store import open_current
 from tests.ui.rollouts.made_log import commit_step, encode, make_row, small_run, write_stage
+
+STEPS = ["step-00001.jsonl", "step-00002.jsonl", "step-00003.jsonl"]
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ def test_an_index_of_an_older_format_is_thrown_away(
     other = index_module.index_of(run, site)
     assert other.base != first.base
     assert len(texts(other.wait())) == 8
-    assert [path.name for path in first.base.parent.iterdir()] == ["rollouts-99"]
+    assert [path.name for path in first.base.parent.glob("rollouts-*")] == ["rollouts-99"]
     # a server of the older version that is still there makes its own again, and leaves the newer one alone
     assert len(texts(first.wait())) == 8
     assert other.base.exists()
@@ -283,6 +286,82 @@ def test_a_touched_file_is_read_again(run_dir: Path, base: Path) -> None:
     seen = index.wait()
     assert texts(seen) == before
     assert seen.snapshot.commit_of("zero", 1) == seen.snapshot.commits[2]
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are looked at from now on."""
+    names: list[str] = []
+    real = logs.file_stamp
+
+    def stamp(path: Path) -> tuple[int, int]:
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(logs, "file_stamp", stamp)
+    return names
+
+
+def test_an_open_page_looks_at_the_logs_index_and_not_at_each_step(
+    run_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_LOOK_AGAIN_SECONDS", -1.0)
+    index = open_index(run_dir, base)
+    index.wait()
+    index.look()
+    names = looked_at(monkeypatch)
+    first = index.look()
+    assert index.look() is first
+    assert names == ["index.jsonl"] * 2
+    commit_step(run_dir / "zero" / "rollouts", 3, [make_row(3)])
+    names.clear()
+    assert index.look().missing_bytes > 0
+    # the new step; and before they are read, all files once
+    assert sorted(names) == sorted(["index.jsonl", "step-00003.jsonl", "index.jsonl", *STEPS])
+    assert len(texts(index.wait())) == 9
+
+
+def test_a_file_that_changes_later_is_noticed_in_time_or_when_it_is_read(
+    run_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_LOOK_AGAIN_SECONDS", -1.0)
+    index = open_index(run_dir, base)
+    index.wait()
+    path = run_dir / "zero" / "rollouts" / "step-00001.jsonl"
+    index.look()
+    os.utime(path, ns=(1, 1))
+    seen = index.look()
+    assert seen.missing_bytes == 0
+    with pytest.raises(ValueError, match="has changed since it was indexed"):
+        read_row(seen, 0)
+    assert index.look().missing_bytes == path.stat().st_size
+    assert len(texts(index.wait())) == 8
+    index.look()
+    os.utime(path, ns=(2, 2))
+    assert index.look().missing_bytes == 0
+    monkeypatch.setattr(index_module, "_CHECK_SECONDS", -1.0)
+    assert index.look().missing_bytes == path.stat().st_size
+
+
+def test_a_builder_ends_with_its_server(run_dir: Path, base: Path) -> None:
+    blocked = run_dir / "zero" / "rollouts" / "step-00001.jsonl"
+    blocked.unlink()
+    os.mkfifo(blocked)  # the builder waits for a writer
+    command = [sys.executable, "-m", "r1kit.ui.rollouts.build", str(run_dir), str(base), "", UNTIL_CLOSED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as builder:
+        assert builder.stdin is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            builder.wait(timeout=1)
+        builder.stdin.close()
+        assert builder.wait(timeout=60) == 1
+
+
+def test_numbers_that_no_float_holds_are_a_sentence_about_their_line(run_dir: Path, base: Path) -> None:
+    huge = make_row(3, accuracy=7.5)
+    data = encode([huge, make_row(3, 0, 1)]).replace(b"7.5", b"1" + b"0" * 400)
+    path = commit_step(run_dir / "zero" / "rollouts", 3, [huge], data=data)
+    seen = open_index(run_dir, base).wait()
+    assert len(texts(seen)) == 9
+    assert seen.faults[0].startswith(f"{path}:1 is damaged (")
 
 
 def test_nothing_is_found_before_anything_is_indexed(tmp_path: Path, base: Path) -> None:

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from tests.ui.rollouts.made_log import commit_step, encode, make_row, small_run, write_stage
 
+PATIENCE = 120  # seconds until what has to happen counts as not happening
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror="alert(2)"></pre>{{ 7 * 7 }}\x1b[31m\x00\u202e'
     + "m" * 20_000
@@ -31,7 +32,9 @@ def pages(client_of: Callable[..., TestClient], run_dir: Path) -> TestClient:
 
 def ask(client: TestClient, path: str, status: int = 200, **options: object) -> str:
     """A page's text, once all of the log is indexed."""
+    until = time.monotonic() + PATIENCE
     while True:
+        assert time.monotonic() < until
         answer = client.get(path, **options)  # type: ignore[arg-type]
         if "The index is being built" not in answer.text and "not indexed yet" not in answer.text:
             assert answer.status_code == status, answer.text
@@ -90,7 +93,7 @@ def test_a_completion_says_what_was_taken_and_why(pages: TestClient) -> None:
     assert 'rel="next" href="/runs/made/rollouts/zero/1/1/0?right=wrong"' in text
     assert 'rel="prev" href="/runs/made/rollouts/zero/2/1/1?right=wrong"' in text
     cut = unescape(ask(pages, "/runs/made/rollouts/zero/1/1/0"))
-    assert "It ran out of tokens before its end" in cut
+    assert "it was cut off at its last allowed token" in cut
 
 
 def test_a_group_side_by_side_and_its_neighbours(pages: TestClient) -> None:
@@ -254,4 +257,11 @@ def test_a_changed_file_leaves_what_the_index_has(
     text = unescape(ask(pages, "/runs/made/rollouts/zero/1/0/0"))
     assert f"{path} has changed since it was indexed" in text
     assert "Step 1: six." in text
-    assert "has changed" in unescape(pages.get("/runs/made/rollouts/zero/1/0/0/tokens").text)
+    # a reader has found it changed, so all files are looked at anew, whenever that would be due
+    monkeypatch.setattr(index, "_CHECK_SECONDS", 1e9)
+    monkeypatch.setattr(index, "_LOOK_AGAIN_SECONDS", 0.0)
+    until = time.monotonic() + PATIENCE
+    while "There is no sample 0" not in pages.get("/runs/made/rollouts/zero/1/0/0").text:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert "<b>4</b> of 4 rollouts" in ask(pages, "/runs/made/rollouts")

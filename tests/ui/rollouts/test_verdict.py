@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
-from r1kit.types import PromptStyle
+from r1kit.data.guests import find_checkpoint
+from r1kit.pipeline.fingerprints import Fingerprints
 from r1kit.ui.folders import Run
-from r1kit.ui.rollouts.shown import cut, excerpt, visible
+from r1kit.ui.rollouts.shown import cut, excerpt
 from r1kit.ui.rollouts.tokens import find_tokenizer, shade_tokens, token_texts
-from r1kit.ui.rollouts.verdict import format_faults, read_verdict
+from r1kit.ui.rollouts.verdict import read_verdict
+from r1kit.ui.text import as_float, visible
 from tests.ui.rollouts.made_log import make_row, write_stage
 
 
@@ -34,32 +36,10 @@ def test_a_broken_format_says_what_is_wrong_and_what_would_have_been_the_answer(
     )
     verdict = read_verdict(row, "chat")
     assert (verdict.answer, verdict.lenient, verdict.is_well_formed) == (None, "6", False)
-    assert verdict.faults == (
-        "It ran out of tokens before its end, so it counts as malformed.",
-        "Expected <think> </think>, each once and in this order; it has <think>.",
+    assert verdict.format_fault == (
+        "</think> is missing; it was cut off at its last allowed token, before the model ended it."
     )
     assert verdict.parts[0].why == "The completion is malformed, so it gives no answer."
-
-
-@pytest.mark.parametrize(
-    ("text", "style", "said"),
-    [
-        ("6", "chat", "it has no tags"),
-        (
-            "<think> a </think> <answer> 6 </answer> more",
-            "zero",
-            "after </answer>, where none belongs: 'more'",
-        ),
-        ("so <think> a </think> <answer> 6 </answer>", "zero", "before <think>, where none belongs: 'so'"),
-        ("<think> a </think> b <answer> 6 </answer>", "zero", "between </think> and <answer>"),
-        ("<think></think> 6", "chat", "The reasoning is empty."),
-        ("<think> a </think>", "chat", "The text after </think> is empty."),
-        ("<think> a <think> b </think> 6", "chat", "it has <think> <think> </think>"),
-        ("<think> a </think> 6 <|user|> more", "chat", "a turn marker"),
-    ],
-)
-def test_format_faults(text: str, style: PromptStyle, said: str) -> None:
-    assert said in " ".join(format_faults(text, style, required=True, is_cut=False))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +55,7 @@ def test_format_faults(text: str, style: PromptStyle, said: str) -> None:
 )
 def test_no_row_is_too_odd_for_a_verdict(change: dict[str, Any]) -> None:
     verdict = read_verdict(make_row() | change, "chat")
-    assert isinstance(verdict.faults, tuple)
+    assert verdict.is_well_formed == (verdict.format_fault is None)
 
 
 def test_parts_that_are_missing_or_only_logged() -> None:
@@ -89,10 +69,21 @@ def test_parts_that_are_missing_or_only_logged() -> None:
 
 
 def test_text_for_a_page() -> None:
-    assert visible("a\x1b[31m\x00\r\n\tb\u202ec\ud800\x9b") == "a␛[31m␀␍\n\tb⟨U+202E⟩c\ufffd\ufffd"
+    assert visible("a\x1b[31m\x00\r\n\tb\u202ec\ud800\x9b") == "a␛[31m␀\n\tb⟨U+202E⟩c\ufffd⟨U+009B⟩"
     assert visible("再 é 𝔘 <b>&amp;") == "再 é 𝔘 <b>&amp;"
+    assert visible("a\rb\u200b\u2066\ufeff\x85") == "a␍b⟨U+200B⟩⟨U+2066⟩⟨U+FEFF⟩⟨U+0085⟩"
+    joined = "\U0001f469\u200d\U0001f52c"  # a joiner within an emoji
+    assert visible(joined) == joined
     assert cut("abcdef", 4) == ("abcd", 2)
     assert excerpt("one\n\n two", (4, 9)) == ("one ", " two", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(3, 3.0), (0.5, 0.5), (True, None), ("3", None), (10**400, None), (float("nan"), None), (-1e999, None)],
+)
+def test_numbers_that_no_float_holds_are_none(value: object, number: float | None) -> None:
+    assert as_float(value) == number
 
 
 def word_tokenizer(path: Path, words: list[str]) -> None:
@@ -174,3 +165,16 @@ def test_tokens_that_share_a_character_are_one_text() -> None:
     assert len(texts) == len(ids)
     assert "".join(texts).strip() == text
     assert texts.count("") == 2  # the character's three bytes are three tokens, and the last has it
+
+
+def test_in_a_copied_run_the_base_models_tokenizer_is_found_by_its_content(tmp_path: Path) -> None:
+    small = find_checkpoint("tinyworld-small")
+    assert small is not None
+    fingerprint = Fingerprints(tmp_path / "none.json", writes=False).model(str(small))
+    write_stage(tmp_path, "zero")
+    manifest = {"kind": "grpo", "key": {"config": {}, "inputs": {"model base": fingerprint}}}
+    (tmp_path / "zero" / "manifest.json").write_text(json.dumps(manifest))
+    tokenizer, note = find_tokenizer(Run("run", tmp_path), "zero")
+    assert tokenizer is not None
+    assert note is not None
+    assert str(small / "tokenizer.json") in note

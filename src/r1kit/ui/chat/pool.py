@@ -27,6 +27,7 @@ COMMAND = (sys.executable, "-m", "r1kit.ui.chat.worker")
 MOST_WORKERS = 4
 IDLE_SECONDS = 600.0
 _SWEEP_SECONDS = 15.0
+_YIELD_SECONDS = 3.0  # between two looks at whether a run wants the accelerator
 _LONGEST_LINE = 1 << 26  # bytes: a completion of a million characters, escaped
 _KEPT_LINES = 40  # of a process's error output, for the terminal
 
@@ -65,7 +66,7 @@ class Worker:
         self._ready: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._answers: dict[int, asyncio.Queue[Json]] = {}
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._is_ending = False
+        self._why_ended = ""  # once the pool has ended it
         self._fault: str | None = None  # how it ended
         self._task = asyncio.create_task(self._live())
 
@@ -96,9 +97,15 @@ class Worker:
             del self._answers[key]
             self._write({"stop": key})
 
-    def end(self) -> None:
-        """End the process: it has nothing that would be lost."""
-        self._is_ending = True
+    @property
+    def is_on_accelerator(self) -> bool:
+        """Whether its loaded model is in the memory of a GPU."""
+        loaded = self._ready.result() if self._ready.done() else {}
+        return "ready" in loaded and loaded["ready"].get("device") != "cpu"
+
+    def end(self, why: str) -> None:
+        """End the process: it has nothing that would be lost. `why` completes "was ended ..."."""
+        self._why_ended = why
         if self.process is None:
             self._task.cancel()
         elif self.process.returncode is None:
@@ -135,6 +142,9 @@ class Worker:
             fault = self._epitaph(self.process.returncode or 0)
         except OSError as error:
             fault = f"{self.spec.folder}: its process could not be started ({error.strerror})."
+        except ValueError as error:  # a line without end, or not of its own
+            _log.error("%s: %s", self._name, error)
+            fault = f"The process of {self._name} said what can't be read. Ask again to start it anew."
         finally:
             self._fault = fault
             self._gone(self)
@@ -179,8 +189,8 @@ class Worker:
     def _epitaph(self, code: int) -> str:
         name = self._name
         again = "Ask again to start it anew."
-        if self._is_ending:
-            return f"The process of {name} was ended to make room. {again}"
+        if self._why_ended:
+            return f"The process of {name} was ended {self._why_ended}. {again}"
         if code == -signal.SIGKILL:
             return f"The process of {name} was killed, perhaps for want of memory. {again}"
         for line in self._said:
@@ -248,6 +258,17 @@ class Pool:
                 if not worker.num_asked and time.monotonic() - worker.used > self._idle_seconds:
                     self._end(worker)
 
+    async def give_way(self, is_wanted: Callable[[], bool], *, pause: float = _YIELD_SECONDS) -> None:
+        """End processes on an accelerator, also while they answer, as soon as a run wants it; for ever."""
+        while True:
+            await asyncio.sleep(pause)
+            if any(worker.is_on_accelerator for worker in self.workers):
+                if not await asyncio.to_thread(is_wanted):
+                    continue
+                for worker in self.workers:
+                    if worker.is_on_accelerator:
+                        self._end(worker, "because a run has begun to work, which gets the GPU")
+
     async def close(self) -> None:
         """End all processes and wait for their end."""
         workers = self.workers
@@ -278,8 +299,8 @@ class Pool:
         self._end(oldest)
         return oldest
 
-    def _end(self, worker: Worker) -> None:
-        worker.end()
+    def _end(self, worker: Worker, why: str = "to make room") -> None:
+        worker.end(why)
         self._forget(worker)
 
     def _forget(self, worker: Worker) -> None:

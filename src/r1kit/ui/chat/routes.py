@@ -43,11 +43,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**53)]  # a script's numbers are exact up 
 @contextlib.asynccontextmanager
 async def _pool(app: FastAPI) -> AsyncIterator[None]:
     pool = app.state.chat = Pool()
-    sweeping = asyncio.create_task(pool.sweep())
+    site: Site = app.state.site
+    watching = [
+        asyncio.create_task(pool.sweep()),
+        asyncio.create_task(pool.give_way(lambda: _is_at_work(site))),
+    ]
     try:
         yield
     finally:
-        sweeping.cancel()
+        for task in watching:
+            task.cancel()
         await pool.close()
 
 
@@ -99,7 +104,11 @@ def chat_page(
     max_tokens: Annotated[int | None, Query(ge=1, le=_MOST_TOKENS)] = None,
     style: Style = "own",
 ) -> Response:
-    """The page. With questions (`q`, with a `seed` each) it asks them at once, in turn."""
+    """The page. With questions (`q`, with a `seed` each) it asks them at once, in turn.
+
+    From a link on another site it only has the first one ready: nobody else starts work here.
+    """
+    is_from_elsewhere = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
     speakers = speakers_of(run)
     chosen = [find_speaker(site, run, name) for name in stage or ()]
     chosen += [find_speaker(site, run, name, is_other=True) for name in others or ()]
@@ -115,7 +124,8 @@ def chat_page(
         "models": [_model_row(speaker, run) for speaker in shown_speakers],
         "chosen": list(dict.fromkeys(keys)),
         "given": given,
-        "questions": q or [],
+        "questions": [] if is_from_elsewhere else q or [],
+        "draft": (q or [""])[0] if is_from_elsewhere else "",
         "seeds": seed or [],
         "most_models": _MOST_MODELS,
     }
@@ -160,9 +170,7 @@ def ask(
         raise HTTPException(400, "The question is empty.")
     speakers = [find_speaker(site, run, one.model, is_other=":" in one.model) for one in asked.models]
     question = find_question(run, asked.question)
-    # while a run trains, its accelerator is its own
-    is_busy = any(one.holder is not None for one in site.runs())
-    device = "cpu" if is_busy else "auto"
+    device = "cpu" if _is_at_work(site) else "auto"
     tasks = [
         (speaker, _question(asked, one, speaker, question))
         for speaker, one in zip(speakers, asked.models, strict=True)
@@ -174,6 +182,11 @@ def ask(
         media_type="application/x-ndjson",
         headers={"X-Accel-Buffering": "no"},
     )
+
+
+def _is_at_work(site: Site) -> bool:
+    """Whether a run is going on: its accelerator is its own. Runs outside the site's folders are not seen."""
+    return any(run.holder is not None for run in site.runs())
 
 
 def find_speaker(site: Site, run: Run, name: str, *, is_other: bool = False) -> Speaker:

@@ -1,40 +1,22 @@
 """The models of a run, found in its folder alone, and the style in which each is asked.
 
 A folder may have been copied from another machine, so a stage's model is looked for beside its manifest and
-never by a path that a file names. Only the base model lies elsewhere: where the run's files say, where its
-recipe says, or with a guest, if it is to the byte what the run started from. `style_of` here needs no recipe;
-it says what `pipeline.recipe.style_of` says (tests/ui/chat/test_speakers.py).
+never by a path that a file names. Only the base model lies elsewhere. `style_of` here needs no recipe; it
+says what `pipeline.recipe.style_of` says (tests/ui/chat/test_speakers.py).
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1kit.data.guests import find_checkpoint, find_guest, guest_names
-from r1kit.errors import UserError
-from r1kit.pipeline.fingerprints import Fingerprints
-from r1kit.pipeline.recipe_file import read_recipe_file
 from r1kit.text.template import parse_response
 from r1kit.types import PromptStyle
+from r1kit.ui.base_model import BASE, find_base
 from r1kit.ui.folders import Json, Run, StageView, read_json
 
-BASE = "base"
 _USUAL_TOKENS = 512  # as `r1 sample`
-_MOST_CHECKED_BYTES = 1 << 30  # larger base models are taken as what their path says, without reading them
-_base_of: dict[tuple[Path, str | None], "Found"] = {}
-_looking = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Where a base model is, or why it can't be found; `note` is what a reader should know of it."""
-
-    folder: Path | None = None
-    fault: str | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +34,7 @@ class Speaker:
 
 def speakers_of(run: Run) -> list[Speaker]:
     """The base model and every stage with a language model, in the recipe's order."""
-    found = _find_base(run)
+    found = find_base(run)
     evaluated = {view.name: view for view in run.evaluations()}
     views = {view.name: view for view in run.stages()}
     # data stages may allow more than any answer takes; RL and the evaluation say what the run's answers need
@@ -140,87 +122,3 @@ def _tables_that_ask(name: str, views: dict[str, StageView]) -> Iterator[Json]:
 def _tokens_of(view: StageView) -> int:
     value = view.config.get("max_new_tokens")
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _find_base(run: Run) -> Found:
-    """The base model of a run. Once found it is kept: its weights may have been read for that."""
-    wanted = _fingerprint(run)
-    with _looking:
-        found = _base_of.get((run.folder, wanted))
-        if found is None or found.folder is None or not found.folder.is_dir():
-            found = _base_of[run.folder, wanted] = _look_for_base(run, wanted)
-        return found
-
-
-def _look_for_base(run: Run, wanted: str | None) -> Found:
-    # a guest's model is known by its content alone
-    places = _named(run) if wanted is None else _candidates(run)
-    there = [path for path in dict.fromkeys(places) if (path / "config.json").is_file()]
-    if wanted is None:  # no stage that started from it has been finished
-        return Found(there[0]) if there else _not_found(run)
-    store = Fingerprints(run.folder / ".fingerprints.json", writes=False)
-    for path in there:
-        if _bytes_of(path) > _MOST_CHECKED_BYTES:
-            return Found(path, note="Too large to be compared with the base that the run started from.")
-        try:
-            if store.model(str(path)) == wanted:
-                return Found(path)
-        except OSError:
-            continue
-    named = [path for path in _named(run) if path in there]
-    if named:
-        return Found(named[0], note="Its files have changed since the run started from it.")
-    return _not_found(run)
-
-
-def _not_found(run: Run) -> Found:
-    named = next(iter(_named(run)), None)
-    where = f"; the run's files name {named}, which is not on this machine" if named else ""
-    return Found(fault=f"The base model of {run.id} is not known here{where}. Its stages can be asked.")
-
-
-def _candidates(run: Run) -> Iterator[Path]:
-    yield from _named(run)
-    for name in guest_names():
-        try:
-            guest = find_guest(name)
-        except UserError:  # a guest that can't be loaded brings no model
-            continue
-        if guest is not None:
-            yield from guest.checkpoints.values()
-
-
-def _named(run: Run) -> Iterator[Path]:
-    """Where the evaluation found the base model, and where the recipe says it is."""
-    for file in ("request.json", "manifest.json"):
-        row, _ = read_json(run.folder / "eval" / BASE / file)
-        metrics = row.get("metrics")
-        path = row.get("model") or (metrics.get("model") if isinstance(metrics, dict) else None)
-        if isinstance(path, str) and Path(path).is_absolute():
-            yield Path(path)
-    recipe = run.record.get("recipe")
-    settings = run.record.get("settings", ())
-    if not isinstance(recipe, str) or not Path(recipe).is_file():
-        return
-    try:
-        table, source = read_recipe_file(Path(recipe), settings if isinstance(settings, list) else ())
-        base = str(table["model"]["base"])
-        guest = find_checkpoint(base)
-    except (UserError, OSError, KeyError, TypeError, ValueError):
-        return
-    layer = source.layer(["model", "base"])
-    yield guest or layer.folder / Path(base).expanduser()
-
-
-def _fingerprint(run: Run) -> str | None:
-    """What the manifests say of the base's content."""
-    for view in (*run.stages(), *run.evaluations()):
-        key = view.manifest.get("key")
-        inputs = key.get("inputs") if isinstance(key, dict) else None
-        if isinstance(inputs, dict) and isinstance(inputs.get("model base"), str):
-            return str(inputs["model base"])
-    return None
-
-
-def _bytes_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())

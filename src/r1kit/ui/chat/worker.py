@@ -225,7 +225,7 @@ def _load(spec: Json) -> Any:
     import torch
 
     from r1kit.errors import ModelError
-    from r1kit.model.loading import load_model, load_tokenizer, pick_device, stop_token_ids
+    from r1kit.model.loading import load_model, load_tokenizer, mlp_elements, pick_device, stop_token_ids
     from r1kit.model.precision import compute_dtype
     from r1kit.sampling.local import make_engine
 
@@ -234,7 +234,7 @@ def _load(spec: Json) -> Any:
         raise ModelError(f"{path}: there is no such folder, so there is no model to ask.")
     torch.set_num_threads(1)  # a training run beside it needs the other cores
     device = pick_device(spec["device"])
-    dtype = compute_dtype("auto", device)
+    dtype = compute_dtype("auto", device, mlp_elements=mlp_elements(path))
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=dtype, device=device)
     return SimpleNamespace(

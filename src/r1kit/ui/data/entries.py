@@ -12,7 +12,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from r1kit.ui.text import as_float, visible
+
 Json = Mapping[str, Any]
+_LARGEST = 1e30  # a number beyond it is damage, and no index could hold it
 
 # what a page can filter by, and what it calls it
 COLUMNS = {
@@ -170,18 +173,8 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-# What would hide, reorder or break text: control characters, and marks of direction and of no width.
-_INVISIBLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-
-
-def visible(text: str) -> str:
-    """The text with every invisible character written as its code: `⟨1b⟩` for an escape."""
-    return _INVISIBLE.sub(lambda found: f"⟨{ord(found.group()):02x}⟩", text)
+    number = as_float(value)
+    return number if number is not None and abs(number) < _LARGEST else None
 
 
 def marked(text: str, q: str) -> Markup:

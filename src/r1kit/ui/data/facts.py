@@ -11,6 +11,7 @@ import numpy as np
 from r1kit.report.paper import PAPER_SFT_DATA
 from r1kit.ui.data.index import Index
 from r1kit.ui.folders import Run, StageView, read_json
+from r1kit.ui.text import as_float
 
 Json = Mapping[str, Any]
 
@@ -61,7 +62,7 @@ def domain_lines(counts: Json) -> list[DomainLine]:
         return []
     paper = {name: (num, tokens) for name, num, tokens in PAPER_SFT_DATA}
     ours = {
-        str(name): (_number(row.get("samples")), _number(row.get("mean tokens")))
+        str(name): (as_float(row.get("samples")), as_float(row.get("mean tokens")))
         for name, row in domains.items()
         if isinstance(row, Mapping)
     }
@@ -99,7 +100,7 @@ _WHERE = tuple((when, side) for when in ("before", "after") for side in ("chosen
 
 def _share(tables: Mapping[str, Json], when: str, phrase: str, side: str) -> float | None:
     row = tables.get(when, {}).get(phrase)
-    return _number(row.get(side)) if isinstance(row, Mapping) else None
+    return as_float(row.get(side)) if isinstance(row, Mapping) else None
 
 
 def counts_of(view: StageView) -> tuple[Json, str | None]:
@@ -124,7 +125,7 @@ def pass_rates(counts: Json) -> list[tuple[str, int]]:
     found = counts.get("pass_rates")
     if not isinstance(found, Mapping):
         return []
-    rates = [value for value in found.values() if _number(value) is not None]
+    rates = [rate for value in found.values() if (rate := as_float(value)) is not None]
     if not rates:
         return []
     values = np.array(rates, dtype=float)
@@ -154,7 +155,3 @@ def lengths_before(
 
 def _is_lengths(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

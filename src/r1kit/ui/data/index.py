@@ -171,10 +171,13 @@ class Index:
             if self.is_stale or not line.endswith(b"\n"):
                 break  # whoever writes it has not come to its end
             row = parse(line)
-            if row is not None:
-                self._add(offset, row)
-            elif line.strip():
-                self._fault(f"{self.path}:{number} is damaged, and left out here")
+            try:
+                if row is not None:
+                    self._add(offset, row)
+                elif line.strip():
+                    self._fault(f"{self.path}:{number} is damaged, and left out here")
+            except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
+                self._fault(f"{self.path}:{number} can't be read, and is left out here: {error}")
             offset += len(line)
             self.position, self.num_lines = offset, number
 
@@ -186,18 +189,21 @@ class Index:
         entry = read_entry(row, origin)
         self.is_pairs = self.is_pairs or entry.is_pair
         measured = [self.measure(text.text, entry.num_tokens) for text in entry.texts[:2]] + [0, 0]
+        said, question = content_key(entry.said), content_key(entry.question)
+        same = {
+            "record": f"{question}\n{entry.problem_id if not question else ''}\n{said}",
+            "response": said,
+            "question": question or entry.problem_id,
+            "numbers": _DIGITS.sub("0", said),
+        }
+        hashes = {name: hash_of(text) for name, text in same.items()}
+        # nothing below can fail: a row is in all columns or in none
         self.lengths[0].append(min(measured[0], 2**32 - 1))
         self.lengths[1].append(min(measured[1], 2**32 - 1))
         for name, column in self.columns.items():
             column.add(getattr(entry, name))
-        said, question = content_key(entry.said), content_key(entry.question)
-        for name, text in (
-            ("record", f"{question}\n{entry.problem_id if not question else ''}\n{said}"),
-            ("response", said),
-            ("question", question or entry.problem_id),
-            ("numbers", _DIGITS.sub("0", said)),
-        ):
-            self.hashes[name].append(hash_of(text))
+        for name, code in hashes.items():
+            self.hashes[name].append(code)
         self.differences.append(math.nan if entry.difference is None else entry.difference)
         self.origin_offsets.append(at)
         self.offsets.append(offset)  # last: rows up to here are complete

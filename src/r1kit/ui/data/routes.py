@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from r1kit.ui.data.entries import COLUMNS, Entry, marked, split_thought, visible
+from r1kit.ui.data.entries import COLUMNS, Entry, marked, split_thought
 from r1kit.ui.data.facts import DATA_KINDS, FILES, counts_of, data_stages, tokenizer_of
 from r1kit.ui.data.funnel import Funnel, funnels
 from r1kit.ui.data.index import SAMENESS, Index, indexes
@@ -22,6 +22,7 @@ from r1kit.ui.folders import Json, Run, StageView
 from r1kit.ui.live import Watch, named_mark
 from r1kit.ui.pages import page
 from r1kit.ui.site import run_of
+from r1kit.ui.text import visible
 
 router = APIRouter()
 
@@ -323,10 +324,14 @@ def _votes(run: Run, view: StageView, entry: Entry) -> dict[str, Any]:
     log = verdict_log(path)
     if log is None:
         return {"votes": [], "no_votes": "They are still being read; load the page again in a moment."}
-    settings = view.manifest.get("key", {}).get("settings", {}).get("run", {})
-    seed = settings.get("seed", run.record.get("seed", 0))
-    asked = view.config.get("judgments", 4)
-    votes: list[Vote] = votes_on(log, entry.names, num_asked=min(int(asked), 1000), seed=int(seed))
+    settings: Any = view.manifest
+    for name in ("key", "settings", "run"):
+        settings = settings.get(name) if isinstance(settings, dict) else None
+    seeds = (settings.get("seed") if isinstance(settings, dict) else None, run.record.get("seed"))
+    seed = next((value for value in seeds if isinstance(value, int)), 0)
+    asked = view.config.get("judgments")
+    num_asked = max(0, min(asked, 1000)) if isinstance(asked, int) else 4
+    votes: list[Vote] = votes_on(log, entry.names, num_asked=num_asked, seed=seed)
     return {"votes": votes, "no_votes": "" if votes else "The judge gave none."}
 
 

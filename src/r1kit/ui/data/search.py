@@ -102,7 +102,9 @@ def find(
     if not filters.q.strip():
         rows = _candidates(index, filters, is_kept)
         return Found(_ordered(index, rows, filters.order), len(rows), len(rows))
-    key = (index.path, index.stamp, tuple(sorted(filters.query(order="file").items())))
+    # which rows are kept follows from another file, which may have changed since
+    kept = hash(is_kept.tobytes()) if filters.kept and is_kept is not None else None
+    key = (index.path, index.stamp, kept, tuple(sorted(filters.query(order="file").items())))
     with _lock:
         search = _searches.get(key)
         if search is None:

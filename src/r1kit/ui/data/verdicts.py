@@ -11,6 +11,7 @@ import numpy as np
 
 from r1kit.seeds import derive_seed
 from r1kit.ui.data.index import hash_of, parse
+from r1kit.ui.text import as_float
 
 _MOST_LOGS_KEPT = 4
 
@@ -118,5 +119,4 @@ def _vote(row: dict[str, Any], sign: float, shown_first: str) -> Vote:
 
 
 def _score(row: dict[str, Any]) -> float | None:
-    score = row.get("score")
-    return float(score) if isinstance(score, int | float) else None
+    return as_float(row.get("score"))

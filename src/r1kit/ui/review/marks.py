@@ -9,6 +9,8 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import Literal
 
+from r1kit.ui.text import visible
+
 # A tag, a character of Han, kana or Thai, a word, or a sign, each with the white space behind it.
 _PIECES = re.compile(r"(?:</?\w+>|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+|[^\w\s])\s*")
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
@@ -16,8 +18,6 @@ _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 _MOST_PIECES = 2000
 _MOST_CHARS = 200_000
 _MOST_PAIRS = 100_000
-# what would hide or reorder text: control characters, and marks of direction
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 Kind = Literal["same", "only", "unmarked"]
 
@@ -50,11 +50,6 @@ def differences(before: str, after: str) -> tuple[Sequence[Piece], Sequence[Piec
     return found
 
 
-def visible(text: str) -> str:
-    """The text with control characters and marks of direction written out: `␛`, `<U+202E>`."""
-    return _INVISIBLE.sub(lambda found: _written(ord(found.group())), text)
-
-
 def _compared(
     a: Sequence[str], b: Sequence[str], key_of: Callable[[str], str]
 ) -> tuple[list[Piece], list[Piece]] | None:
@@ -84,10 +79,6 @@ def _compared(
 
 def _num_equal(pairs: Iterable[tuple[str, str]]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _written(code: int) -> str:
-    return chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>"
 
 
 def _add(pieces: list[Piece], kind: Kind, texts: Sequence[str]) -> None:

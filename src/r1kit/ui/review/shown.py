@@ -20,9 +20,10 @@ from r1kit.ui.pages import page
 from r1kit.ui.review import formats
 from r1kit.ui.review.checks import Checked, check_text
 from r1kit.ui.review.desks import Desk, desk_of, reviews_of
-from r1kit.ui.review.marks import Piece, differences, visible
+from r1kit.ui.review.marks import Piece, differences
 from r1kit.ui.review.progress import STATES, Progress, progress_of
 from r1kit.ui.site import run_of
+from r1kit.ui.text import visible
 
 router = APIRouter()
 

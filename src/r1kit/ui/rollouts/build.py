@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from r1kit.ui.rollouts.store import (
     start_anew,
 )
 
+UNTIL_CLOSED = "until-closed"
 _MOST_FAULTS = 3  # sentences about lines of one file
 _BUFFER = 1 << 20  # lines are longer than the usual buffer
 _NAN = float("nan")
@@ -111,7 +113,7 @@ def _update(base: Path, state: LogState) -> None:
         reader = LineReader(first_problem=index.num_problems)
         for step in state.steps.values():
             if step.key not in live:
-                reader.style = state.styles[step.stage]
+                reader.style = state.logs[step.stage].style
                 _add_step(appender, reader, step)
     finally:
         appender.close()
@@ -223,9 +225,15 @@ class _Gathered:
         )
 
 
-def main(run_dir: str, base: str, damaged: str = "") -> int:
-    """The process's work: 0, or 1 and a sentence on standard error."""
+def main(run_dir: str, base: str, damaged: str = "", until: str = "") -> int:
+    """The process's work: 0, or 1 and a sentence on standard error.
+
+    With `until=UNTIL_CLOSED` it ends with its standard input, that is, with whoever started it; what is left
+    of a step is cut off by the next builder.
+    """
     os.nice(10)  # a training run beside it goes first
+    if until == UNTIL_CLOSED:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         build(Run("run", Path(run_dir)), Path(base), damaged)
     except OSError as error:
@@ -234,5 +242,10 @@ def main(run_dir: str, base: str, damaged: str = "") -> int:
     return 0
 
 
+def _end_with_input() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    sys.exit(main(*sys.argv[1:5]))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from r1kit.ui.folders import Run
-from r1kit.ui.rollouts.build import build, bytes_to_read, is_up_to_date
+from r1kit.ui.rollouts.build import UNTIL_CLOSED, build, bytes_to_read, is_up_to_date
 from r1kit.ui.rollouts.filters import PAGE_ROWS, Filters, matching_rows
 from r1kit.ui.rollouts.logs import LogState, read_state
 from r1kit.ui.rollouts.search import TextSearch
@@ -23,6 +23,7 @@ from r1kit.ui.rollouts.store import FORMAT, DamagedIndexError, Index, open_curre
 from r1kit.ui.site import Site
 
 _LOOK_AGAIN_SECONDS = 1.0
+_CHECK_SECONDS = 30.0  # between looks at the files of steps that were whole before
 _TRY_AGAIN_SECONDS = 10.0  # after a build that failed
 _IN_PROCESS_BYTES = 24 << 20  # more than this is built by a process of its own
 _KEPT_INDEXES, _KEPT_RESULTS, _KEPT_SEARCHES = 3, 8, 4
@@ -39,6 +40,7 @@ class Seen:
     state: LogState
     missing_bytes: int
     faults: tuple[str, ...]
+    is_outdated: threading.Event = field(default_factory=threading.Event)  # set by who finds a file changed
 
     @property
     def share(self) -> float:
@@ -82,6 +84,7 @@ class RunIndex:
     _snapshot: Snapshot = field(default_factory=Snapshot)
     _seen: Seen | None = None
     _looked: float = float("-inf")
+    _checked: float = float("-inf")  # when the files of all steps were looked at
     _builder: threading.Thread | None = None
     _fault: str | None = None
     _failed: float = float("-inf")
@@ -90,10 +93,18 @@ class RunIndex:
     _searches: "OrderedDict[tuple[object, ...], TextSearch]" = field(default_factory=OrderedDict)
 
     def look(self) -> Seen:
-        """What there is; starts a build if the log has more. Looks at the files once a second at most."""
+        """What there is; starts a build if the log has more. Looks at the log once a second at most.
+
+        Files of steps that were whole are looked at twice a minute, or at once if a reader found one changed.
+        """
         with self._lock:
-            if self._seen is None or time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
-                self._seen = self._look()
+            now = time.monotonic()
+            is_outdated = self._seen is not None and self._seen.is_outdated.is_set()
+            if self._seen is None or is_outdated or now - self._looked > _LOOK_AGAIN_SECONDS:
+                if is_outdated or now - self._checked > _CHECK_SECONDS:
+                    self._seen, self._checked = self._look(), now
+                else:
+                    self._seen = self._look(self._seen)
                 self._looked = time.monotonic()
             return self._seen
 
@@ -157,17 +168,24 @@ class RunIndex:
             self._searches.popitem(last=False)
         return found
 
-    def _look(self) -> Seen:
-        state = read_state(self.run)
+    def _look(self, before: Seen | None = None) -> Seen:
+        """What there is now; with `before`, most of the log is taken to be as it was then."""
+        state = read_state(self.run, None if before is None else before.state)
         damaged = ""
         try:
             self._read()
         except DamagedIndexError:
             damaged = self._index.folder.name if self._index else "-"
             self._index, self._snapshot = None, Snapshot()
+        is_same = before is not None and state is before.state and self._snapshot is before.snapshot
+        if before is not None and is_same and self._builder is None and not before.missing_bytes:
+            return before
+        is_building = self._builder is not None and self._builder.is_alive()
+        if before is not None and not is_building and not is_up_to_date(self._index, state):
+            state = read_state(self.run)  # the builder goes by the files as they are
         if damaged or not is_up_to_date(self._index, state):
             self._start(bytes_to_read(self._index, state), damaged)
-        elif self._builder is not None and not self._builder.is_alive():
+        elif not is_building:
             self._builder = None
         faults = [*state.faults]
         live = self._index.live().values() if self._index else ()
@@ -241,17 +259,18 @@ def _build_here(run: Run, base: Path, damaged: str) -> str | None:
 
 def _build_in_process(run: Run, base: Path, damaged: str) -> str | None:
     command = [
-        sys.executable,
-        "-m",
-        "r1kit.ui.rollouts.build",
-        str(run.folder.resolve()),
-        str(base.resolve()),
-    ]
-    done = subprocess.run(
-        [*command, damaged], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        sys.executable, "-m", "r1kit.ui.rollouts.build", str(run.folder.resolve()), str(base.resolve()),
+        damaged, UNTIL_CLOSED,
+    ]  # fmt: skip
+    # its input is open as long as this process lives, and it ends with that
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONSAFEPATH": "1"}, text=True, errors="replace",
-    )  # fmt: skip
-    if done.returncode == 0:
+    ) as builder:  # fmt: skip
+        assert builder.stderr is not None
+        errors = builder.stderr.read()
+        code = builder.wait()
+    if code == 0:
         return None
-    said = done.stderr.strip().splitlines()
-    return f"The index can't be built: {said[-1] if said else f'its process ended with {done.returncode}'}."
+    said = errors.strip().splitlines()
+    return f"The index can't be built: {said[-1] if said else f'its process ended with {code}'}."

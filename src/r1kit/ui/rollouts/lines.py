@@ -89,7 +89,10 @@ class LineReader:
         """A line of the log. Raises `ValueError` that says what is wrong with it."""
         try:
             line = self.quick(raw)
-        except ValueError:  # JSON that is not what it looks like: the whole parse says what is wrong
+        except (
+            ValueError,
+            OverflowError,
+        ):  # JSON that is not what it looks like: the whole parse says what is wrong
             line = None
         if line is None:
             return self.whole(raw)
@@ -177,7 +180,7 @@ class LineReader:
             )
         except KeyError as error:
             raise ValueError(f"a rollout without `{error.args[0]}`") from None
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a rollout: {error}") from None
 
     def _begin_group(self, raw: bytes) -> bool:

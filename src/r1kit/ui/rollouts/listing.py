@@ -9,9 +9,10 @@ from r1kit.ui.rollouts.filters import SORTS, Filters
 from r1kit.ui.rollouts.index import Results
 from r1kit.ui.rollouts.rows import Address
 from r1kit.ui.rollouts.search import first_match
-from r1kit.ui.rollouts.shown import excerpt, visible
+from r1kit.ui.rollouts.shown import excerpt
 from r1kit.ui.rollouts.snapshot import PROBLEM_FIELDS, Rows, Snapshot
 from r1kit.ui.rollouts.store import MALFORMED, RIGHT, TRUNCATED, WRONG
+from r1kit.ui.text import visible
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from r1kit.data.jsonl import parse_line
 from r1kit.errors import DataError
 from r1kit.ui.rollouts.index import Seen
+from r1kit.ui.rollouts.logs import file_stamp
 from r1kit.ui.rollouts.snapshot import Rows, Snapshot
 
 _MOST_OPEN = 64  # files
@@ -35,11 +36,12 @@ def read_row(seen: Seen, row: int) -> dict[str, Any]:
     """The whole row. Raises `DataError` with a sentence if its file has changed since, or is gone."""
     place = Address(seen.snapshot, row)
     path = _file_of(seen, place)
+    _check_file(seen, place)
     with path.open("rb") as file:
         raw = _read_raw(file, place, path)
     found = parse_line(raw, f"{path}, byte {place.offset}")
     if any(found.get(name) != getattr(place, name) for name in ("step", "group", "sample")):
-        raise DataError(f"{path} has changed since it was indexed; the index is being made anew")
+        raise _changed(path)
     return found
 
 
@@ -54,6 +56,7 @@ def raw_rows(seen: Seen, snapshot: Snapshot, rows: Rows) -> Iterator[bytes]:
                 if len(opened) >= _MOST_OPEN:  # rows in another order than the log's jump between files
                     stack.close()
                     opened.clear()
+                _check_file(seen, place)
                 opened[path] = stack.enter_context(path.open("rb"))
             yield _read_raw(opened[path], place, path)
 
@@ -63,13 +66,27 @@ def _file_of(seen: Seen, place: Address) -> Path:
     if step is None:
         raise DataError(f"step {place.step} of {place.stage} is not in the log any more")
     if step.mark != place.mark:
-        raise DataError(f"{step.path} has changed since it was indexed; the index is being made anew")
+        raise _changed(step.path)
     return step.path
+
+
+def _check_file(seen: Seen, place: Address) -> None:
+    """That the row's file is as it was when the log was last looked at; else the log is looked at anew."""
+    step = seen.state.steps[place.stage, place.step]
+    stamp = file_stamp(step.path)
+    if stamp != (step.size, step.changed):
+        seen.is_outdated.set()
+        if stamp[0] >= 0:  # one that is gone is named when it is opened
+            raise _changed(step.path)
 
 
 def _read_raw(file: BinaryIO, place: Address, path: Path) -> bytes:
     file.seek(place.offset)
     raw = file.read(place.length)
     if len(raw) != place.length or not raw.startswith(b"{"):
-        raise DataError(f"{path} has changed since it was indexed; the index is being made anew")
+        raise _changed(path)
     return raw if raw.endswith(b"\n") else raw + b"\n"
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(f"{path} has changed since it was indexed; the index is being made anew")

@@ -1,24 +1,10 @@
-"""Text of models and files made fit for a page: nothing invisible acts, nothing breaks the page's encoding.
-
-Markup is harmless because templates escape it; this is for what escaping leaves: terminal codes, characters
-that turn the direction of text, halves of surrogate pairs.
-"""
+"""Excerpts of completions, fit for a page."""
 
 import re
 
-_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-_TURNING = {
-    code: f"⟨U+{code:04X}⟩" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
-_BROKEN = {code: "\ufffd" for code in (*range(0x80, 0xA0), 0xFFFE, 0xFFFF)}
-_TABLE: dict[int, int | str] = {**_PICTURES, **_TURNING, **_BROKEN}
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from r1kit.ui.text import visible
+
 _SPACE = re.compile(r"\s+")
-
-
-def visible(text: str) -> str:
-    """The text with control characters as pictures (`␛`), turning marks by name; all else as it is."""
-    return _SURROGATE.sub("\ufffd", text.translate(_TABLE))
 
 
 def excerpt(text: str, around: tuple[int, int] | None = None, most: int = 150) -> tuple[str, str, str]:

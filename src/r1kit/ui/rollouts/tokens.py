@@ -5,20 +5,17 @@ model's), read by the `tokenizers` library alone. Where none is found the tokens
 """
 
 import math
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from r1kit.data.guests import find_checkpoint
-from r1kit.errors import UserError
+from r1kit.ui.base_model import find_base, named_bases
 from r1kit.ui.folders import Run
-from r1kit.ui.rollouts.shown import visible
+from r1kit.ui.text import visible
 
 _NAME = "tokenizer.json"
 _LEVELS = 9
@@ -158,30 +155,10 @@ def _places(run: Run, stage: str) -> Iterator[Path]:
         seen.add(name)
         yield views[name].folder / "model" / _NAME
         name = str(views[name].config.get("model", ""))
-    if (base := _base_model(run)) is not None:
-        yield from _of_model(*base)
+    for folder in named_bases(run):
+        yield folder / _NAME
+    if (base := find_base(run).folder) is not None:  # in a copied run, what its content alone tells
+        yield base / _NAME
     for other in views.values():
         if other.kind in ("grpo", "sft") and other.name not in seen:
             yield other.folder / "model" / _NAME
-
-
-def _base_model(run: Run) -> tuple[str, Path] | None:
-    """The base model that the run's recipe names, and the folder that it is relative to."""
-    path = Path(str(run.record.get("recipe", "")))
-    try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-        return str(recipe["model"]["base"]), path.parent
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _of_model(name: str, folder: Path) -> Iterator[Path]:
-    yield folder / name / _NAME
-    try:
-        if (guest := find_checkpoint(name)) is not None:
-            yield Path(guest) / _NAME
-        cached = try_to_load_from_cache(name, _NAME)  # looks on disk only
-    except (ValueError, OSError, UserError):
-        return
-    if isinstance(cached, str):
-        yield Path(cached)

@@ -10,12 +10,12 @@ from typing import Any
 
 from r1kit.data.records import problem_from_json
 from r1kit.errors import DataError
-from r1kit.text.template import TAGS, parse_response
+from r1kit.text.template import explain_format, parse_response
 from r1kit.types import Problem, PromptStyle
-from r1kit.ui.rollouts.shown import cut, visible
+from r1kit.ui.rollouts.shown import cut
+from r1kit.ui.text import as_float, visible
 from r1kit.verify.answers import extract_answer, lenient_answer
 
-_SHAPES: Mapping[PromptStyle, tuple[str, ...]] = {"zero": TAGS, "chat": TAGS[:2]}
 _MOST_ANSWER = 2000  # characters shown
 
 
@@ -37,7 +37,7 @@ class Verdict:
     reasoning: str | None
     summary: str | None
     is_well_formed: bool
-    faults: tuple[str, ...]  # of the format
+    format_fault: str | None
     answer: str | None
     lenient: str | None  # an answer that was not counted, because the format is broken
     truth: str | None
@@ -65,12 +65,12 @@ def read_verdict(row: Mapping[str, Any], style: PromptStyle) -> Verdict:
             lenient = lenient_answer(text, style, problem)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         fault = f"the answer can't be extracted: {type(error).__name__}: {error}"
-    faults = () if is_well_formed else tuple(format_faults(text, style, required=required, is_cut=is_cut))
+    format_fault = explain_format(text, style, reasoning_required=required, cut_off=is_cut)
     truth = problem.ground_truth if problem is not None else None
     raw = row.get("reward") or {}
     weights = raw.get("weights")
     weights = weights if isinstance(weights, Mapping) else {}
-    known = _Read(problem, answer, truth, faults, fault)
+    known = _Read(problem, answer, truth, format_fault, fault)
     parts = tuple(
         _part_line(str(name), value, weights.get(name), known)
         for name, value in (raw.get("parts") or {}).items()
@@ -79,38 +79,14 @@ def read_verdict(row: Mapping[str, Any], style: PromptStyle) -> Verdict:
         None if response.reasoning is None else visible(response.reasoning),
         None if summary is None else visible(summary),
         is_well_formed,
-        faults,
+        None if format_fault is None else visible(format_fault),
         _shown(answer),
         _shown(lenient),
         _shown(truth),
         _shown(problem.reference if problem is not None else None),
         parts,
-        _number(raw.get("total")),
+        as_float(raw.get("total")),
     )
-
-
-def format_faults(text: str, style: PromptStyle, *, required: bool, is_cut: bool) -> list[str]:
-    """Why a completion is not in the format, as sentences; at least one for a text that is not."""
-    faults: list[str] = []
-    if is_cut:
-        faults.append("It ran out of tokens before its end, so it counts as malformed.")
-    wanted = list(_SHAPES[style])
-    tags, pieces = _tags_and_pieces(text)
-    if tags != wanted and (tags or required):
-        has = " ".join(tags) if tags else "no tags"
-        faults.append(f"Expected {' '.join(wanted)}, each once and in this order; it has {has[:300]}.")
-    elif tags:
-        names = ["before <think>", "the reasoning", "between </think> and <answer>", "the answer"]
-        names = [*names, "after </answer>"] if style == "zero" else [*names[:2], "the text after </think>"]
-        for i, (name, piece) in enumerate(zip(names, pieces, strict=False)):
-            must_have = i % 2 == 1 or (style == "chat" and i == 2)
-            if must_have and not piece.strip():
-                faults.append(f"{name[0].upper()}{name[1:]} is empty.")
-            elif not must_have and piece.strip():
-                faults.append(f"There is text {name}, where none belongs: {visible(piece.strip()[:80])!r}.")
-    if not faults:
-        faults.append("It has a turn marker of a chat template in it, or nothing visible where text belongs.")
-    return faults
 
 
 @dataclass(frozen=True)
@@ -118,7 +94,7 @@ class _Read:
     problem: Problem | None
     answer: str | None
     truth: str | None
-    faults: tuple[str, ...]
+    format_fault: str | None
     fault: str | None
 
 
@@ -130,7 +106,7 @@ def _problem(row: Any) -> tuple[Problem | None, str | None]:
 
 
 def _part_line(name: str, value: Any, weight: Any, read: _Read) -> PartLine:
-    number, weighed = _number(value), _number(weight)
+    number, weighed = as_float(value), as_float(weight)
     adds = None if number is None or weighed is None else number * weighed
     why = "Missing: what scores it was not available." if number is None else _why(name, number, read)
     if weighed == 0:
@@ -142,7 +118,7 @@ def _why(name: str, value: float, read: _Read) -> str:
     if name == "accuracy":
         return _why_accuracy(value, read)
     if name == "format":
-        return "Exactly the format." if value >= 1 else " ".join(read.faults) or "Not in the format."
+        return "Exactly the format." if value >= 1 else read.format_fault or "Not in the format."
     language = read.problem.language if read.problem is not None else None
     return {
         "language": f"{value:.0%} of the reasoning's words are in {language or 'the question’s language'}.",
@@ -159,7 +135,11 @@ def _why_accuracy(value: float, read: _Read) -> str:
         return f"As logged; here, {read.fault}."
     kind = read.problem.kind if read.problem is not None else "math"
     if read.answer is None:
-        where = "is malformed, so it gives no answer" if read.faults else "gives no answer that could be read"
+        where = (
+            "is malformed, so it gives no answer"
+            if read.format_fault
+            else "gives no answer that could be read"
+        )
         return f"The completion {where}."
     if kind == "code":
         passed = "all" if value >= 1 else "not all" if value == 0 else f"{value:.0%}"
@@ -171,23 +151,5 @@ def _why_accuracy(value: float, read: _Read) -> str:
     return f"Took {taken!r} as the answer, {means}: the ground truth is {truth!r}."
 
 
-def _tags_and_pieces(text: str) -> tuple[list[str], list[str]]:
-    tags: list[str] = []
-    pieces: list[str] = []
-    rest = text
-    while True:
-        found = min(((at, tag) for tag in TAGS if (at := rest.find(tag)) >= 0), default=None)
-        if found is None or len(tags) > 100:  # a text of tags alone would take long, and says nothing more
-            return tags, [*pieces, rest]
-        at, tag = found
-        tags.append(tag)
-        pieces.append(rest[:at])
-        rest = rest[at + len(tag) :]
-
-
 def _shown(text: str | None) -> str | None:
     return None if text is None else cut(text, _MOST_ANSWER)[0]
-
-
-def _number(value: Any) -> float | None:
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)

@@ -18,11 +18,12 @@ from r1kit.ui.rollouts.index import Results, RunIndex, Seen, index_of, page_of
 from r1kit.ui.rollouts.listing import choices_of, neighbours, parts_shown, row_lines
 from r1kit.ui.rollouts.problems import evaluated, group_lines, length_chart, pass_rate_chart
 from r1kit.ui.rollouts.rows import Address, raw_rows, read_row
-from r1kit.ui.rollouts.shown import cut, visible
+from r1kit.ui.rollouts.shown import cut
 from r1kit.ui.rollouts.snapshot import Rows
 from r1kit.ui.rollouts.tokens import shade_tokens
 from r1kit.ui.rollouts.verdict import read_verdict
 from r1kit.ui.site import Site, run_of, site_of
+from r1kit.ui.text import visible
 
 router = APIRouter()
 
@@ -163,7 +164,7 @@ def rollout_page(
     results.look(_SEARCH_SECONDS)
     before, after, place = _around(results, number)
     text, left_out = cut(snapshot.text(number), _MOST_TEXT)
-    verdict = read_verdict(row, seen.state.styles.get(stage, "zero")) if row else None
+    verdict = read_verdict(row, seen.state.logs[stage].style) if row else None
     return page(
         request, "rollout.html", **_about(run, seen), line=line, row=row, fault=fault, filters=filters,
         prompt=_prompt(row), text=text, left_out=left_out, verdict=verdict, before=before, after=after,
@@ -249,7 +250,7 @@ def _about(run: Run, seen: Seen) -> dict[str, Any]:
         faults.append(f"{more} more of the kind.")
     return {
         "run": run, "part": "rollouts", "share": seen.share, "is_complete": not seen.missing_bytes,
-        "faults": faults, "has_log": bool(seen.state.folders), "num_steps": len(seen.state.steps),
+        "faults": faults, "has_log": bool(seen.state.logs), "num_steps": len(seen.state.steps),
         "base": f"{run.url}/rollouts", "version": _version(seen),
     }  # fmt: skip
 

@@ -6,7 +6,6 @@ line becomes a sentence; an unfinished last line is left for the next time.
 """
 
 import json
-import math
 import os
 import threading
 from array import array
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r1kit.training.alarms import PREFIX
+from r1kit.ui.text import as_float
 
 Numbers = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ class MetricsLog:
             row = json.loads(raw)
         except (ValueError, RecursionError) as error:
             return self._fault(f"{place} is damaged ({error}); it is left out here")
-        step = _number(row.get("step")) if isinstance(row, dict) else None
+        step = as_float(row.get("step")) if isinstance(row, dict) else None
         if step is None:
             return self._fault(f"{place} is not a row of metrics with a step; it is left out here")
         if self._steps and step <= self._steps[-1]:
@@ -126,7 +126,7 @@ class MetricsLog:
         number = len(self._steps)
         self._steps.append(step)
         for name, value in row.items():
-            found = _number(value)
+            found = as_float(value)
             if name == "step" or found is None:
                 continue
             column = self._columns.get(name)
@@ -256,13 +256,3 @@ _LOGS = Logs()
 def log_of(folder: Path) -> MetricsLog:
     """The log of a stage's folder as it is now, shared by all pages."""
     return _LOGS.of(folder)
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None

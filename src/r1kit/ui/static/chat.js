@@ -381,6 +381,7 @@
   showChoices();
   showDoing();
   at("chat-send").disabled = !chosen.length;
+  if (config.draft) at("chat-question").value = config.draft; // a link on another site only fills it in
   (async () => {
     for (const [index, question] of config.questions.entries()) {
       const seed = config.seeds[index] ?? config.seeds.at(-1) ?? 0;
