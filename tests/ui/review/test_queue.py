@@ -332,7 +332,7 @@ def test_hostile_texts_are_text(client_of: Callable[..., TestClient], tmp_path: 
     assert "<img" not in page
     assert "&lt;script&gt;alert(1)" in page
     shown = page.split('id="editor"')[0]  # the editor has the text as it is
-    assert "␛[31m&lt;U+202E&gt;" in shown
+    assert "␛[31m⟨U+202E⟩" in shown
     assert "\x1b" not in re.sub(r"<textarea.*?</textarea>", "", shown, flags=re.DOTALL)
     ann.decide("reject", ids(run)[0], reason=bad[:100])
     assert "<script>alert" not in ann.client.get(f"{ann.base}/items").text
