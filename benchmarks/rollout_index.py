@@ -12,19 +12,21 @@ until the first rows are there, and until the count is exact. Beside it, on the 
 
 Needs about 14 GB of disk for a million rollouts; all of it is deleted at the end unless `--keep` says where.
 
-Measured on 2026-11-30, one core of two of an EPYC, the other one idle, 1,000,000 rollouts in 9.85 GB, 122 steps:
+Measured on 2026-11-30, one core of two of an EPYC, the other one idle, 1,000,000 rollouts in 9.85 GB, 122
+steps:
 
-- The builder: 38,523 rollouts a second by the clock, with checksums and writing, in 98 MiB; with other programs
-  running (load 3 to 5) 17,000 to 23,000, as it gives way to them. The index has 1.19 GB, nearly all of it texts.
-- Pages: the first in 0.33 s, the median in 0.07 s; the slowest search of texts has its first rows after 0.45 s
-  and its count after 1.2 s. The server had 339 MiB at its most.
-- Reading, rollouts per second of processor time, on the busy machine: the index's reader 57,280, DuckDB 20,648
-  (2.8 times as slow), `datasets` 10,324 (5.5), `json` 8,991 (6.4).
-- The same questions elsewhere, there, in milliseconds (filter and sort; a range, sorted, page 1,000; a rare text;
-  a rare expression): columns 37, 140, 1,075, 1,912; SQLite with two indexes made for them 109, 29, 4,643,
-  8,215; DuckDB 128, 2,598, 2,179, 1,252; Parquet 114, 211, 7,485, 3,411. SQLite needs an index for each
-  order, and its expressions are Python's, which can hang; DuckDB would be a dependency, and takes a minute
-  more to make. So the index is flat columns, and expressions are RE2's, which pyarrow has.
+- The builder: 38,523 rollouts a second by the clock, with checksums and writing, in 98 MiB; with other
+  programs running (load 3 to 5) 17,000 to 23,000, as it gives way to them. The index has 1.19 GB, nearly
+  all of it texts.
+- Pages: the first in 0.33 s, the median in 0.07 s; the slowest search of texts has its first rows after
+  0.45 s and its count after 1.2 s. The server had 339 MiB at its most.
+- Reading, rollouts per second of processor time, on the busy machine: the index's reader 57,280, DuckDB
+  20,648 (2.8 times as slow), `datasets` 10,324 (5.5), `json` 8,991 (6.4).
+- The same questions elsewhere, there, in milliseconds (filter and sort; a range, sorted, page 1,000; a
+  rare text; a rare expression): columns 37, 140, 1,075, 1,912; SQLite with two indexes made for them 109,
+  29, 4,643, 8,215; DuckDB 128, 2,598, 2,179, 1,252; Parquet 114, 211, 7,485, 3,411. SQLite needs an index
+  for each order, and its expressions are Python's, which can hang; DuckDB would be a dependency, and
+  takes a minute more to make. So the index is flat columns, and expressions are RE2's, which pyarrow has.
 """
 
 import argparse
