@@ -74,21 +74,27 @@ def run_rejection(context: StageContext, config: RejectionConfig) -> dict[str, f
     _show(context, general_counts, "source", general.FILTERS)
     rows = [{"domain": name, **row} for name, row in domains.items()]
     context.progress.note(format_table(("domain", "samples", "mean tokens"), rows))
-    summary: dict[str, float | int | str] = {
-        "records": len(records) + len(general_records),
-        "reasoning_records": len(records),
-        "general_records": len(general_records),
-        "mean_tokens": domains["total"]["mean tokens"],
-        **judged,
-    }
-    if tallies:
-        summary["problems_solved_frac"] = sum(tally.num_right > 0 for tally in tallies) / len(tallies)
-    if pass_rates:
-        summary["pass_rate"] = sum(pass_rates.values()) / len(pass_rates)
+    summary = _summary(table, len(records), len(general_records), tallies) | judged
     if config.review == "required":
         before = {"summary": summary, "counts": table}
         halt_for_review(context.work_dir, [*records, *general_records], context.name, before=before)
     write_records(context.work_dir, [*records, *general_records])
+    return summary
+
+
+def _summary(
+    table: Json, num_reasoning: int, num_general: int, tallies: Sequence[reasoning.Tally]
+) -> dict[str, float | int | str]:
+    summary: dict[str, float | int | str] = {
+        "records": num_reasoning + num_general,
+        "reasoning_records": num_reasoning,
+        "general_records": num_general,
+        "mean_tokens": table["domains"]["total"]["mean tokens"],
+    }
+    if tallies:
+        summary["problems_solved_frac"] = sum(tally.num_right > 0 for tally in tallies) / len(tallies)
+    if pass_rates := table["pass_rates"]:
+        summary["pass_rate"] = sum(pass_rates.values()) / len(pass_rates)
     return summary
 
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from r1kit.errors import DataError
 from r1kit.pipeline.lock import lock_holder
 from r1kit.report.reader import EVAL_FOLDER, RECORD_NAME, STAGE_ORDER
+from r1kit.ui.text import as_float
 
 Json = dict[str, Any]
 State = Literal["done", "running", "stopped", "to do"]
@@ -74,7 +75,7 @@ class StageView:
     @property
     def seconds(self) -> float | None:
         """The time it took, or has taken so far; None if unknown."""
-        return finite(self.manifest.get("seconds")) or self.reached.seconds or None
+        return as_float(self.manifest.get("seconds")) or self.reached.seconds or None
 
     @property
     def changed(self) -> float:
@@ -218,17 +219,6 @@ def read_json_kept(path: Path) -> tuple[Json, str | None]:
     return value, fault
 
 
-def finite(value: object) -> float | None:
-    """A number of a file as a float; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def short(value: object, most: int = _SHOWN_CHARS) -> str:
     """A text of a file that has no bound, as far as a page shows it: a long one would hold the browser."""
     text = str(value)
@@ -285,8 +275,8 @@ def _reached(row: Json) -> Reached:
             int(row["done"]),
             int(row["total"]),
             short(row["unit"]),
-            finite(row["seconds"]) or 0.0,
-            finite(row.get("left_seconds")),
+            as_float(row["seconds"]) or 0.0,
+            as_float(row.get("left_seconds")),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return Reached()

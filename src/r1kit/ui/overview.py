@@ -18,7 +18,6 @@ from r1kit.ui.folders import (
     Json,
     Run,
     StageView,
-    finite,
     read_json,
     read_json_kept,
     read_rows,
@@ -31,6 +30,7 @@ from r1kit.ui.review.desks import reviews_of
 from r1kit.ui.site import Site, run_of, site_of
 from r1kit.ui.stage.facts import UNREADABLE
 from r1kit.ui.stage.log import log_of
+from r1kit.ui.text import as_float
 
 router = APIRouter()
 
@@ -213,7 +213,7 @@ def _last_pass_at_1(evaluations: list[StageView]) -> tuple[str, float] | None:
         value: object = read_json_kept(view.folder / "summary.json")[0]
         for name in ("reasoning", "pass@1", "value"):
             value = value.get(name) if isinstance(value, dict) else None
-        if (number := finite(value)) is not None:
+        if (number := as_float(value)) is not None:
             return view.name, number
     return None
 

@@ -9,7 +9,8 @@ from fastapi import Request
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from r1kit.ui.folders import finite, short
+from r1kit.ui.folders import short
+from r1kit.ui.text import as_float
 
 STATIC = Path(__file__).parent / "static"
 
@@ -45,7 +46,7 @@ def number(value: Any, digits: int = 3) -> str:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return short(value)
-    if isinstance(value, int) and finite(value) is None:  # too large for what is below
+    if isinstance(value, int) and as_float(value) is None:  # too large for what is below
         return short(value, 20)
     if float(value).is_integer() and abs(value) < 1e12:
         return f"{int(value):,}"

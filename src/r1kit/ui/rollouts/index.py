@@ -3,6 +3,7 @@
 `look` never waits for a build: it returns what is there, and says how much of the log that is.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -253,6 +254,7 @@ def _build_here(run: Run, base: Path, damaged: str) -> str | None:
     except OSError as error:
         return f"The index can't be built: {error.filename or base}: {error.strerror or error}."
     except Exception as error:
+        logging.getLogger("r1kit.ui").exception("the index of %s", run.folder)  # for the terminal
         return f"The index can't be built, a fault of r1kit: {type(error).__name__}: {error}"
     return None
 
