@@ -289,12 +289,13 @@ def test_a_touched_file_is_read_again(run_dir: Path, base: Path) -> None:
 
 
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that are looked at from now on."""
+    """The files that this thread looks at from now on; a builder looks at them, too."""
     names: list[str] = []
     real = logs.file_stamp
 
     def stamp(path: Path) -> tuple[int, int]:
-        names.append(path.name)
+        if threading.current_thread() is threading.main_thread():
+            names.append(path.name)
         return real(path)
 
     monkeypatch.setattr(logs, "file_stamp", stamp)
